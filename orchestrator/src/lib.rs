@@ -1,0 +1,21 @@
+//! Everything that runs on the host: from a scenario to a verdict and a report.
+//!
+//! The modules stand in the order in which data flows through them, left to right; a module uses only
+//! what stands before it, and `error` and `event`.
+
+pub mod error;
+pub mod event;
+
+pub mod scenario;
+pub mod plan;
+pub mod kernel;
+pub mod guest;
+pub mod machine;
+pub mod workload;
+pub mod console;
+pub mod detect;
+pub mod verdict;
+pub mod store;
+pub mod report;
+pub mod runner;
+pub mod cli;

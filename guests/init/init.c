@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+/* PID 1: from the kernel's hand-over to power-off. See init.h for the map. */
+#include "init.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <time.h>
+#include <unistd.h>
+
+#define JOB "/job/job"
+#define JOB_LIMIT (16 * 1024 * 1024)
+
+static void job_load(struct job *job)
+{
+	char error[512];
+	size_t length;
+	char *text = boot_read_file(JOB, JOB_LIMIT, &length);
+
+	if (!text)
+		die("%s: %s", JOB, strerror(errno));
+	if (!job_parse(job, text, length, error, sizeof(error)))
+		die("%s", error);
+}
+
+static void set_clock(uint64_t epoch)
+{
+	struct timespec t = { .tv_sec = (time_t)epoch };
+
+	if (clock_settime(CLOCK_REALTIME, &t))
+		die("set the clock to %llu: %s", (unsigned long long)epoch, strerror(errno));
+}
+
+static void set_up(const struct setup *setup)
+{
+	if (setup->kind == SETUP_MODULE) {
+		boot_load_module(setup->what);
+		return;
+	}
+	boot_make_directories(setup->where);
+	if (mount(setup->what, setup->where, setup->type, 0, NULL))
+		die("mount %s %s on %s: %s", setup->type, setup->what, setup->where,
+		    strerror(errno));
+}
+
+/* Nothing a program sends can end or stop init: no signal reaches it but through a signalfd. */
+static void shield(void)
+{
+	sigset_t all;
+	int error;
+
+	sigfillset(&all);
+	sigprocmask(SIG_SETMASK, &all, NULL);
+	error = boot_write_file("/proc/self/oom_score_adj", "-1000");
+	if (error)
+		die("/proc/self/oom_score_adj: %s", strerror(error));
+}
+
+int main(void)
+{
+	int results, kmsg;
+	struct job job;
+
+	boot_mount_basics();
+	shield();
+	boot_load_boot_modules();
+	boot_find_ports(&results, &kmsg);
+	report_open(results);
+	report_ready();
+
+	kmsg_open(kmsg);
+	kmsg_drain();
+	job_load(&job);
+	report("{\"type\":\"job\",\"cell\":");
+	report_json_string(job.cell);
+	report("}\n");
+	report_flush();
+	if (job.epoch)
+		set_clock(job.epoch);
+	for (size_t i = 0; i < job.setup_count; i++)
+		set_up(&job.setups[i]);
+	if (job.shell)
+		shell_run(&job);
+	else
+		steps_run(&job);
+	kmsg_drain();
+	report("{\"type\":\"end\",\"uptime_us\":%llu}\n", (unsigned long long)now_us());
+	report_flush();
+	power_off();
+}

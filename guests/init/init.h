@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * farm's init: PID 1 of a guest. docs/guest-protocol.md is the contract that
+ * it keeps with the host.
+ *
+ *   boot.c     mounts, modules, the two virtio-serial ports, power-off
+ *   job.c      the job file, parsed (no system calls: tests/ runs it on any host)
+ *   kmsg.c     /dev/kmsg onto its port; markers; re-arming WARN_ONCE
+ *   report.c   the results stream: KTAP lines and JSON lines; errors
+ *   capture.c  what a worker printed: bounded, escaped
+ *   worker.c   one child process: a program, a write to a file, or the shell
+ *   step.c     the loop: workers, limits, leftovers, heartbeats
+ *   init.c     the order of all this
+ *
+ * One thread, one poll(). Everything that may block for as long as a kernel
+ * bug pleases (a program, a write to a file) is done in a child.
+ */
+#ifndef FARM_INIT_H
+#define FARM_INIT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define PROTOCOL_VERSION 1
+#define LINE_LIMIT 4096	/* bytes in a line of the job */
+#define WORKER_LIMIT 512 /* each holds a pipe, and 1,024 open files are the default */
+
+/* job.c */
+struct setup {
+	enum { SETUP_MODULE, SETUP_MOUNT } kind;
+	const char *what;	/* module: file name; mount: device */
+	const char *type;	/* mount only */
+	const char *where;	/* mount only */
+};
+
+struct step {
+	const char *name;
+	const char *program;	/* `run`, or NULL */
+	const char **args;
+	size_t arg_count;
+	const char *path;	/* `write`, or NULL */
+	const char *text;
+	uint64_t seed;
+	uint64_t limit_ms;	/* 0: no limit */
+	unsigned int workers;
+	bool bare;
+};
+
+struct job {
+	const char *cell;
+	uint64_t epoch;		/* 0: leave the clock alone */
+	uint64_t heartbeat_ms;
+	struct setup *setups;
+	size_t setup_count;
+	struct step *steps;
+	size_t step_count;
+	bool shell;
+};
+
+/*
+ * Parses LENGTH bytes of TEXT, which are changed and must outlive the job.
+ * False, and a sentence in ERROR, when they are not a valid job.
+ */
+bool job_parse(struct job *job, char *text, size_t length, char *error, size_t error_size);
+
+/* boot.c */
+void boot_mount_basics(void);
+void boot_load_module(const char *name);
+void boot_load_boot_modules(void);
+void boot_make_directories(const char *path);
+void boot_find_ports(int *results, int *kmsg);
+char *boot_read_file(const char *path, size_t limit, size_t *length);
+int boot_write_file(const char *path, const char *text);
+uint64_t now_us(void);
+void port_write(int fd, const char *bytes, size_t length);
+_Noreturn void power_off(void);
+
+/* report.c */
+void report_open(int fd);
+void report(const char *format, ...) __attribute__((format(printf, 1, 2)));
+void report_json_string(const char *text);
+void report_name(const char *name);
+void report_escaped(const char *bytes, size_t length);
+void report_flush(void);
+void report_ready(void);
+_Noreturn void die(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* kmsg.c */
+void kmsg_open(int port);
+int kmsg_fd(void);
+bool kmsg_forward(void);
+void kmsg_drain(void);
+uint64_t kmsg_last_sequence(void);
+void kmsg_mark(const char *format, ...) __attribute__((format(printf, 1, 2)));
+bool kmsg_rearm_warnings(void);
+
+/* capture.c */
+struct capture {
+	char *bytes;
+	uint64_t total;		/* bytes seen, kept or not */
+};
+
+void capture_add(struct capture *capture, const char *bytes, size_t length);
+uint64_t capture_report(struct capture *capture);
+
+/* worker.c */
+struct worker {
+	pid_t pid;		/* 0 once it has been reaped or given up */
+	int pipe;		/* -1 once its output has been taken */
+	struct capture output;
+	uint64_t started_us;
+	uint64_t wall_us;
+	int status;		/* as wait(2) gives it; void if stuck */
+	bool limit;
+	bool stuck;
+};
+
+void worker_start(struct worker *worker, const struct step *step, unsigned int number);
+void worker_kill(const struct worker *worker);
+bool worker_read(struct worker *worker);
+void worker_read_rest(struct worker *worker);
+pid_t worker_start_shell(void);
+
+/* step.c */
+void steps_run(const struct job *job);
+void shell_run(const struct job *job);
+
+#endif

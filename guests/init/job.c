@@ -1,0 +1,306 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+/*
+ * The job: lines of KEY VALUE, checked to the end before any of it is done.
+ * Strings are unescaped in place and point into the text that was given.
+ */
+#include "init.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define DEFAULT_HEARTBEAT_MS 1000
+#define MAX_MS (7ULL * 24 * 3600 * 1000)
+#define MAX_EPOCH 0xffffffffffULL
+
+struct parser {
+	struct job *job;
+	struct step *step;	/* the open step, or NULL */
+	size_t line;
+	char *error;
+	size_t error_size;
+};
+
+static bool fail(struct parser *p, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
+
+static bool fail(struct parser *p, const char *format, ...)
+{
+	char what[256];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(what, sizeof(what), format, args);
+	va_end(args);
+	snprintf(p->error, p->error_size, "job line %zu: %s", p->line, what);
+	return false;
+}
+
+/* One more zeroed element at the end of an array, or NULL. */
+static void *append(void *array, size_t *count, size_t size)
+{
+	char **slot = array;
+	char *grown = realloc(*slot, (*count + 1) * size);
+
+	if (!grown)
+		return NULL;
+	*slot = grown;
+	memset(grown + *count * size, 0, size);
+	return grown + (*count)++ * size;
+}
+
+static int hex_digit(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	if (c >= 'a' && c <= 'f')
+		return c - 'a' + 10;
+	if (c >= 'A' && c <= 'F')
+		return c - 'A' + 10;
+	return -1;
+}
+
+static bool unescape(struct parser *p, char *word)
+{
+	char *out = word;
+
+	for (char *in = word; *in; in++) {
+		if (*in != '%') {
+			*out++ = *in;
+			continue;
+		}
+		int high = hex_digit(in[1]);
+		int low = high < 0 ? -1 : hex_digit(in[2]);
+
+		if (low < 0)
+			return fail(p, "%% is not followed by two hexadecimal digits");
+		if (high == 0 && low == 0)
+			return fail(p, "%%00 cannot stand in a value");
+		*out++ = (char)(high << 4 | low);
+		in += 2;
+	}
+	*out = '\0';
+	return true;
+}
+
+/* Splits VALUE into exactly COUNT words, none of them empty, and unescapes each. */
+static bool words(struct parser *p, const char *key, char *value, char **word, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		if (!value || *value == '\0' || *value == ' ')
+			return fail(p, "word %zu of %s is missing", i + 1, key);
+		word[i] = value;
+		value = strchr(value, ' ');
+		if (value)
+			*value++ = '\0';
+		if (!unescape(p, word[i]))
+			return false;
+	}
+	if (value)
+		return fail(p, "too many words after %s", key);
+	return true;
+}
+
+static bool number(struct parser *p, const char *key, const char *word, uint64_t min,
+		   uint64_t max, uint64_t *out)
+{
+	uint64_t value = 0;
+
+	for (const char *c = word; *c; c++) {
+		uint64_t digit = (uint64_t)(*c - '0');
+
+		if (*c < '0' || *c > '9')
+			return fail(p, "%s is not a decimal number", key);
+		if (value > (max - digit) / 10)
+			return fail(p, "%s is above %llu", key, (unsigned long long)max);
+		value = value * 10 + digit;
+	}
+	if (value < min)
+		return fail(p, "%s is below %llu", key, (unsigned long long)min);
+	*out = value;
+	return true;
+}
+
+static bool end_step(struct parser *p)
+{
+	struct step *step = p->step;
+
+	if (!step->program && !step->path)
+		return fail(p, "step %.64s has neither run nor write", step->name);
+	if (step->path && (step->arg_count || step->bare || step->seed || step->workers))
+		return fail(p, "arg, bare, seed and workers go with run only");
+	if (!step->workers)
+		step->workers = 1;
+	p->step = NULL;
+	return true;
+}
+
+/* Keys that stand inside a step. */
+static bool step_line(struct parser *p, const char *key, char *value)
+{
+	struct step *step = p->step;
+	uint64_t workers;
+	char *word[2];
+
+	if (!strcmp(key, "end"))
+		return words(p, key, value, NULL, 0) && end_step(p);
+	if (!strcmp(key, "bare")) {
+		step->bare = true;
+		return words(p, key, value, NULL, 0);
+	}
+	if (!strcmp(key, "write")) {
+		if (step->program || step->path)
+			return fail(p, "a step has one run or one write");
+		if (!words(p, key, value, word, 2))
+			return false;
+		step->path = word[0];
+		step->text = word[1];
+		return true;
+	}
+	if (!strcmp(key, "run")) {
+		if (step->program || step->path)
+			return fail(p, "a step has one run or one write");
+		if (!words(p, key, value, word, 1))
+			return false;
+		step->program = word[0];
+		return true;
+	}
+	if (!strcmp(key, "arg")) {
+		const char **arg = append(&step->args, &step->arg_count, sizeof(*arg));
+
+		if (!arg)
+			return fail(p, "out of memory");
+		/* The empty string is an argument too, and the only empty value there is. */
+		if (value && *value == '\0') {
+			*arg = value;
+			return true;
+		}
+		if (!words(p, key, value, word, 1))
+			return false;
+		*arg = word[0];
+		return true;
+	}
+	if (!strcmp(key, "seed"))
+		return words(p, key, value, word, 1) &&
+		       number(p, key, word[0], 0, UINT64_MAX, &step->seed);
+	if (!strcmp(key, "limit"))
+		return words(p, key, value, word, 1) &&
+		       number(p, key, word[0], 1, MAX_MS, &step->limit_ms);
+	if (!strcmp(key, "workers")) {
+		if (!words(p, key, value, word, 1) ||
+		    !number(p, key, word[0], 1, WORKER_LIMIT, &workers))
+			return false;
+		step->workers = (unsigned int)workers;
+		return true;
+	}
+	return fail(p, "unknown key \"%.64s\" in a step", key);
+}
+
+/* Keys that stand outside the steps. */
+static bool job_line(struct parser *p, const char *key, char *value)
+{
+	struct job *job = p->job;
+	char *word[3];
+
+	if (!strcmp(key, "cell")) {
+		if (!words(p, key, value, word, 1))
+			return false;
+		job->cell = word[0];
+		return true;
+	}
+	if (!strcmp(key, "epoch"))
+		return words(p, key, value, word, 1) &&
+		       number(p, key, word[0], 1, MAX_EPOCH, &job->epoch);
+	if (!strcmp(key, "heartbeat"))
+		return words(p, key, value, word, 1) &&
+		       number(p, key, word[0], 1, MAX_MS, &job->heartbeat_ms);
+	if (!strcmp(key, "module") || !strcmp(key, "mount")) {
+		bool mount = !strcmp(key, "mount");
+		struct setup *setup = append(&job->setups, &job->setup_count, sizeof(*setup));
+
+		if (!setup)
+			return fail(p, "out of memory");
+		if (!words(p, key, value, word, mount ? 3 : 1))
+			return false;
+		setup->kind = mount ? SETUP_MOUNT : SETUP_MODULE;
+		setup->type = mount ? word[0] : NULL;
+		setup->what = mount ? word[1] : word[0];
+		setup->where = mount ? word[2] : NULL;
+		return true;
+	}
+	if (!strcmp(key, "step")) {
+		if (job->shell)
+			return fail(p, "a job has steps or a shell, not both");
+		if (!words(p, key, value, word, 1))
+			return false;
+		p->step = append(&job->steps, &job->step_count, sizeof(*p->step));
+		if (!p->step)
+			return fail(p, "out of memory");
+		p->step->name = word[0];
+		return true;
+	}
+	if (!strcmp(key, "shell")) {
+		if (job->step_count)
+			return fail(p, "a job has steps or a shell, not both");
+		job->shell = true;
+		return words(p, key, value, NULL, 0);
+	}
+	return fail(p, "unknown key \"%.64s\"", key);
+}
+
+static bool first_line(struct parser *p, const char *key, char *value)
+{
+	char *word[1];
+	uint64_t version;
+
+	if (strcmp(key, "farm-job"))
+		return fail(p, "\"farm-job %d\" is missing", PROTOCOL_VERSION);
+	if (!words(p, key, value, word, 1) ||
+	    !number(p, key, word[0], 0, UINT32_MAX, &version))
+		return false;
+	if (version != PROTOCOL_VERSION)
+		return fail(p, "version %llu, and this init speaks %d",
+			    (unsigned long long)version, PROTOCOL_VERSION);
+	return true;
+}
+
+static bool parse_line(struct parser *p, char *line, size_t length)
+{
+	char *value;
+
+	if (length > LINE_LIMIT)
+		return fail(p, "longer than %d bytes", LINE_LIMIT);
+	for (size_t i = 0; i < length; i++)
+		if (line[i] < 0x20 || line[i] > 0x7e)
+			return fail(p, "byte 0x%02x is not escaped", (unsigned char)line[i]);
+	line[length] = '\0';
+	value = strchr(line, ' ');
+	if (value)
+		*value++ = '\0';
+	if (p->line == 1)
+		return first_line(p, line, value);
+	return p->step ? step_line(p, line, value) : job_line(p, line, value);
+}
+
+bool job_parse(struct job *job, char *text, size_t length, char *error, size_t error_size)
+{
+	struct parser p = { .job = job, .error = error, .error_size = error_size };
+
+	*job = (struct job){ .cell = "", .heartbeat_ms = DEFAULT_HEARTBEAT_MS };
+	for (char *line = text, *end = text + length; line < end;) {
+		char *stop = memchr(line, '\n', (size_t)(end - line));
+
+		p.line++;
+		if (!stop)
+			return fail(&p, "the last line has no end");
+		if (!parse_line(&p, line, (size_t)(stop - line)))
+			return false;
+		line = stop + 1;
+	}
+	if (p.line == 0)
+		return fail(&p, "the job is empty");
+	if (p.step)
+		return fail(&p, "step %.64s has no end", p.step->name);
+	return true;
+}

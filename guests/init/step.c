@@ -1,0 +1,312 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+/*
+ * The steps, and the one loop under them: it sleeps in poll() until a child
+ * changes, a worker prints, the kernel logs, or a deadline comes.
+ */
+#define _GNU_SOURCE
+#include "init.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define NEVER UINT64_MAX
+/* A process that does not go away within this time of SIGKILL hangs in the kernel. */
+#define KILL_GRACE_US (5 * 1000 * 1000)
+/* Once one is known to hang, a wait for "nobody is left" can only run out: keep it short. */
+#define KILL_GRACE_AGAIN_US (100 * 1000)
+#define EXIT_ALL_SKIPPED 4
+
+/* From the mildest to the worst: a step's outcome is the worst of its workers'. */
+enum outcome { OUTCOME_SKIPPED, OUTCOME_OK, OUTCOME_FAILED, OUTCOME_LIMIT };
+
+static const char *const outcome_names[] = { "skipped", "ok", "failed", "limit" };
+
+/* What the loop serves. */
+static struct {
+	int child_fd;
+	uint64_t beat_us, next_beat_us;
+	size_t step;		/* counted from 1, as KTAP does */
+	struct worker *workers;
+	unsigned int count, running;
+	bool unkillable;	/* some process has outlived SIGKILL */
+	pid_t shell;
+} loop;
+
+static void loop_open(const struct job *job)
+{
+	sigset_t child;
+
+	sigemptyset(&child);
+	sigaddset(&child, SIGCHLD);
+	loop.child_fd = signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (loop.child_fd < 0)
+		die("signalfd: %m");
+	loop.beat_us = job->heartbeat_ms * 1000;
+	loop.next_beat_us = now_us() + loop.beat_us;
+}
+
+static void beat_if_due(void)
+{
+	uint64_t now = now_us();
+
+	if (now < loop.next_beat_us)
+		return;
+	report("{\"type\":\"beat\",\"uptime_us\":%llu}\n", (unsigned long long)now);
+	report_flush();
+	loop.next_beat_us = now + loop.beat_us;
+}
+
+static enum outcome worker_outcome(const struct worker *worker)
+{
+	if (worker->limit)
+		return OUTCOME_LIMIT;
+	if (WIFEXITED(worker->status) && WEXITSTATUS(worker->status) == 0)
+		return OUTCOME_OK;
+	if (WIFEXITED(worker->status) && WEXITSTATUS(worker->status) == EXIT_ALL_SKIPPED)
+		return OUTCOME_SKIPPED;
+	return OUTCOME_FAILED;
+}
+
+static void report_test(const char *indent, enum outcome outcome, size_t number)
+{
+	report("%s%s %zu ", indent, outcome <= OUTCOME_OK ? "ok" : "not ok", number);
+}
+
+static const char *directive(enum outcome outcome)
+{
+	return outcome == OUTCOME_SKIPPED ? " # SKIP" : "";
+}
+
+static void worker_end(struct worker *worker)
+{
+	unsigned int number = (unsigned int)(worker - loop.workers) + 1;
+	enum outcome outcome = worker_outcome(worker);
+	bool exited = !worker->stuck && WIFEXITED(worker->status);
+	bool killed = !worker->stuck && WIFSIGNALED(worker->status);
+	char exit_text[16] = "null", signal_text[16] = "null";
+	uint64_t truncated;
+
+	worker->wall_us = now_us() - worker->started_us;
+	worker->pid = 0;
+	loop.running--;
+	worker_read_rest(worker);
+	truncated = capture_report(&worker->output);
+	if (exited)
+		snprintf(exit_text, sizeof(exit_text), "%d", WEXITSTATUS(worker->status));
+	if (killed)
+		snprintf(signal_text, sizeof(signal_text), "%d", WTERMSIG(worker->status));
+	report("{\"type\":\"worker\",\"step\":%zu,\"worker\":%u,\"exit\":%s,\"signal\":%s,"
+	       "\"limit\":%s,\"stuck\":%s,\"wall_us\":%llu,\"truncated\":%llu}\n",
+	       loop.step, number, exit_text, signal_text, worker->limit ? "true" : "false",
+	       worker->stuck ? "true" : "false", (unsigned long long)worker->wall_us,
+	       (unsigned long long)truncated);
+	report_test("  ", outcome, number);
+	report("worker-%u%s\n", number, directive(outcome));
+	report_flush();
+}
+
+static struct worker *worker_of(pid_t pid)
+{
+	for (unsigned int i = 0; i < loop.count; i++)
+		if (loop.workers[i].pid == pid)
+			return &loop.workers[i];
+	return NULL;
+}
+
+/* Buries all who have died, orphans too. False when init has no child left at all. */
+static bool reap(void)
+{
+	for (;;) {
+		siginfo_t dead = { 0 };
+		struct worker *worker;
+		int status;
+
+		/*
+		 * A worker is only looked at first: while it is a zombie no
+		 * other process can get its number, so that killing its group
+		 * kills the right one.
+		 */
+		if (waitid(P_ALL, 0, &dead, WEXITED | WNOHANG | WNOWAIT))
+			return errno != ECHILD;
+		if (dead.si_pid == 0)
+			return true;
+		worker = worker_of(dead.si_pid);
+		if (worker)
+			worker_kill(worker);
+		if (waitpid(dead.si_pid, &status, 0) != dead.si_pid)
+			die("waitpid: %m");
+		if (dead.si_pid == loop.shell)
+			loop.shell = 0;
+		if (worker) {
+			worker->status = status;
+			worker_end(worker);
+		}
+	}
+}
+
+/* One turn: sleep until something happens or DEADLINE, then serve everybody once. */
+static void loop_turn(uint64_t deadline)
+{
+	struct pollfd fds[2 + WORKER_LIMIT];
+	struct worker *reader[2 + WORKER_LIMIT];
+	struct signalfd_siginfo info;
+	uint64_t now = now_us();
+	nfds_t n = 2;
+	uint64_t until = deadline < loop.next_beat_us ? deadline : loop.next_beat_us;
+	uint64_t sleep_us = until > now ? until - now : 0;
+	struct timespec sleep = { (time_t)(sleep_us / 1000000), (long)(sleep_us % 1000000) * 1000 };
+
+	fds[0] = (struct pollfd){ .fd = loop.child_fd, .events = POLLIN };
+	fds[1] = (struct pollfd){ .fd = kmsg_fd(), .events = POLLIN };
+	for (unsigned int i = 0; i < loop.count; i++) {
+		if (loop.workers[i].pipe < 0)
+			continue;
+		reader[n] = &loop.workers[i];
+		fds[n++] = (struct pollfd){ .fd = loop.workers[i].pipe, .events = POLLIN };
+	}
+	if (ppoll(fds, n, &sleep, NULL) < 0)
+		die("ppoll: %m");
+	if (fds[1].revents)
+		kmsg_forward();
+	for (nfds_t i = 2; i < n; i++)
+		if (fds[i].revents)
+			worker_read(reader[i]);
+	if (fds[0].revents) {
+		/* The signal only says "look": several may have been merged into one. */
+		while (read(loop.child_fd, &info, sizeof(info)) > 0)
+			;
+		reap();
+	}
+	beat_if_due();
+}
+
+static void wait_for_workers(uint64_t deadline)
+{
+	while (loop.running && now_us() < deadline)
+		loop_turn(deadline);
+}
+
+/* Kills all processes but init and waits until they are gone: daemons, children of workers. */
+static void kill_leftovers(void)
+{
+	uint64_t deadline;
+
+	if (!reap())
+		return;
+	deadline = now_us() + (loop.unkillable ? KILL_GRACE_AGAIN_US : KILL_GRACE_US);
+	kill(-1, SIGKILL);
+	while (reap()) {
+		if (now_us() >= deadline) {
+			loop.unkillable = true;
+			return;
+		}
+		loop_turn(deadline);
+	}
+}
+
+static void run_workers(const struct step *step)
+{
+	uint64_t begin = now_us();
+	uint64_t deadline = step->limit_ms ? begin + step->limit_ms * 1000 : NEVER;
+
+	for (unsigned int i = 0; i < step->workers; i++) {
+		loop.running++;
+		worker_start(&loop.workers[loop.count++], step, i + 1);
+	}
+	wait_for_workers(deadline);
+	if (!loop.running)
+		return;
+	for (unsigned int i = 0; i < loop.count; i++) {
+		if (!loop.workers[i].pid)
+			continue;
+		loop.workers[i].limit = true;
+		worker_kill(&loop.workers[i]);
+	}
+	wait_for_workers(now_us() + KILL_GRACE_US);
+	for (unsigned int i = 0; i < loop.count; i++) {
+		if (!loop.workers[i].pid)
+			continue;
+		loop.workers[i].stuck = true;
+		loop.unkillable = true;
+		worker_end(&loop.workers[i]);
+	}
+}
+
+static enum outcome step_outcome(void)
+{
+	enum outcome outcome = OUTCOME_SKIPPED;
+
+	for (unsigned int i = 0; i < loop.count; i++) {
+		enum outcome one = worker_outcome(&loop.workers[i]);
+
+		if (one > outcome)
+			outcome = one;
+	}
+	return outcome;
+}
+
+static void step_run(const struct step *step)
+{
+	uint64_t begin = now_us();
+	enum outcome outcome;
+	uint64_t wall_us;
+	bool rearmed;
+
+	report("{\"type\":\"start\",\"step\":%zu,\"name\":", loop.step);
+	report_json_string(step->name);
+	report(",\"workers\":%u,\"uptime_us\":%llu}\n  KTAP version 1\n  1..%u\n", step->workers,
+	       (unsigned long long)begin, step->workers);
+	report_flush();
+	kmsg_mark("farm: step %zu begin %s", loop.step, step->name);
+	/* All of the past must be with the host before a step that may crash the kernel. */
+	kmsg_drain();
+
+	loop.workers = calloc(step->workers, sizeof(*loop.workers));
+	if (!loop.workers)
+		die("out of memory for %u workers", step->workers);
+	run_workers(step);
+	wall_us = now_us() - begin;
+	outcome = step_outcome();
+	kill_leftovers();
+	free(loop.workers);
+	loop.workers = NULL;
+	loop.count = 0;
+
+	kmsg_mark("farm: step %zu end", loop.step);
+	kmsg_drain();
+	rearmed = kmsg_rearm_warnings();
+	report("{\"type\":\"step\",\"step\":%zu,\"outcome\":\"%s\",\"wall_us\":%llu,"
+	       "\"kmsg_seq\":%llu,\"rearmed\":%s,\"uptime_us\":%llu}\n",
+	       loop.step, outcome_names[outcome], (unsigned long long)wall_us,
+	       (unsigned long long)kmsg_last_sequence(), rearmed ? "true" : "false",
+	       (unsigned long long)now_us());
+	report_test("", outcome, loop.step);
+	report_name(step->name);
+	report("%s\n", directive(outcome));
+	report_flush();
+}
+
+void steps_run(const struct job *job)
+{
+	loop_open(job);
+	report("KTAP version 1\n1..%zu\n", job->step_count);
+	for (size_t i = 0; i < job->step_count; i++) {
+		loop.step = i + 1;
+		step_run(&job->steps[i]);
+	}
+}
+
+void shell_run(const struct job *job)
+{
+	loop_open(job);
+	loop.shell = worker_start_shell();
+	while (loop.shell)
+		loop_turn(NEVER);
+}

@@ -111,6 +111,7 @@ struct worker {
 	int pipe;		/* -1 once its output has been taken */
 	struct capture output;
 	uint64_t started_us;
+	uint64_t killed_us;	/* when its limit was enforced */
 	uint64_t wall_us;
 	int status;		/* as wait(2) gives it; void if stuck */
 	bool limit;

@@ -187,12 +187,6 @@ static void loop_turn(uint64_t deadline)
 	beat_if_due();
 }
 
-static void wait_for_workers(uint64_t deadline)
-{
-	while (loop.running && now_us() < deadline)
-		loop_turn(deadline);
-}
-
 /* Kills all processes but init and waits until they are gone: daemons, children of workers. */
 static void kill_leftovers(void)
 {
@@ -211,31 +205,51 @@ static void kill_leftovers(void)
 	}
 }
 
+/*
+ * Kills a worker whose time is up, and gives up one that will not die. Returns
+ * when to look at it again.
+ */
+static uint64_t enforce_limit(struct worker *worker, uint64_t limit_us)
+{
+	uint64_t now = now_us();
+
+	if (!worker->limit) {
+		uint64_t deadline = limit_us ? worker->started_us + limit_us : NEVER;
+
+		if (now < deadline)
+			return deadline;
+		worker->limit = true;
+		worker->killed_us = now;
+		worker_kill(worker);
+	}
+	if (now < worker->killed_us + KILL_GRACE_US)
+		return worker->killed_us + KILL_GRACE_US;
+	worker->stuck = true;
+	loop.unkillable = true;
+	worker_end(worker);
+	return NEVER;
+}
+
 static void run_workers(const struct step *step)
 {
-	uint64_t begin = now_us();
-	uint64_t deadline = step->limit_ms ? begin + step->limit_ms * 1000 : NEVER;
-
 	for (unsigned int i = 0; i < step->workers; i++) {
 		loop.running++;
 		worker_start(&loop.workers[loop.count++], step, i + 1);
 	}
-	wait_for_workers(deadline);
-	if (!loop.running)
-		return;
-	for (unsigned int i = 0; i < loop.count; i++) {
-		if (!loop.workers[i].pid)
-			continue;
-		loop.workers[i].limit = true;
-		worker_kill(&loop.workers[i]);
-	}
-	wait_for_workers(now_us() + KILL_GRACE_US);
-	for (unsigned int i = 0; i < loop.count; i++) {
-		if (!loop.workers[i].pid)
-			continue;
-		loop.workers[i].stuck = true;
-		loop.unkillable = true;
-		worker_end(&loop.workers[i]);
+	while (loop.running) {
+		uint64_t next = NEVER;
+
+		for (unsigned int i = 0; i < loop.count; i++) {
+			uint64_t look;
+
+			if (!loop.workers[i].pid)
+				continue;
+			look = enforce_limit(&loop.workers[i], step->limit_ms * 1000);
+			if (look < next)
+				next = look;
+		}
+		if (loop.running)
+			loop_turn(next);
 	}
 }
 

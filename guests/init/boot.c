@@ -142,10 +142,10 @@ void boot_load_module(const char *name)
 	snprintf(path, sizeof(path), "/farm/modules/%s", name);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
-		die("module %s: %s", path, strerror(errno));
+		die("open module %s: %s", path, strerror(errno));
 	/* EEXIST: a boot module that the job names too. */
 	if (syscall(SYS_finit_module, fd, "", 0) && errno != EEXIST)
-		die("module %s: %s", path, strerror(errno));
+		die("load module %s: %s", path, strerror(errno));
 	close(fd);
 }
 

@@ -110,6 +110,8 @@ void kmsg_mark(const char *format, ...)
 	va_end(args);
 	if (length >= (int)sizeof(text))
 		length = sizeof(text) - 1;
+	/* Without it the record stays open for more, and no reader gets it before the next one. */
+	text[length++] = '\n';
 	if (write(log_fd, text, (size_t)length) < 0)
 		die("%s: %m", KMSG);
 }

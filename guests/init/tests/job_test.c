@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+/*
+ * The job parser, on the machine that builds it. From guests/init/:
+ *
+ *   cc -std=gnu11 -Wall -Wextra -Werror -fsanitize=address,undefined \
+ *      -o /tmp/job_test tests/job_test.c job.c && /tmp/job_test
+ *
+ * Output is TAP; the exit status is 1 if a test failed.
+ */
+#include "../init.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define HEAD "farm-job 1\n"
+#define LENGTH(array) (sizeof(array) / sizeof(*(array)))
+
+static unsigned int tests, failures;
+
+static void check(bool good, const char *name, const char *detail)
+{
+	tests++;
+	failures += !good;
+	printf("%s %u %s%s%s\n", good ? "ok" : "not ok", tests, name, good ? "" : ": ",
+	       good ? "" : detail);
+}
+
+/* In memory of just its size, so that the sanitizer sees one byte too many. */
+static bool parse(struct job *job, const char *text, size_t length, char *error, size_t size)
+{
+	char *copy = malloc(length + 1);
+
+	memcpy(copy, text, length);
+	copy[length] = '\0';
+	error[0] = '\0';
+	return job_parse(job, copy, length, error, size);
+}
+
+static const struct {
+	const char *text;
+	const char *error;	/* NULL: must be accepted */
+} cases[] = {
+	{ HEAD, NULL },
+	{ "", "job line 0: the job is empty" },
+	{ "farm-job 2\n", "job line 1: version 2, and this init speaks 1" },
+	{ "cell x\n", "job line 1: \"farm-job 1\" is missing" },
+	{ HEAD "cell x", "job line 2: the last line has no end" },
+	{ HEAD "\n", "job line 2: unknown key \"\"" },
+	{ HEAD "sell x\n", "job line 2: unknown key \"sell\"" },
+	{ HEAD "cell\n", "job line 2: word 1 of cell is missing" },
+	{ HEAD "cell \n", "job line 2: word 1 of cell is missing" },
+	{ HEAD "cell a b\n", "job line 2: too many words after cell" },
+	{ HEAD "cell a\t\n", "job line 2: byte 0x09 is not escaped" },
+	{ HEAD "cell \303\244\n", "job line 2: byte 0xc3 is not escaped" },
+	{ HEAD "cell %c3%A4\n", NULL },
+	{ HEAD "cell %4\n", "job line 2: % is not followed by two hexadecimal digits" },
+	{ HEAD "cell %g0\n", "job line 2: % is not followed by two hexadecimal digits" },
+	{ HEAD "cell a%00\n", "job line 2: %00 cannot stand in a value" },
+	{ HEAD "epoch 1e9\n", "job line 2: epoch is not a decimal number" },
+	{ HEAD "epoch 0\n", "job line 2: epoch is below 1" },
+	{ HEAD "heartbeat -1\n", "job line 2: heartbeat is not a decimal number" },
+	{ HEAD "mount ext4 /dev/vda\n", "job line 2: word 3 of mount is missing" },
+	{ HEAD "mount ext4  /dev/vda /mnt\n", "job line 2: word 2 of mount is missing" },
+	{ HEAD "mount ext4 /dev/vda /mnt rw\n", "job line 2: too many words after mount" },
+	{ HEAD "run /a\n", "job line 2: unknown key \"run\"" },
+	{ HEAD "end\n", "job line 2: unknown key \"end\"" },
+	{ HEAD "shell\n", NULL },
+	{ HEAD "shell sh\n", "job line 2: too many words after shell" },
+	{ HEAD "shell\nstep a\n", "job line 3: a job has steps or a shell, not both" },
+	{ HEAD "step a\nrun /a\nend\nshell\n", "job line 5: a job has steps or a shell, not both" },
+	{ HEAD "step a\nend\n", "job line 3: step a has neither run nor write" },
+	{ HEAD "step a\nrun /a\n", "job line 3: step a has no end" },
+	{ HEAD "step a\nstep b\n", "job line 3: unknown key \"step\" in a step" },
+	{ HEAD "step a\nrun /a\nrun /b\n", "job line 4: a step has one run or one write" },
+	{ HEAD "step a\nrun /a\nwrite /b c\n", "job line 4: a step has one run or one write" },
+	{ HEAD "step a\nwrite /b\n", "job line 3: word 2 of write is missing" },
+	{ HEAD "step a\nwrite /b c\nlimit 5\nend\n", NULL },
+	{ HEAD "step a\nwrite /b c\nworkers 1\nend\n",
+	  "job line 5: arg, bare, seed and workers go with run only" },
+	{ HEAD "step a\nwrite /b c\nbare\nend\n",
+	  "job line 5: arg, bare, seed and workers go with run only" },
+	{ HEAD "step a\nworkers 0\n", "job line 3: workers is below 1" },
+	{ HEAD "step a\nworkers 513\n", "job line 3: workers is above 512" },
+	{ HEAD "step a\nseed 18446744073709551615\nrun /a\nend\n", NULL },
+	{ HEAD "step a\nseed 18446744073709551616\n",
+	  "job line 3: seed is above 18446744073709551615" },
+	{ HEAD "step a\nlimit 0\n", "job line 3: limit is below 1" },
+};
+
+static void test_values(void)
+{
+	static const char text[] = HEAD
+		"cell 5f%250c\nepoch 1763812345\nheartbeat 250\nmodule a.ko\n"
+		"mount tmpfs none /mnt/%20x\nmodule b.ko\n"
+		"step one\nrun /p\narg --mode=a%20b\narg \nseed 7\nworkers 3\nlimit 30000\nend\n"
+		"step two\nwrite /proc/x c%0a\nend\n";
+	struct job job;
+	char error[256];
+
+	if (!parse(&job, text, sizeof(text) - 1, error, sizeof(error))) {
+		check(false, "values", error);
+		return;
+	}
+	check(!strcmp(job.cell, "5f%0c") && job.epoch == 1763812345 && job.heartbeat_ms == 250,
+	      "cell, epoch, heartbeat", job.cell);
+	check(job.setup_count == 3 && job.setups[0].kind == SETUP_MODULE &&
+	      job.setups[1].kind == SETUP_MOUNT && !strcmp(job.setups[1].type, "tmpfs") &&
+	      !strcmp(job.setups[1].what, "none") && !strcmp(job.setups[1].where, "/mnt/ x") &&
+	      !strcmp(job.setups[2].what, "b.ko"), "modules and mounts in their order", "");
+	check(job.step_count == 2 && !strcmp(job.steps[0].program, "/p") &&
+	      job.steps[0].arg_count == 2 && !strcmp(job.steps[0].args[0], "--mode=a b") &&
+	      !strcmp(job.steps[0].args[1], "") && job.steps[0].seed == 7 &&
+	      job.steps[0].workers == 3 && job.steps[0].limit_ms == 30000 && !job.steps[0].bare,
+	      "a step that runs", "");
+	check(job.step_count == 2 && !strcmp(job.steps[1].path, "/proc/x") &&
+	      !strcmp(job.steps[1].text, "c\n") && job.steps[1].workers == 1,
+	      "a step that writes", "");
+}
+
+static void test_line_length(void)
+{
+	char text[sizeof(HEAD) + LINE_LIMIT + 2] = HEAD "cell ";
+	size_t head = sizeof(HEAD) - 1, used = strlen(text);
+	struct job job;
+	char error[256];
+
+	memset(text + used, 'x', sizeof(text) - used);
+	text[head + LINE_LIMIT] = '\n';
+	check(parse(&job, text, head + LINE_LIMIT + 1, error, sizeof(error)),
+	      "a line of 4,096 bytes", error);
+	text[head + LINE_LIMIT] = 'x';
+	text[head + LINE_LIMIT + 1] = '\n';
+	check(!parse(&job, text, head + LINE_LIMIT + 2, error, sizeof(error)) &&
+	      !strcmp(error, "job line 2: longer than 4096 bytes"),
+	      "a line of 4,097 bytes", error);
+}
+
+int main(void)
+{
+	for (size_t i = 0; i < LENGTH(cases); i++) {
+		struct job job;
+		char error[256];
+		bool good = parse(&job, cases[i].text, strlen(cases[i].text), error, sizeof(error));
+
+		check(good == !cases[i].error && (good || !strcmp(error, cases[i].error)),
+		      cases[i].error ? cases[i].error : "accepted", error);
+	}
+	test_values();
+	test_line_length();
+	printf("1..%u\n", tests);
+	return failures ? 1 : 0;
+}

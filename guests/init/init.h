@@ -111,8 +111,7 @@ struct worker {
 	int pipe;		/* -1 once its output has been taken */
 	struct capture output;
 	uint64_t started_us;
-	uint64_t killed_us;	/* when its limit was enforced */
-	uint64_t wall_us;
+	uint64_t killed_us;	/* when the limit was enforced */
 	int status;		/* as wait(2) gives it; void if stuck */
 	bool limit;
 	bool stuck;
@@ -120,7 +119,7 @@ struct worker {
 
 void worker_start(struct worker *worker, const struct step *step, unsigned int number);
 void worker_kill(const struct worker *worker);
-bool worker_read(struct worker *worker);
+void worker_read(struct worker *worker);
 void worker_read_rest(struct worker *worker);
 pid_t worker_start_shell(void);
 

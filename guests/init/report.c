@@ -58,7 +58,10 @@ void report(const char *format, ...)
 	put(text, (size_t)length < sizeof(text) ? (size_t)length : sizeof(text) - 1);
 }
 
-/* Bytes outside printable ASCII become U+0000 to U+00FF: always valid JSON, never a terminal's escape. */
+/*
+ * Bytes outside printable ASCII become U+0000 to U+00FF: always valid JSON,
+ * never a terminal's escape.
+ */
 void report_json_string(const char *text)
 {
 	put("\"", 1);

@@ -52,6 +52,7 @@ static void loop_open(const struct job *job)
 	loop.next_beat_us = now_us() + loop.beat_us;
 }
 
+/* Called wherever time may have passed: under TCG even 200 forks take seconds. */
 static void beat_if_due(void)
 {
 	uint64_t now = now_us();
@@ -91,9 +92,9 @@ static void worker_end(struct worker *worker)
 	bool exited = !worker->stuck && WIFEXITED(worker->status);
 	bool killed = !worker->stuck && WIFSIGNALED(worker->status);
 	char exit_text[16] = "null", signal_text[16] = "null";
+	uint64_t wall_us = now_us() - worker->started_us;
 	uint64_t truncated;
 
-	worker->wall_us = now_us() - worker->started_us;
 	worker->pid = 0;
 	loop.running--;
 	worker_read_rest(worker);
@@ -105,7 +106,7 @@ static void worker_end(struct worker *worker)
 	report("{\"type\":\"worker\",\"step\":%zu,\"worker\":%u,\"exit\":%s,\"signal\":%s,"
 	       "\"limit\":%s,\"stuck\":%s,\"wall_us\":%llu,\"truncated\":%llu}\n",
 	       loop.step, number, exit_text, signal_text, worker->limit ? "true" : "false",
-	       worker->stuck ? "true" : "false", (unsigned long long)worker->wall_us,
+	       worker->stuck ? "true" : "false", (unsigned long long)wall_us,
 	       (unsigned long long)truncated);
 	report_test("  ", outcome, number);
 	report("worker-%u%s\n", number, directive(outcome));
@@ -147,6 +148,7 @@ static bool reap(void)
 		if (worker) {
 			worker->status = status;
 			worker_end(worker);
+			beat_if_due();
 		}
 	}
 }
@@ -176,8 +178,10 @@ static void loop_turn(uint64_t deadline)
 	if (fds[1].revents)
 		kmsg_forward();
 	for (nfds_t i = 2; i < n; i++)
-		if (fds[i].revents)
+		if (fds[i].revents) {
 			worker_read(reader[i]);
+			beat_if_due();
+		}
 	if (fds[0].revents) {
 		/* The signal only says "look": several may have been merged into one. */
 		while (read(loop.child_fd, &info, sizeof(info)) > 0)
@@ -235,6 +239,7 @@ static void run_workers(const struct step *step)
 	for (unsigned int i = 0; i < step->workers; i++) {
 		loop.running++;
 		worker_start(&loop.workers[loop.count++], step, i + 1);
+		beat_if_due();
 	}
 	while (loop.running) {
 		uint64_t next = NEVER;

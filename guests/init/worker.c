@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #define EXIT_NOT_STARTED 127	/* as a shell says it */
@@ -36,6 +37,8 @@ static void child_prepare(const char *directory)
 
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
+	if (setpriority(PRIO_PROCESS, 0, 0))
+		child_fail("set priority of", "worker");
 	if (chdir(directory))
 		child_fail("chdir", directory);
 	/* Out of memory, the kernel shall take a worker and never init. */
@@ -132,16 +135,15 @@ static bool take(struct worker *worker, size_t limit, size_t *taken)
 	return n > 0;
 }
 
-/* False once the pipe has been closed by all who could write to it. */
-bool worker_read(struct worker *worker)
+/* Takes what there is, and closes the pipe once nobody is left who could write to it. */
+void worker_read(struct worker *worker)
 {
 	size_t taken;
 
 	if (take(worker, SIZE_MAX, &taken))
-		return true;
+		return;
 	close(worker->pipe);
 	worker->pipe = -1;
-	return false;
 }
 
 /*

@@ -78,7 +78,7 @@ bool kmsg_forward(void)
 			used += (size_t)n;
 			continue;
 		}
-		/* Records were overwritten before we read them: the next read goes on behind them. */
+		/* Records were overwritten unread: the next read goes on behind the gap. */
 		if (n < 0 && errno == EPIPE)
 			continue;
 		if (n < 0 && errno != EAGAIN)

@@ -119,7 +119,8 @@ void report_escaped(const char *bytes, size_t length)
 				put_hex(*bytes);
 		}
 		put("\n", 1);
-		bytes++;
+		if (bytes < end)
+			bytes++;
 	}
 }
 

@@ -21,6 +21,8 @@
 #define KILL_GRACE_US (5 * 1000 * 1000)
 /* Once one is known to hang, a wait for "nobody is left" can only run out: keep it short. */
 #define KILL_GRACE_AGAIN_US (100 * 1000)
+/* Burials in one turn: a program that makes orphans without end must not hold up the rest. */
+#define REAP_BATCH 64
 #define EXIT_ALL_SKIPPED 4
 
 /* From the mildest to the worst: a step's outcome is the worst of its workers'. */
@@ -35,6 +37,7 @@ static struct {
 	size_t step;		/* counted from 1, as KTAP does */
 	struct worker *workers;
 	unsigned int count, running;
+	bool more_dead;		/* the last turn left some unburied */
 	bool unkillable;	/* some process has outlived SIGKILL */
 	pid_t shell;
 } loop;
@@ -121,10 +124,11 @@ static struct worker *worker_of(pid_t pid)
 	return NULL;
 }
 
-/* Buries all who have died, orphans too. False when init has no child left at all. */
+/* Buries those who have died, orphans too. False when init has no child left at all. */
 static bool reap(void)
 {
-	for (;;) {
+	loop.more_dead = false;
+	for (int i = 0; i < REAP_BATCH; i++) {
 		siginfo_t dead = { 0 };
 		struct worker *worker;
 		int status;
@@ -151,6 +155,8 @@ static bool reap(void)
 			beat_if_due();
 		}
 	}
+	loop.more_dead = true;
+	return true;
 }
 
 /* One turn: sleep until something happens or DEADLINE, then serve everybody once. */
@@ -162,7 +168,7 @@ static void loop_turn(uint64_t deadline)
 	uint64_t now = now_us();
 	nfds_t n = 2;
 	uint64_t until = deadline < loop.next_beat_us ? deadline : loop.next_beat_us;
-	uint64_t sleep_us = until > now ? until - now : 0;
+	uint64_t sleep_us = until > now && !loop.more_dead ? until - now : 0;
 	struct timespec sleep = { (time_t)(sleep_us / 1000000), (long)(sleep_us % 1000000) * 1000 };
 
 	fds[0] = (struct pollfd){ .fd = loop.child_fd, .events = POLLIN };
@@ -182,12 +188,12 @@ static void loop_turn(uint64_t deadline)
 			worker_read(reader[i]);
 			beat_if_due();
 		}
-	if (fds[0].revents) {
-		/* The signal only says "look": several may have been merged into one. */
+	/* The signal only says "look": several may have been merged into one. */
+	if (fds[0].revents)
 		while (read(loop.child_fd, &info, sizeof(info)) > 0)
 			;
+	if (fds[0].revents || loop.more_dead)
 		reap();
-	}
 	beat_if_due();
 }
 

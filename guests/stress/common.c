@@ -1,0 +1,582 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+/* Options, the budget, KTAP, the report of wrong data and the watchdog: see common.h. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "common.h"
+
+enum { EXIT_PASSED = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_SKIPPED = 4 };
+
+enum {
+	DEFAULT_FOR_MS = 5000,
+	GRACE_MS = 4000,	/* past --for; the contract gives 5 s in all */
+	TURN_LIMIT_MS = 20000,	/* for one turn; even an emulated, sanitised kernel needs far less */
+	MAX_REPORTS = 8,	/* farm-data lines of a path */
+	MAX_SHOWN = 16,		/* bytes of want and got in one */
+	MAX_ARGS = 16,
+};
+
+const struct stress_program *stress_program;
+struct stress_options stress_options = { .seed = 1, .worker = 1, .dir = "/tmp" };
+
+static uint64_t numbers[MAX_ARGS];
+static const char *mode = "all";
+
+/* The watchdog's view of the main thread, under its lock. */
+static struct {
+	pthread_t thread;
+	pthread_mutex_t lock;
+	pthread_cond_t changed;
+	struct stress_path *current;
+	uint64_t step_began, end;
+	bool over;
+} watchdog;
+
+static uint64_t now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * 1000000000ULL + now.tv_nsec;
+}
+
+static uint64_t ms(uint64_t milliseconds)
+{
+	return milliseconds * 1000000ULL;
+}
+
+/* Options */
+
+static const char *kind_name(enum stress_kind kind)
+{
+	static const char *const names[] = { "CHOICE", "N", "SIZE", "" };
+
+	return names[kind];
+}
+
+static void help(void)
+{
+	const struct stress_program *p = stress_program;
+
+	printf("usage: %s [OPTION]...\n%s\nstresses %s\n\n", p->name, p->purpose, p->kernel);
+	printf("  --seed=N            all random choices follow from it (default 1)\n"
+	       "  --worker=N          number of this copy among those that run side by side (default 1)\n"
+	       "  --for=MILLISECONDS  run this long, shared by all paths (default %d)\n"
+	       "  --ops=N             or until each path has moved and verified data in N calls\n"
+	       "  --dir=PATH          where files go (default /tmp)\n"
+	       "  --help              this text\n", DEFAULT_FOR_MS);
+	for (size_t i = 0; i < p->arg_count; i++) {
+		const struct stress_arg *arg = &p->args[i];
+
+		printf("  --%s%s%s  %s (", arg->name, arg->kind == STRESS_FLAG ? "" : "=", kind_name(arg->kind),
+		       arg->help);
+		if (arg->kind == STRESS_CHOICE)
+			printf("%s; ", arg->choices);
+		else if (arg->kind != STRESS_FLAG)
+			printf("%llu to %llu; ", arg->min, arg->max);
+		printf("default %s)\n", arg->kind == STRESS_FLAG ? "off" : arg->fallback);
+	}
+	printf("\nexit status: 0 all passed, 1 a test failed, 2 wrong usage, 4 all skipped\n");
+}
+
+static void __attribute__((noreturn, format(printf, 1, 2))) usage(const char *format, ...)
+{
+	va_list list;
+
+	fprintf(stderr, "%s: ", stress_program->name);
+	va_start(list, format);
+	vfprintf(stderr, format, list);
+	va_end(list);
+	fprintf(stderr, "; --help lists the options\n");
+	exit(EXIT_USAGE);
+}
+
+static uint64_t parse_number(const char *name, const char *text, bool size, uint64_t min, uint64_t max)
+{
+	static const char suffixes[] = "KMG";
+	unsigned long long value;
+	const char *suffix;
+	char *end;
+
+	errno = 0;
+	value = strtoull(text, &end, 10);
+	/* strtoull() takes blanks and a minus sign for good. */
+	if (*text < '0' || *text > '9' || errno)
+		usage("--%s=%s is not a number", name, text);
+	if (size && *end && (suffix = strchr(suffixes, *end)) != NULL) {
+		unsigned int shift = 10 * (suffix - suffixes + 1);
+
+		if (value > UINT64_MAX >> shift)
+			usage("--%s=%s is too large", name, text);
+		value <<= shift;
+		end++;
+	}
+	if (*end)
+		usage("--%s=%s is not a %s", name, text, size ? "size (bytes, or with K, M, G)" : "number");
+	if (value < min || value > max)
+		usage("--%s=%s is out of range: %llu to %llu", name, text, (unsigned long long)min,
+		      (unsigned long long)max);
+	return value;
+}
+
+/* The index of text among the choices, which are separated by '|'. */
+static uint64_t parse_choice(const struct stress_arg *arg, const char *text)
+{
+	const char *choice = arg->choices;
+	size_t length = strlen(text);
+
+	for (uint64_t index = 0; length; index++) {
+		size_t this = strcspn(choice, "|");
+
+		if (this == length && !strncmp(choice, text, length))
+			return index;
+		if (!choice[this])
+			break;
+		choice += this + 1;
+	}
+	usage("--%s=%s is none of %s", arg->name, text, arg->choices);
+}
+
+static void set_arg(size_t index, const char *text)
+{
+	const struct stress_arg *arg = &stress_program->args[index];
+
+	switch (arg->kind) {
+	case STRESS_CHOICE:
+		numbers[index] = parse_choice(arg, text);
+		if (!strcmp(arg->name, "mode"))
+			mode = text;
+		break;
+	case STRESS_NUMBER:
+	case STRESS_SIZE:
+		numbers[index] = parse_number(arg->name, text, arg->kind == STRESS_SIZE, arg->min, arg->max);
+		break;
+	case STRESS_FLAG:
+		numbers[index] = 1;
+	}
+}
+
+static bool set_common(const char *name, const char *value)
+{
+	struct stress_options *o = &stress_options;
+
+	if (!strcmp(name, "seed"))
+		o->seed = parse_number(name, value, false, 0, UINT64_MAX);
+	else if (!strcmp(name, "worker"))
+		o->worker = parse_number(name, value, false, 1, UINT32_MAX);
+	else if (!strcmp(name, "for"))
+		o->for_ms = parse_number(name, value, false, 1, UINT32_MAX);
+	else if (!strcmp(name, "ops"))
+		o->ops = parse_number(name, value, false, 1, UINT64_MAX);
+	else if (!strcmp(name, "dir"))
+		o->dir = value;
+	else
+		return false;
+	return true;
+}
+
+static void parse(int argc, char **argv)
+{
+	const struct stress_program *p = stress_program;
+	struct stress_options *o = &stress_options;
+	struct stat status;
+	const char *wrong;
+
+	for (size_t i = 0; i < p->arg_count; i++)
+		if (p->args[i].kind != STRESS_FLAG)
+			set_arg(i, p->args[i].fallback);
+
+	for (int i = 1; i < argc; i++) {
+		char name[32] = "";
+		char *value = strchr(argv[i], '=');
+		size_t arg;
+
+		if (!strcmp(argv[i], "--help")) {
+			help();
+			exit(EXIT_PASSED);
+		}
+		if (sscanf(argv[i], "--%31[a-z-]", name) != 1)
+			usage("'%s' is not an option", argv[i]);
+		/* A name must reach to the '=' or to the end, or "--seed1=2" would pass for --seed. */
+		if (strlen(name) + 2 != (value ? (size_t)(value - argv[i]) : strlen(argv[i])))
+			usage("'%s' is not an option", argv[i]);
+		if (value && set_common(name, value + 1))
+			continue;
+		for (arg = 0; arg < p->arg_count && strcmp(p->args[arg].name, name); arg++)
+			;
+		if (arg == p->arg_count || !value != (p->args[arg].kind == STRESS_FLAG))
+			usage("'%s' is not an option", argv[i]);
+		set_arg(arg, value ? value + 1 : "");
+	}
+	if (o->for_ms && o->ops)
+		usage("--for and --ops exclude each other");
+	if (!o->for_ms && !o->ops)
+		o->for_ms = DEFAULT_FOR_MS;
+	if (stat(o->dir, &status))
+		usage("--dir=%s: %s", o->dir, strerror(errno));
+	if (!S_ISDIR(status.st_mode))
+		usage("--dir=%s is not a directory", o->dir);
+	wrong = p->check ? p->check() : NULL;
+	if (wrong)
+		usage("%s", wrong);
+}
+
+uint64_t stress_number(size_t arg)
+{
+	return numbers[arg];
+}
+
+void *stress_alloc(size_t size)
+{
+	void *memory;
+
+	if (posix_memalign(&memory, sysconf(_SC_PAGESIZE), size)) {
+		printf("Bail out! no memory for %zu bytes\n", size);
+		exit(EXIT_FAILED);
+	}
+	return memset(memory, 0, size);
+}
+
+/* Reports */
+
+void stress_credit(struct stress_path *path, unsigned int ops, uint64_t bytes)
+{
+	path->ops += ops;
+	path->bytes += bytes;
+}
+
+void stress_note(struct stress_path *path, const char *format, ...)
+{
+	char text[sizeof(path->reason)];
+	va_list list;
+
+	va_start(list, format);
+	vsnprintf(text, sizeof(text), format, list);
+	va_end(list);
+	printf("# %s: %s\n", path->name, text);
+}
+
+enum stress_result stress_skip(struct stress_path *path, const char *format, ...)
+{
+	va_list list;
+
+	va_start(list, format);
+	vsnprintf(path->reason, sizeof(path->reason), format, list);
+	va_end(list);
+	return STRESS_SKIP;
+}
+
+enum stress_result stress_error(struct stress_path *path, const char *format, ...)
+{
+	int error = errno;
+	char text[sizeof(path->reason)];
+	va_list list;
+
+	va_start(list, format);
+	vsnprintf(text, sizeof(text), format, list);
+	va_end(list);
+	/* What has worked before cannot be missing from the kernel. */
+	if (!path->ops && (error == ENOSYS || error == EOPNOTSUPP))
+		return stress_skip(path, "%s: %s", text, strerror(error));
+	printf("# %s: %s: %s\n", path->name, text, strerror(error));
+	return STRESS_FAIL;
+}
+
+static void print_hex(const char *name, const unsigned char *bytes, size_t length)
+{
+	printf(" %s=", name);
+	for (size_t i = 0; i < length && i < MAX_SHOWN; i++)
+		printf("%02x", bytes[i]);
+}
+
+static void report(struct stress_path *path, const char *check, uint64_t offset, size_t length,
+		   const unsigned char *want, const unsigned char *got)
+{
+	if (path->reports++ >= MAX_REPORTS)
+		return;
+	printf("# farm-data path=%s check=%s offset=%llu length=%zu", path->name, check, (unsigned long long)offset,
+	       length);
+	print_hex("want", want, length);
+	print_hex("got", got, length);
+	putchar('\n');
+}
+
+/* Says whose data stands in a damaged stretch, if it is any that this path has written. */
+static void report_origin(struct stress_path *path, const unsigned char *got, size_t length)
+{
+	for (size_t skip = 0; skip < CELL && skip + CELL <= length; skip++) {
+		uint64_t origin = pattern_origin(path->key, got + skip);
+		uint64_t offset = (uint32_t)origin * (uint64_t)CELL;
+
+		/* By chance this holds for fewer than one stretch in a million. */
+		if (origin >> 32 <= path->generation && offset < 1ULL << 30 && offset >= skip) {
+			stress_note(path, "got there is generation %u (now: %u) of offset %llu",
+				    (unsigned int)(origin >> 32), path->generation,
+				    (unsigned long long)(offset - skip));
+			return;
+		}
+	}
+}
+
+/* How many of the first length bytes are right. */
+static size_t right_bytes(const unsigned char *got, const unsigned char *want, const unsigned char *either,
+			  size_t length)
+{
+	size_t i = 0;
+
+	for (; i + CELL <= length; i += CELL)
+		if (memcmp(got + i, want + i, CELL) && (!either || memcmp(got + i, either + i, CELL)))
+			break;
+	for (; i < length; i++)
+		if (got[i] != want[i] && (!either || got[i] != either[i]))
+			return i;
+	return length;
+}
+
+/* memcmp() of 8 bytes is one comparison; a whole cell of mixed bytes, legal with `either`, takes the slow way. */
+static size_t next_wrong(const unsigned char *got, const unsigned char *want, const unsigned char *either, size_t from,
+			 size_t length)
+{
+	while (from < length) {
+		size_t step = length - from < 512 ? length - from : 512;
+		size_t right = right_bytes(got + from, want + from, either ? either + from : NULL, step);
+
+		from += right;
+		if (right < step)
+			return from;
+	}
+	return length;
+}
+
+/* A stretch of wrong bytes ends before this many right ones in a row: damage may be right by chance. */
+enum { STRETCH_GAP = CELL };
+
+enum stress_result stress_compare(struct stress_path *path, const char *check, const void *got_, const void *want_,
+				  const void *either_, size_t length, uint64_t offset)
+{
+	const unsigned char *got = got_, *want = want_, *either = either_;
+	size_t wrong = next_wrong(got, want, either, 0, length);
+
+	if (wrong == length)
+		return STRESS_OK;
+	while (wrong < length) {
+		size_t next = wrong, end;
+
+		do {
+			end = next + 1;
+			next = next_wrong(got, want, either, end, length);
+		} while (next < length && next - end < STRETCH_GAP);
+		report(path, check, offset + wrong, end - wrong, want + wrong, got + wrong);
+		report_origin(path, got + wrong, end - wrong);
+		if (path->reports >= MAX_REPORTS)
+			break;
+		wrong = next;
+	}
+	return STRESS_FAIL;
+}
+
+enum stress_result stress_wrong_length(struct stress_path *path, uint64_t offset, uint64_t want, uint64_t got)
+{
+	want = htobe64(want);
+	got = htobe64(got);
+	report(path, "length", offset, sizeof(want), (unsigned char *)&want, (unsigned char *)&got);
+	return STRESS_FAIL;
+}
+
+/* Ends the KTAP document and says how the program as a whole ended. */
+static int conclude(void)
+{
+	const struct stress_program *p = stress_program;
+	unsigned int number = 0, failed = 0, skipped = 0;
+
+	for (struct stress_path *path = p->paths; path < p->paths + p->path_count; path++) {
+		if (!path->chosen)
+			continue;
+		number++;
+		if (path->result == STRESS_SKIP) {
+			printf("ok %u %s # SKIP %s\n", number, path->name, path->reason);
+			skipped++;
+			continue;
+		}
+		if (path->result == STRESS_OK && !path->ops) {
+			stress_note(path, "nothing was moved");
+			path->result = STRESS_FAIL;
+		}
+		failed += path->result == STRESS_FAIL;
+		printf("%s %u %s\n", path->result == STRESS_FAIL ? "not ok" : "ok", number, path->name);
+		printf("# farm-stats path=%s ops=%llu bytes=%llu\n", path->name, path->ops, path->bytes);
+	}
+	if (fflush(stdout))
+		return EXIT_FAILED;
+	if (failed)
+		return EXIT_FAILED;
+	return skipped == number ? EXIT_SKIPPED : EXIT_PASSED;
+}
+
+/* The watchdog */
+
+/*
+ * Ends the program when a step of a path hangs. The main thread then blocks in a system call and holds no lock;
+ * files are unlinked already, and threads go with the process.
+ */
+static void *watch(void *unused)
+{
+	(void)unused;
+	pthread_mutex_lock(&watchdog.lock);
+	while (!watchdog.over) {
+		uint64_t limit = watchdog.step_began + ms(TURN_LIMIT_MS);
+		struct timespec until;
+
+		if (watchdog.end && limit > watchdog.end + ms(GRACE_MS))
+			limit = watchdog.end + ms(GRACE_MS);
+		if (watchdog.current && now_ns() >= limit) {
+			struct stress_path *path = watchdog.current;
+			const char *waits_for = path->waits_for;
+
+			stress_note(path, "gave up after %llu ms: waited for %s",
+				    (unsigned long long)((now_ns() - watchdog.step_began) / 1000000),
+				    waits_for ? waits_for : "its setup");
+			path->result = STRESS_FAIL;
+			_exit(conclude());
+		}
+		until.tv_sec = limit / 1000000000ULL;
+		until.tv_nsec = limit % 1000000000ULL;
+		pthread_cond_timedwait(&watchdog.changed, &watchdog.lock, &until);
+	}
+	pthread_mutex_unlock(&watchdog.lock);
+	return NULL;
+}
+
+static void watch_begin(uint64_t end)
+{
+	pthread_condattr_t attributes;
+	int error;
+
+	pthread_mutex_init(&watchdog.lock, NULL);
+	pthread_condattr_init(&attributes);
+	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+	pthread_cond_init(&watchdog.changed, &attributes);
+	pthread_condattr_destroy(&attributes);
+	watchdog.step_began = now_ns();
+	watchdog.end = end;
+	error = pthread_create(&watchdog.thread, NULL, watch, NULL);
+	if (error) {
+		printf("Bail out! no thread for the watchdog: %s\n", strerror(error));
+		exit(EXIT_FAILED);
+	}
+}
+
+static void watch_step(struct stress_path *path)
+{
+	pthread_mutex_lock(&watchdog.lock);
+	watchdog.current = path;
+	watchdog.step_began = now_ns();
+	pthread_mutex_unlock(&watchdog.lock);
+}
+
+static void watch_end(void)
+{
+	pthread_mutex_lock(&watchdog.lock);
+	watchdog.over = true;
+	pthread_cond_signal(&watchdog.changed);
+	pthread_mutex_unlock(&watchdog.lock);
+	pthread_join(watchdog.thread, NULL);
+}
+
+/* The run */
+
+static uint64_t hash_name(uint64_t hash, const char *name)
+{
+	while (*name)
+		hash = mix64(hash + (unsigned char)*name++);
+	return hash;
+}
+
+static void set_up(struct stress_path *path)
+{
+	path->key = hash_name(mix64(stress_options.seed), path->name);
+	path->rng.state = mix64(path->key);
+	watch_step(path);
+	path->result = path->setup(path);
+}
+
+static void tear_down(struct stress_path *path)
+{
+	path->waits_for = "its teardown";
+	watch_step(path);
+	path->teardown(path);
+}
+
+/* The path that has had least of the budget, NULL at the end. Each path gets one turn at least. */
+static struct stress_path *next_path(uint64_t end)
+{
+	const struct stress_program *p = stress_program;
+	const struct stress_options *o = &stress_options;
+	struct stress_path *next = NULL;
+
+	for (struct stress_path *path = p->paths; path < p->paths + p->path_count; path++) {
+		if (!path->chosen || path->result != STRESS_OK || (o->ops && path->ops >= o->ops))
+			continue;
+		if (!next || (o->ops ? path->ops < next->ops : path->spent_ns < next->spent_ns))
+			next = path;
+	}
+	return next && next->turns && end && now_ns() >= end ? NULL : next;
+}
+
+static void give_turns(uint64_t end)
+{
+	struct stress_path *path;
+	uint64_t began = now_ns();
+
+	while ((path = next_path(end)) != NULL) {
+		uint64_t ended;
+
+		watch_step(path);
+		path->result = path->turn(path);
+		path->turns++;
+		ended = now_ns();
+		path->spent_ns += ended - began;
+		began = ended;
+	}
+}
+
+int stress_main(int argc, char **argv, const struct stress_program *program)
+{
+	struct stress_path *paths = program->paths, *past = paths + program->path_count;
+	uint64_t began = now_ns(), end;
+	unsigned int chosen = 0;
+
+	stress_program = program;
+	if (program->arg_count > MAX_ARGS)
+		usage("has more than %d options", MAX_ARGS);
+	parse(argc, argv);
+	end = stress_options.for_ms ? began + ms(stress_options.for_ms) : 0;
+
+	/* A peer that is gone is an error of the call, to be reported. */
+	signal(SIGPIPE, SIG_IGN);
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	for (struct stress_path *path = paths; path < past; path++) {
+		path->chosen = !strcmp(mode, "all") || !strcmp(mode, path->name);
+		chosen += path->chosen;
+	}
+	printf("# seed %llu\nKTAP version 1\n1..%u\n", (unsigned long long)stress_options.seed, chosen);
+
+	watch_begin(end);
+	for (struct stress_path *path = paths; path < past; path++)
+		if (path->chosen)
+			set_up(path);
+	give_turns(end);
+	for (struct stress_path *path = paths; path < past; path++)
+		if (path->chosen)
+			tear_down(path);
+	watch_end();
+	return conclude();
+}

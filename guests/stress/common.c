@@ -326,34 +326,28 @@ static void report_origin(struct stress_path *path, const unsigned char *got, si
 	}
 }
 
-/* How many of the first length bytes are right. */
-static size_t right_bytes(const unsigned char *got, const unsigned char *want, const unsigned char *either,
-			  size_t length)
+/* memcmp() of a cell compiles to one comparison. A cell that is wrong as a whole may be right byte by byte. */
+static bool right_cell(const unsigned char *got, const unsigned char *want, const unsigned char *either)
 {
-	size_t i = 0;
-
-	for (; i + CELL <= length; i += CELL)
-		if (memcmp(got + i, want + i, CELL) && (!either || memcmp(got + i, either + i, CELL)))
-			break;
-	for (; i < length; i++)
-		if (got[i] != want[i] && (!either || got[i] != either[i]))
-			return i;
-	return length;
+	return !memcmp(got, want, CELL) || (either && !memcmp(got, either, CELL));
 }
 
-/* memcmp() of 8 bytes is one comparison; a whole cell of mixed bytes, legal with `either`, takes the slow way. */
+/* The first wrong byte at or after `from`, or length. */
 static size_t next_wrong(const unsigned char *got, const unsigned char *want, const unsigned char *either, size_t from,
 			 size_t length)
 {
-	while (from < length) {
-		size_t step = length - from < 512 ? length - from : 512;
-		size_t right = right_bytes(got + from, want + from, either ? either + from : NULL, step);
-
-		from += right;
-		if (right < step)
-			return from;
+	for (size_t i = from; i < length; i++) {
+		while (i + CELL <= length && right_cell(got + i, want + i, either ? either + i : NULL))
+			i += CELL;
+		if (i < length && got[i] != want[i] && (!either || got[i] != either[i]))
+			return i;
 	}
 	return length;
+}
+
+bool stress_right(const void *got, const void *want, const void *either, size_t length)
+{
+	return next_wrong(got, want, either, 0, length) == length;
 }
 
 /* A stretch of wrong bytes ends before this many right ones in a row: damage may be right by chance. */
@@ -383,11 +377,12 @@ enum stress_result stress_compare(struct stress_path *path, const char *check, c
 	return STRESS_FAIL;
 }
 
-enum stress_result stress_wrong_length(struct stress_path *path, uint64_t offset, uint64_t want, uint64_t got)
+enum stress_result stress_wrong_number(struct stress_path *path, const char *check, uint64_t offset, uint64_t want,
+				       uint64_t got)
 {
 	want = htobe64(want);
 	got = htobe64(got);
-	report(path, "length", offset, sizeof(want), (unsigned char *)&want, (unsigned char *)&got);
+	report(path, check, offset, sizeof(want), (unsigned char *)&want, (unsigned char *)&got);
 	return STRESS_FAIL;
 }
 

@@ -5,8 +5,8 @@
  *
  * A program is a list of paths through the kernel. common.c sets each one up and then gives turns, always to
  * the path that has had the least of the budget: paths are interleaved and get equal shares. A turn moves some
- * data, checks all of it and credits it. All checks run in the main thread; a helper thread (peer.h) only does
- * what it was ordered to do during a turn.
+ * data, checks all of it and credits it. The main thread alone reports; a helper thread (peer.h) only does what it
+ * was ordered to do during a turn.
  */
 #ifndef FARM_STRESS_COMMON_H
 #define FARM_STRESS_COMMON_H
@@ -101,12 +101,16 @@ void stress_note(struct stress_path *path, const char *format, ...) __attribute_
 enum stress_result stress_compare(struct stress_path *path, const char *check, const void *got, const void *want,
 				  const void *either, size_t length, uint64_t offset);
 
-/* Reports a wrong count at this offset, as check=length. */
-enum stress_result stress_wrong_length(struct stress_path *path, uint64_t offset, uint64_t want, uint64_t got);
+/* Whether each byte equals `want` or `either`, which may be NULL. Reports nothing: a helper may ask it. */
+bool stress_right(const void *got, const void *want, const void *either, size_t length);
+
+/* Reports a wrong count, at this offset, in the same form: want and got as 8 bytes, big-endian. */
+enum stress_result stress_wrong_number(struct stress_path *path, const char *check, uint64_t offset, uint64_t want,
+				       uint64_t got);
 
 /*
  * -DSTRESS_PLANT=N plants bug N of a program: each program lists its own where it asks planted(). In every
- * eighth generation the program then treats its data as a broken kernel would, and its checks must see it.
+ * seventh generation the program then treats its data as a broken kernel would, and its checks must see it.
  */
 #ifndef STRESS_PLANT
 #define STRESS_PLANT 0
@@ -114,7 +118,7 @@ enum stress_result stress_wrong_length(struct stress_path *path, uint64_t offset
 
 static inline bool planted(const struct stress_path *path, int bug)
 {
-	return STRESS_PLANT == bug && path->generation % 8 == 7;
+	return STRESS_PLANT == bug && path->generation % 7 == 6;
 }
 
 #endif

@@ -166,7 +166,7 @@ static inline enum stress_result file_verify(struct stress_path *path, struct st
 		return stress_error(path, "read %llu bytes at %llu of the %s file", (unsigned long long)(to - from),
 				    (unsigned long long)from, file->tag);
 	if ((uint64_t)n != to - from)
-		return stress_wrong_length(path, from, to - from, n);
+		return stress_wrong_number(path, "length", from, to - from, n);
 	return file_compare(path, file, check, file->scratch, from, to, offset, length);
 }
 

@@ -10,7 +10,7 @@
  * direct-io.c iomap_dio_rw(), which does I/O on the very pages of the source. To sockets: 6.1
  * generic_splice_sendpage() -> sock_sendpage() -> tcp_sendpage() or unix_stream_sendpage(); 6.12
  * splice_to_socket() -> sendmsg with MSG_SPLICE_PAGES -> skb_splice_from_iter().
- * Meanwhile fs/pipe.c pipe_set_size() (6.1) or pipe_resize_ring() moves the buffers to a ring of another size.
+ * Meanwhile fs/pipe.c pipe_resize_ring() moves the buffers to a ring of another size.
  *
  * One turn writes a new generation of a range of the source, splices it out in pieces, and checks the whole
  * range and its neighbours at the far end. The source is not written again before that, since the pipe and the
@@ -179,7 +179,7 @@ static enum stress_result splice_in(struct stress_path *path, loff_t *offset, si
 		return stress_error(path, "splice %zu bytes at %lld from the file to the pipe", left,
 				    (long long)*offset);
 	if (n == 0)
-		return stress_wrong_length(path, *offset, left, 0);
+		return stress_wrong_number(path, "length", *offset, left, 0);
 	route->ops++;
 	*moved += n;
 	return STRESS_OK;
@@ -210,7 +210,7 @@ static enum stress_result splice_out(struct stress_path *path, loff_t *offset, s
 		return stress_error(path, "splice %zu bytes from the pipe to %lld of the target", length,
 				    (long long)*offset);
 	if (n == 0)
-		return stress_wrong_length(path, *offset, length, 0);
+		return stress_wrong_number(path, "length", *offset, length, 0);
 	route->ops++;
 	*moved += n;
 	return STRESS_OK;
@@ -239,11 +239,11 @@ static enum stress_result pump(struct stress_path *path, uint64_t from, uint64_t
 		if (result != STRESS_OK)
 			return result;
 		if (out > in)
-			return stress_wrong_length(path, to, in, out);
+			return stress_wrong_number(path, "length", to, in, out);
 	}
 	if (ioctl(route->pipe[0], FIONREAD, &left_over))
 		return stress_error(path, "ask how much is in the pipe");
-	return left_over ? stress_wrong_length(path, from + length, 0, left_over) : STRESS_OK;
+	return left_over ? stress_wrong_number(path, "length", from + length, 0, left_over) : STRESS_OK;
 }
 
 static enum stress_result verify(struct stress_path *path, uint64_t from, uint64_t to, size_t length)

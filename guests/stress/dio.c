@@ -88,6 +88,8 @@ static void read_cached(void *argument)
 			area->read_error = n < 0 ? errno : ENODATA;
 			return;
 		}
+		if (STRESS_PLANT == 6)			/* foreign data in the race */
+			area->seen[length / 2] ^= 0x10;
 		old_only = !memcmp(area->seen, area->old, length);
 		new_only = !memcmp(area->seen, new, length);
 		area->reads_of_old += old_only;
@@ -227,6 +229,8 @@ static enum stress_result read_direct(struct stress_path *path, struct area *are
 		return stress_wrong_number(path, "length", offset, length, n);
 	if (planted(path, 1))				/* a flipped bit */
 		memory[length / 2] ^= 0x10;
+	if (planted(path, 5))				/* one byte too many */
+		memory[length] ^= 0x10;
 	area->ops++;
 	return STRESS_OK;
 }
@@ -265,6 +269,8 @@ static enum stress_result verify_backing(struct stress_path *path, struct area *
 	result = file_evict(path, &area->backing, from, to - from);
 	if (result != STRESS_OK)
 		return result;
+	if (planted(path, 6))				/* a dirty page that never reached the disk */
+		write_all(area->backing_direct, area->file.model, to - from, from);
 	path->waits_for = "a direct read of the buffer's file";
 	if (read_all(area->backing_direct, scratch, to - from, from) != (ssize_t)(to - from))
 		return stress_error(path, "read the buffer's file directly");

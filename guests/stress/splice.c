@@ -267,6 +267,8 @@ static enum stress_result verify(struct stress_path *path, uint64_t from, uint64
 
 		write_all(route->target.fd, &flipped, 1, to + length / 2);
 	}
+	if (planted(path, 5))				/* one byte too many */
+		write_all(route->target.fd, to ? target : target + length, 1, to ? to - 1 : to + length);
 	result = file_evict_sometimes(path, &route->target, to, length);
 	if (result != STRESS_OK)
 		return result;

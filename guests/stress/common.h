@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * What all stress programs share: options, the budget, KTAP, the report of wrong data, the watchdog.
- * The contract is docs/guest-protocol.md, "Stress programs".
+ * What all stress programs share: options, the budget, KTAP, the report of wrong data, the
+ * watchdog. The contract is docs/guest-protocol.md, "Stress programs".
  *
- * A program is a list of paths through the kernel. common.c sets each one up and then gives turns, always to
- * the path that has had the least of the budget: paths are interleaved and get equal shares. A turn moves some
- * data, checks all of it and credits it. The main thread alone reports; a helper thread (peer.h) only does what it
- * was ordered to do during a turn.
+ * A program is a list of paths through the kernel. common.c sets each one up and then gives turns,
+ * always to the path that has had the least of the budget: paths are interleaved and get equal
+ * shares. A turn moves some data, checks all of it and credits it. The main thread alone reports; a
+ * helper thread (peer.h) only does what it was ordered to do during a turn.
  */
 #ifndef FARM_STRESS_COMMON_H
 #define FARM_STRESS_COMMON_H
@@ -20,7 +20,7 @@ struct stress_arg {
 	const char *name;
 	enum stress_kind kind;
 	const char *fallback;
-	const char *choices;		/* separated by '|' */
+	const char *choices; /* separated by '|' */
 	unsigned long long min, max;
 	const char *help;
 };
@@ -34,11 +34,11 @@ struct stress_path {
 	enum stress_result (*turn)(struct stress_path *path);
 	/* Called once after setup, however it ended; must cope with a half-made state. */
 	void (*teardown)(struct stress_path *path);
-	int variant;			/* the program's own */
-	void *state;			/* the program's own */
+	int variant; /* the program's own */
+	void *state; /* the program's own */
 
 	/* Set by common.c before setup. */
-	uint64_t key;			/* of the data pattern */
+	uint64_t key; /* of the data pattern */
 	struct rng rng;
 	/* Raised by the program for each new content. */
 	uint32_t generation;
@@ -59,7 +59,9 @@ struct stress_program {
 	size_t arg_count;
 	struct stress_path *paths;
 	size_t path_count;
-	/* Checks what one argument's range cannot say; NULL when all is well, else what is wrong. */
+	/*
+	 * Checks what one argument's range cannot say; NULL when all is well, else what is wrong.
+	 */
 	const char *(*check)(void);
 };
 
@@ -83,7 +85,10 @@ void *stress_alloc(size_t size);
 /* Credits verified data: ops calls moved it. */
 void stress_credit(struct stress_path *path, unsigned int ops, uint64_t bytes);
 
-/* Reports "# PATH: TEXT: strerror(errno)". SKIP if errno says that the kernel lacks the feature, else FAIL. */
+/*
+ * Reports "# PATH: TEXT: strerror(errno)". SKIP if errno says that the kernel lacks the feature,
+ * else FAIL.
+ */
 enum stress_result stress_error(struct stress_path *path, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
 
@@ -92,25 +97,32 @@ enum stress_result stress_skip(struct stress_path *path, const char *format, ...
 	__attribute__((format(printf, 2, 3)));
 
 /* A remark on the path that is no verdict. */
-void stress_note(struct stress_path *path, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void stress_note(struct stress_path *path, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
 
 /*
- * Compares what was read with what must stand there, and reports each damaged stretch as a farm-data line.
- * offset is that of the first byte, for the report. With `either`, each byte may equal `want` or `either`.
+ * Compares what was read with what must stand there, and reports each damaged stretch as a
+ * farm-data line. offset is that of the first byte, for the report. With `either`, each byte may
+ * equal `want` or `either`.
  */
-enum stress_result stress_compare(struct stress_path *path, const char *check, const void *got, const void *want,
-				  const void *either, size_t length, uint64_t offset);
+enum stress_result stress_compare(struct stress_path *path, const char *check, const void *got,
+				  const void *want, const void *either, size_t length,
+				  uint64_t offset);
 
-/* Whether each byte equals `want` or `either`, which may be NULL. Reports nothing: a helper may ask it. */
+/*
+ * Whether each byte equals `want` or `either`, which may be NULL. Reports nothing: a helper may ask
+ * it.
+ */
 bool stress_right(const void *got, const void *want, const void *either, size_t length);
 
 /* Reports a wrong count, at this offset, in the same form: want and got as 8 bytes, big-endian. */
-enum stress_result stress_wrong_number(struct stress_path *path, const char *check, uint64_t offset, uint64_t want,
-				       uint64_t got);
+enum stress_result stress_wrong_number(struct stress_path *path, const char *check, uint64_t offset,
+				       uint64_t want, uint64_t got);
 
 /*
- * -DSTRESS_PLANT=N plants bug N of a program: each program lists its own where it asks planted(). In every
- * seventh generation the program then treats its data as a broken kernel would, and its checks must see it.
+ * -DSTRESS_PLANT=N plants bug N of a program: each program lists its own where it asks planted().
+ * In every seventh generation the program then treats its data as a broken kernel would, and its
+ * checks must see it.
  */
 #ifndef STRESS_PLANT
 #define STRESS_PLANT 0

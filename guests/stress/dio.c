@@ -1,30 +1,35 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 /*
- * Reads and writes a file with O_DIRECT, from buffers of several kinds and against the file's own page cache.
+ * Reads and writes a file with O_DIRECT, from buffers of several kinds and against the file's own
+ * page cache.
  *
- * fs/ext4/file.c ext4_file_read_iter()/ext4_file_write_iter() -> fs/iomap/direct-io.c __iomap_dio_rw() ->
- * iomap_dio_bio_iter() -> block/bio.c bio_iov_iter_get_pages(), which takes references to the buffer's pages: 6.1
- * lib/iov_iter.c __iov_iter_get_pages_alloc() with FOLL_GET, 6.12 iov_iter_extract_pages() with FOLL_PIN; both end in
- * mm/gup.c (internal_get_user_pages_fast(), gup_fast_fallback(); follow_page_pte()). A read dirties them:
- * bio_set_pages_dirty() before, bio_check_pages_dirty() after the I/O, because writeback may have cleaned a
- * file's page meanwhile.
+ * fs/ext4/file.c ext4_file_read_iter()/ext4_file_write_iter() -> fs/iomap/direct-io.c
+ * __iomap_dio_rw() -> iomap_dio_bio_iter() -> block/bio.c bio_iov_iter_get_pages(), which takes
+ * references to the buffer's pages: 6.1 lib/iov_iter.c __iov_iter_get_pages_alloc() with
+ * FOLL_GET, 6.12 iov_iter_extract_pages() with FOLL_PIN; both end in mm/gup.c
+ * (internal_get_user_pages_fast(), gup_fast_fallback(); follow_page_pte()). A read dirties them:
+ * bio_set_pages_dirty() before, bio_check_pages_dirty() after the I/O, because writeback may have
+ * cleaned a file's page meanwhile.
  *  - anonymous: private anonymous memory.
  *  - memfd-buffer: a shared mapping of a memfd, shmem pages.
- *  - file-buffer: a shared mapping of another file, page-cache pages, at times only on the disk when I/O begins.
- * Against the page cache: __iomap_dio_rw() writes back the range first, and before and after a write throws it
- * out (mm/truncate.c invalidate_inode_pages2_range()), mapped pages included.
+ *  - file-buffer: a shared mapping of another file, page-cache pages, at times only on the disk
+ *    when I/O begins.
+ * Against the page cache: __iomap_dio_rw() writes back the range first, and before and after a
+ * write throws it out (mm/truncate.c invalidate_inode_pages2_range()), mapped pages included.
  *  - page-cache: cached and direct accesses in turn.
  *  - page-cache-race: cached reads by a second thread during a direct write.
  *
- * Oracles. All but the race are serialised, so every read must find exactly what the last write to each byte
- * left, whichever way either went. Beside the range read, its neighbours in the file and in memory are checked;
- * a buffer that maps a file is also read through that file's descriptor, and a file-buffer, after writeback, from
- * its disk. page-cache-race: open(2) promises nothing about mixed I/O to one range at one time, but
- *  - the cached write of generation G is over before the race and the direct write of G+1 over after it: a racing
- *    read may see G and G+1, byte by byte, and nothing else;
+ * Oracles. All but the race are serialised, so every read must find exactly what the last write to
+ * each byte left, whichever way either went. Beside the range read, its neighbours in the file and
+ * in memory are checked; a buffer that maps a file is also read through that file's descriptor, and
+ * a file-buffer, after writeback, from its disk.
+ *
+ * page-cache-race: open(2) promises nothing about mixed I/O to one range at one time, but
+ *  - the cached write of generation G is over before the race and the direct write of G+1 over
+ *    after it: a racing read may see G and G+1, byte by byte, and nothing else;
  *  - afterwards the disk holds G+1, exactly;
- *  - a cached read afterwards may be stale (the kernel then logs "Page cache invalidation failure"): G or G+1. It is
- *    counted, and the next turn's cached write mends it.
+ *  - a cached read afterwards may be stale (the kernel then logs "Page cache invalidation
+ *    failure"): G or G+1. It is counted, and the next cached write to the range mends it.
  */
 #define _GNU_SOURCE
 #include <sched.h>
@@ -39,7 +44,7 @@
 enum variant { ANONYMOUS, MEMFD_BUFFER, FILE_BUFFER, PAGE_CACHE, PAGE_CACHE_RACE };
 
 enum {
-	SLACK = 8 * 4096,		/* of the buffer: for neighbours and a start anywhere in a page */
+	SLACK = 8 * 4096, /* of the buffer: for neighbours and a start anywhere in a page */
 	POISON = 0xa5,
 };
 
@@ -47,26 +52,26 @@ struct area {
 	struct stress_file file;
 	int direct;
 	size_t align;
-	unsigned char *buffer;		/* direct I/O's memory */
+	unsigned char *buffer; /* direct I/O's memory */
 	size_t buffer_size;
-	struct stress_file backing;	/* of a file-buffer */
+	struct stress_file backing; /* of a file-buffer */
 	int memfd;
 	int backing_direct;
-	unsigned char *map;		/* of the file, for the paths against its page cache */
-	unsigned char *old;		/* the range before the race */
+	unsigned char *map; /* of the file, for the paths against its page cache */
+	unsigned char *old; /* the range before the race */
 	unsigned char poison[NEIGHBOUR];
 
 	struct helper reader;
 	uint64_t race_offset;
 	size_t race_length;
-	atomic_bool written;		/* the direct write is over */
-	unsigned char *seen;		/* the last racing read */
-	bool wrong;			/* it is neither old nor new */
+	atomic_bool written; /* the direct write is over */
+	unsigned char *seen; /* the last racing read */
+	bool wrong;	     /* it is neither old nor new */
 	int read_error;
 	unsigned int reads, reads_of_old, reads_of_new;
-	unsigned int stale;		/* cached reads after a race */
+	unsigned int stale; /* cached reads after a race */
 
-	unsigned int ops;		/* calls that moved data in this turn */
+	unsigned int ops; /* calls that moved data in this turn */
 };
 
 /* Beside the direct write, until that is over: through the descriptor and the mapping by turns. */
@@ -88,13 +93,14 @@ static void read_cached(void *argument)
 			area->read_error = n < 0 ? errno : ENODATA;
 			return;
 		}
-		if (STRESS_PLANT == 6)			/* foreign data in the race */
+		if (STRESS_PLANT == 6) /* foreign data in the race */
 			area->seen[length / 2] ^= 0x10;
 		old_only = !memcmp(area->seen, area->old, length);
 		new_only = !memcmp(area->seen, new, length);
 		area->reads_of_old += old_only;
 		area->reads_of_new += new_only;
-		area->wrong = !old_only && !new_only && !stress_right(area->seen, new, area->old, length);
+		area->wrong = !old_only && !new_only &&
+			      !stress_right(area->seen, new, area->old, length);
 		/* The writer, and other workers, may share this CPU. */
 		sched_yield();
 	} while (!area->wrong && !atomic_load(&area->written));
@@ -152,16 +158,21 @@ static enum stress_result set_up(struct stress_path *path)
 	enum stress_result result;
 
 	path->state = area;
-	*area = (struct area){ .file = closed, .direct = -1, .backing = closed, .backing_direct = -1, .memfd = -1 };
+	*area = (struct area){
+		.file = closed, .direct = -1, .backing = closed, .backing_direct = -1, .memfd = -1
+	};
 	memset(area->poison, POISON, sizeof(area->poison));
 	result = file_open(path, &area->file, "target", stress_number(ARG_FILE_SIZE));
 	if (result == STRESS_OK)
 		result = file_direct(path, &area->file, &area->direct, &area->align);
 	if (result == STRESS_OK && area->align > stress_number(ARG_MAX_LENGTH))
-		result = stress_skip(path, "direct I/O needs blocks of %zu bytes, --max-length is less", area->align);
+		result = stress_skip(path,
+				     "direct I/O needs blocks of %zu bytes, --max-length is less",
+				     area->align);
 	if (result == STRESS_OK)
 		result = set_up_buffer(path, area);
-	if (result == STRESS_OK && (path->variant == PAGE_CACHE || path->variant == PAGE_CACHE_RACE))
+	if (result == STRESS_OK &&
+	    (path->variant == PAGE_CACHE || path->variant == PAGE_CACHE_RACE))
 		result = set_up_cache(path, area);
 	return result;
 }
@@ -171,8 +182,10 @@ static void tear_down(struct stress_path *path)
 	struct area *area = path->state;
 
 	helper_stop(&area->reader);
-	if (path->variant == PAGE_CACHE_RACE)
-		stress_note(path, "of %u racing reads %u saw only old and %u only new data; %u reads afterwards were stale",
+	if (area->reads)
+		stress_note(path,
+			    "of %u racing reads %u saw only old and %u only new data; %u reads "
+			    "afterwards were stale",
 			    area->reads, area->reads_of_old, area->reads_of_new, area->stale);
 	if (area->map)
 		munmap(area->map, area->file.size);
@@ -200,36 +213,38 @@ static unsigned char *room(struct stress_path *path, struct area *area, size_t l
 	return area->buffer + first + rng_offset(&path->rng, past - first, length, area->align);
 }
 
-static enum stress_result write_direct(struct stress_path *path, struct area *area, const unsigned char *memory,
-				       size_t length, uint64_t offset)
+static enum stress_result write_direct(struct stress_path *path, struct area *area,
+				       const unsigned char *memory, size_t length, uint64_t offset)
 {
 	path->waits_for = "a direct write";
-	if (planted(path, 2))				/* writes to the wrong place */
+	if (planted(path, 2)) /* writes to the wrong place */
 		offset = offset >= area->align ? offset - area->align : offset + area->align;
-	if (planted(path, 3))				/* a lost write */
+	if (planted(path, 3)) /* a lost write */
 		return STRESS_OK;
-	if (planted(path, 4))				/* a short write taken for full */
+	if (planted(path, 4)) /* a short write taken for full */
 		length = length > area->align ? length - area->align : length;
 	if (!write_all(area->direct, memory, length, offset))
-		return stress_error(path, "write %zu bytes directly at %llu", length, (unsigned long long)offset);
+		return stress_error(path, "write %zu bytes directly at %llu", length,
+				    (unsigned long long)offset);
 	area->ops++;
 	return STRESS_OK;
 }
 
-static enum stress_result read_direct(struct stress_path *path, struct area *area, unsigned char *memory,
-				      size_t length, uint64_t offset)
+static enum stress_result read_direct(struct stress_path *path, struct area *area,
+				      unsigned char *memory, size_t length, uint64_t offset)
 {
 	ssize_t n;
 
 	path->waits_for = "a direct read";
 	n = read_all(area->direct, memory, length, offset);
 	if (n < 0)
-		return stress_error(path, "read %zu bytes directly at %llu", length, (unsigned long long)offset);
+		return stress_error(path, "read %zu bytes directly at %llu", length,
+				    (unsigned long long)offset);
 	if ((size_t)n != length)
 		return stress_wrong_number(path, "length", offset, length, n);
-	if (planted(path, 1))				/* a flipped bit */
+	if (planted(path, 1)) /* a flipped bit */
 		memory[length / 2] ^= 0x10;
-	if (planted(path, 5))				/* one byte too many */
+	if (planted(path, 5)) /* one byte too many */
 		memory[length] ^= 0x10;
 	area->ops++;
 	return STRESS_OK;
@@ -245,9 +260,12 @@ static enum stress_result evict_buffer_sometimes(struct stress_path *path, struc
 	return file_evict(path, &area->backing, 0, area->buffer_size);
 }
 
-/* What direct I/O put into a mapping must be seen through the mapped file too, and reach its disk. */
-static enum stress_result verify_backing(struct stress_path *path, struct area *area, const unsigned char *memory,
-					 size_t length, uint64_t offset)
+/*
+ * What direct I/O put into a mapping must be seen through the mapped file too, and reach its disk.
+ */
+static enum stress_result verify_backing(struct stress_path *path, struct area *area,
+					 const unsigned char *memory, size_t length,
+					 uint64_t offset)
 {
 	/* Direct reads of the backing file need its alignment; whole pages have any. */
 	uint64_t start = memory - area->buffer, from = round_down(start, 4096);
@@ -269,20 +287,21 @@ static enum stress_result verify_backing(struct stress_path *path, struct area *
 	result = file_evict(path, &area->backing, from, to - from);
 	if (result != STRESS_OK)
 		return result;
-	if (planted(path, 6))				/* a dirty page that never reached the disk */
+	if (planted(path, 6)) /* a dirty page that never reached the disk */
 		write_all(area->backing_direct, area->file.model, to - from, from);
 	path->waits_for = "a direct read of the buffer's file";
 	if (read_all(area->backing_direct, scratch, to - from, from) != (ssize_t)(to - from))
 		return stress_error(path, "read the buffer's file directly");
-	return stress_compare(path, "writeback", scratch + (start - from), want, NULL, length, offset);
+	return stress_compare(path, "writeback", scratch + (start - from), want, NULL, length,
+			      offset);
 }
 
 /*
- * Reads the range and an aligned block on either side directly into the buffer and checks them, and that the
- * memory around them was left alone.
+ * Reads the range and an aligned block on either side directly into the buffer and checks them, and
+ * that the memory around them was left alone.
  */
-static enum stress_result verify_direct(struct stress_path *path, struct area *area, const char *check,
-					uint64_t offset, size_t length)
+static enum stress_result verify_direct(struct stress_path *path, struct area *area,
+					const char *check, uint64_t offset, size_t length)
 {
 	uint64_t from = round_down(offset, area->align);
 	uint64_t to = round_down(offset + length + area->align - 1, area->align);
@@ -300,14 +319,17 @@ static enum stress_result verify_direct(struct stress_path *path, struct area *a
 		result = file_compare(path, &area->file, check, memory, from, to, offset, length);
 	if (result != STRESS_OK)
 		return result;
-	if (stress_compare(path, "overrun", memory - NEIGHBOUR, area->poison, NULL, NEIGHBOUR, from) |
-	    stress_compare(path, "overrun", memory + (to - from), area->poison, NULL, NEIGHBOUR, to))
+	if (stress_compare(path, "overrun", memory - NEIGHBOUR, area->poison, NULL, NEIGHBOUR,
+			   from) |
+	    stress_compare(path, "overrun", memory + (to - from), area->poison, NULL, NEIGHBOUR,
+			   to))
 		return STRESS_FAIL;
 	return verify_backing(path, area, memory, to - from, from);
 }
 
 /* Writes the range from the model, by way of the buffer. */
-static enum stress_result store_direct(struct stress_path *path, struct area *area, uint64_t offset, size_t length)
+static enum stress_result store_direct(struct stress_path *path, struct area *area, uint64_t offset,
+				       size_t length)
 {
 	unsigned char *memory = room(path, area, length);
 	enum stress_result result;
@@ -317,7 +339,8 @@ static enum stress_result store_direct(struct stress_path *path, struct area *ar
 	return result == STRESS_OK ? write_direct(path, area, memory, length, offset) : result;
 }
 
-static void choose_aligned(struct stress_path *path, struct area *area, uint64_t *offset, size_t *length)
+static void choose_aligned(struct stress_path *path, struct area *area, uint64_t *offset,
+			   size_t *length)
 {
 	*length = rng_length(&path->rng, stress_number(ARG_MAX_LENGTH), area->align);
 	*offset = rng_offset(&path->rng, area->file.size, *length, area->align);
@@ -335,7 +358,8 @@ static enum stress_result turn_buffer(struct stress_path *path, struct area *are
 }
 
 /* A cached write of any length, then a direct read. */
-static enum stress_result cached_to_direct(struct stress_path *path, struct area *area, size_t *length)
+static enum stress_result cached_to_direct(struct stress_path *path, struct area *area,
+					   size_t *length)
 {
 	enum stress_result result = STRESS_OK;
 	uint64_t offset;
@@ -350,11 +374,14 @@ static enum stress_result cached_to_direct(struct stress_path *path, struct area
 		result = file_write(path, &area->file, offset, *length);
 	}
 	area->ops++;
-	return result == STRESS_OK ? verify_direct(path, area, "after-cached-write", offset, *length) : result;
+	return result == STRESS_OK
+		       ? verify_direct(path, area, "after-cached-write", offset, *length)
+		       : result;
 }
 
 /* A direct write under a filled page cache, then reads through the cache. */
-static enum stress_result direct_to_cached(struct stress_path *path, struct area *area, size_t *length)
+static enum stress_result direct_to_cached(struct stress_path *path, struct area *area,
+					   size_t *length)
 {
 	enum stress_result result = STRESS_OK;
 	uint64_t offset;
@@ -372,12 +399,13 @@ static enum stress_result direct_to_cached(struct stress_path *path, struct area
 	if (rng_one_in(&path->rng, 2))
 		return file_verify(path, &area->file, "after-direct-write", offset, *length);
 	path->waits_for = "a load from the file's mapping";
-	return file_compare(path, &area->file, "mapping-after-direct-write", area->map + offset, offset,
-			    offset + *length, offset, *length);
+	return file_compare(path, &area->file, "mapping-after-direct-write", area->map + offset,
+			    offset, offset + *length, offset, *length);
 }
 
 /* Checks what the racing reads saw, and what stands there afterwards. */
-static enum stress_result verify_race(struct stress_path *path, struct area *area, uint64_t offset, size_t length)
+static enum stress_result verify_race(struct stress_path *path, struct area *area, uint64_t offset,
+				      size_t length)
 {
 	const unsigned char *new = area->file.model + offset;
 	unsigned char *memory = room(path, area, length), *cached = area->file.scratch;
@@ -458,8 +486,8 @@ static const char *check_arguments(void)
 	return NULL;
 }
 
-#define PATH(path_name, which) \
-	{ .name = path_name, .setup = set_up, .turn = turn, .teardown = tear_down, .variant = which }
+#define PATH(NAME, VARIANT) \
+	{ .name = NAME, .setup = set_up, .turn = turn, .teardown = tear_down, .variant = VARIANT }
 
 int main(int argc, char **argv)
 {
@@ -471,9 +499,13 @@ int main(int argc, char **argv)
 		PATH("page-cache-race", PAGE_CACHE_RACE),
 	};
 	static const struct stress_program program = {
-		.name = "dio", .purpose = stress_purpose, .kernel = stress_kernel,
-		.args = stress_args, .arg_count = sizeof(stress_args) / sizeof(stress_args[0]),
-		.paths = paths, .path_count = sizeof(paths) / sizeof(paths[0]),
+		.name = "dio",
+		.purpose = stress_purpose,
+		.kernel = stress_kernel,
+		.args = stress_args,
+		.arg_count = sizeof(stress_args) / sizeof(stress_args[0]),
+		.paths = paths,
+		.path_count = sizeof(paths) / sizeof(paths[0]),
 		.check = check_arguments,
 	};
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * A file and the model of what it must hold. Every write goes to the model too; every check compares the file
- * with the model, neighbours of the range included, so that a write that is lost, misplaced or too long is seen.
+ * A file and the model of what it must hold. Every write goes to the model too; every check
+ * compares the file with the model, neighbours of the range included, so that a write that is lost,
+ * misplaced or too long is seen.
  */
 #ifndef FARM_STRESS_FILE_H
 #define FARM_STRESS_FILE_H
@@ -24,21 +25,24 @@ struct stress_file {
 	const char *tag;
 	uint64_t size;
 	unsigned char *model;
-	unsigned char *scratch;		/* as large as the file */
+	unsigned char *scratch; /* as large as the file */
 };
 
 #define STRESS_FILE_CLOSED { .fd = -1 }
 
-/* Makes an empty, unlinked file of holes, named after program, path and worker while it has a name. */
-static inline enum stress_result file_open(struct stress_path *path, struct stress_file *file, const char *tag,
-					   uint64_t size)
+/*
+ * Makes an empty, unlinked file of holes, named after program, path and worker while it has a name.
+ */
+static inline enum stress_result file_open(struct stress_path *path, struct stress_file *file,
+					   const char *tag, uint64_t size)
 {
 	char name[PATH_MAX];
 
 	file->tag = tag;
 	file->size = size;
-	if (snprintf(name, sizeof(name), "%s/%s.%llu.%s.%s", stress_options.dir, stress_program->name,
-		     (unsigned long long)stress_options.worker, path->name, tag) >= (int)sizeof(name)) {
+	if (snprintf(name, sizeof(name), "%s/%s.%llu.%s.%s", stress_options.dir,
+		     stress_program->name, (unsigned long long)stress_options.worker, path->name,
+		     tag) >= (int)sizeof(name)) {
 		errno = ENAMETOOLONG;
 		return stress_error(path, "open the %s file in %s", tag, stress_options.dir);
 	}
@@ -48,7 +52,8 @@ static inline enum stress_result file_open(struct stress_path *path, struct stre
 	if (unlink(name))
 		return stress_error(path, "unlink %s", name);
 	if (ftruncate(file->fd, size))
-		return stress_error(path, "extend the %s file to %llu bytes", tag, (unsigned long long)size);
+		return stress_error(path, "extend the %s file to %llu bytes", tag,
+				    (unsigned long long)size);
 	file->model = stress_alloc(size);
 	file->scratch = stress_alloc(size);
 	return STRESS_OK;
@@ -98,31 +103,34 @@ static inline ssize_t read_all(int fd, unsigned char *bytes, size_t length, uint
 }
 
 /* A new generation of the range, in the model alone. */
-static inline void file_renew_model(struct stress_path *path, struct stress_file *file, uint64_t offset, size_t length)
+static inline void file_renew_model(struct stress_path *path, struct stress_file *file,
+				    uint64_t offset, size_t length)
 {
 	path->generation++;
 	pattern_fill(path->key, path->generation, file->model + offset, length, offset);
 }
 
 /* Writes the range from the model through the page cache. */
-static inline enum stress_result file_write(struct stress_path *path, struct stress_file *file, uint64_t offset,
-					    size_t length)
+static inline enum stress_result file_write(struct stress_path *path, struct stress_file *file,
+					    uint64_t offset, size_t length)
 {
 	path->waits_for = "a write to the page cache";
 	if (!write_all(file->fd, file->model + offset, length, offset))
-		return stress_error(path, "write %zu bytes at %llu of the %s file", length, (unsigned long long)offset,
-				    file->tag);
+		return stress_error(path, "write %zu bytes at %llu of the %s file", length,
+				    (unsigned long long)offset, file->tag);
 	return STRESS_OK;
 }
 
 /*
- * Puts the range on the disk and drops it from the page cache, so that the next reader waits for the disk. It is
- * advice: pages in use stay. sync_file_range() spares the journal's commit that fdatasync() would cost.
+ * Puts the range on the disk and drops it from the page cache, so that the next reader waits for
+ * the disk. It is advice: pages in use stay. sync_file_range() spares the journal's commit that
+ * fdatasync() would cost.
  */
-static inline enum stress_result file_evict(struct stress_path *path, struct stress_file *file, uint64_t offset,
-					    size_t length)
+static inline enum stress_result file_evict(struct stress_path *path, struct stress_file *file,
+					    uint64_t offset, size_t length)
 {
-	const unsigned int all = SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER;
+	const unsigned int all = SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE |
+				 SYNC_FILE_RANGE_WAIT_AFTER;
 	int error;
 
 	path->waits_for = "writeback";
@@ -136,15 +144,21 @@ static inline enum stress_result file_evict(struct stress_path *path, struct str
 	return STRESS_OK;
 }
 
-/* Compares bytes that stand for [from, to) of the file, of which [offset, offset + length) was written last. */
-static inline enum stress_result file_compare(struct stress_path *path, const struct stress_file *file,
-					      const char *check, const unsigned char *got, uint64_t from, uint64_t to,
+/*
+ * Compares bytes that stand for [from, to) of the file, of which [offset, offset + length) was
+ * written last.
+ */
+static inline enum stress_result file_compare(struct stress_path *path,
+					      const struct stress_file *file, const char *check,
+					      const unsigned char *got, uint64_t from, uint64_t to,
 					      uint64_t offset, size_t length)
 {
 	const unsigned char *want = file->model;
 	uint64_t end = offset + length;
 
-	if (stress_compare(path, check, got + (offset - from), want + offset, NULL, length, offset) |
+	/* No short circuit: every damage is to be reported. */
+	if (stress_compare(path, check, got + (offset - from), want + offset, NULL, length,
+			   offset) |
 	    stress_compare(path, "neighbour", got, want + from, NULL, offset - from, from) |
 	    stress_compare(path, "neighbour", got + (end - from), want + end, NULL, to - end, end))
 		return STRESS_FAIL;
@@ -152,8 +166,8 @@ static inline enum stress_result file_compare(struct stress_path *path, const st
 }
 
 /* Checks a range and its neighbours through the page cache. */
-static inline enum stress_result file_verify(struct stress_path *path, struct stress_file *file, const char *check,
-					     uint64_t offset, size_t length)
+static inline enum stress_result file_verify(struct stress_path *path, struct stress_file *file,
+					     const char *check, uint64_t offset, size_t length)
 {
 	uint64_t from = offset < NEIGHBOUR ? 0 : offset - NEIGHBOUR;
 	uint64_t end = offset + length;
@@ -163,8 +177,9 @@ static inline enum stress_result file_verify(struct stress_path *path, struct st
 	path->waits_for = "a read from the page cache";
 	n = read_all(file->fd, file->scratch, to - from, from);
 	if (n < 0)
-		return stress_error(path, "read %llu bytes at %llu of the %s file", (unsigned long long)(to - from),
-				    (unsigned long long)from, file->tag);
+		return stress_error(path, "read %llu bytes at %llu of the %s file",
+				    (unsigned long long)(to - from), (unsigned long long)from,
+				    file->tag);
 	if ((uint64_t)n != to - from)
 		return stress_wrong_number(path, "length", from, to - from, n);
 	return file_compare(path, file, check, file->scratch, from, to, offset, length);
@@ -180,38 +195,45 @@ static inline int file_open_direct(const struct stress_file *file)
 }
 
 /*
- * The alignment that direct I/O wants of offsets, lengths and memory: what statx() tells (since Linux 6.1), else
- * 4096, which every disk in use takes. 0 if this file supports none.
+ * The alignment that direct I/O wants of offsets, lengths and memory: what statx() tells (since
+ * Linux 6.1), else 4096, which every disk in use takes. 0 if this file supports none.
  */
 static inline size_t file_direct_alignment(int fd)
 {
 	struct statx status;
 
-	if (statx(fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &status) || !(status.stx_mask & STATX_DIOALIGN))
+	if (statx(fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &status) ||
+	    !(status.stx_mask & STATX_DIOALIGN))
 		return 4096;
 	if (status.stx_dio_mem_align > status.stx_dio_offset_align)
 		return status.stx_dio_mem_align;
 	return status.stx_dio_offset_align;
 }
 
-/* Opens for direct I/O; SKIP where the file system has none (tmpfs before Linux 6.6 says EINVAL). */
-static inline enum stress_result file_direct(struct stress_path *path, const struct stress_file *file, int *fd,
+/*
+ * Opens for direct I/O; SKIP where the file system has none (tmpfs before Linux 6.6 says EINVAL).
+ */
+static inline enum stress_result file_direct(struct stress_path *path,
+					     const struct stress_file *file, int *fd,
 					     size_t *alignment)
 {
 	*fd = file_open_direct(file);
 	if (*fd < 0 && errno == EINVAL)
-		return stress_skip(path, "no O_DIRECT on the file system of %s", stress_options.dir);
+		return stress_skip(path, "no O_DIRECT on the file system of %s",
+				   stress_options.dir);
 	if (*fd < 0)
 		return stress_error(path, "open the %s file with O_DIRECT", file->tag);
 	*alignment = file_direct_alignment(*fd);
 	if (!*alignment)
-		return stress_skip(path, "no O_DIRECT on the file system of %s", stress_options.dir);
+		return stress_skip(path, "no O_DIRECT on the file system of %s",
+				   stress_options.dir);
 	return STRESS_OK;
 }
 
 /* Evicts once in eight. */
-static inline enum stress_result file_evict_sometimes(struct stress_path *path, struct stress_file *file,
-						      uint64_t offset, size_t length)
+static inline enum stress_result file_evict_sometimes(struct stress_path *path,
+						      struct stress_file *file, uint64_t offset,
+						      size_t length)
 {
 	return rng_one_in(&path->rng, 8) ? file_evict(path, file, offset, length) : STRESS_OK;
 }

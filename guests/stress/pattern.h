@@ -2,13 +2,14 @@
 /*
  * Random choices and the data that the programs move.
  *
- * Both hang on the seed and the name of the path alone, so that a path repeats itself exactly however the
- * paths are interleaved.
+ * Both hang on the seed and the name of the path alone, so that a path repeats itself exactly
+ * however the paths are interleaved.
  *
- * A cell is 8 bytes of a file at an offset divisible by 8. Its content is a bijection of (generation, cell
- * number), scrambled with a key: every byte of a cell depends on everything, so a stale page, a shifted copy
- * or a flipped bit differs almost everywhere, and a found cell can be traced back to where it came from. Cells
- * are big-endian in the file: a failure reads the same on every host.
+ * A cell is 8 bytes of a file at an offset divisible by 8. Its content is a bijection of
+ * (generation, cell number), scrambled with a key: every byte of a cell depends on everything, so a
+ * stale page, a shifted copy or a flipped bit differs almost everywhere, and a found cell can be
+ * traced back to where it came from. Cells are big-endian in the file: a failure reads the same on
+ * every host.
  */
 #ifndef FARM_STRESS_PATTERN_H
 #define FARM_STRESS_PATTERN_H
@@ -21,7 +22,10 @@
 
 enum { CELL = 8 };
 
-/* The finaliser of SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014). */
+/*
+ * The finaliser of SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number
+ * generators", 2014).
+ */
 static inline uint64_t mix64(uint64_t x)
 {
 	x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ULL;
@@ -64,8 +68,8 @@ static inline uint64_t round_down(uint64_t value, uint64_t align)
 }
 
 /*
- * A length of 1 … max in steps of align. Uniform lengths hardly ever meet a page's border, so a third of
- * them are a few bytes and a third lie right beside a multiple of the page size.
+ * A length of 1 … max in steps of align. Uniform lengths hardly ever meet a page's border, so a
+ * third of them are a few bytes and a third lie right beside a multiple of the page size.
  */
 static inline size_t rng_length(struct rng *rng, size_t max, size_t align)
 {
@@ -100,7 +104,10 @@ static inline uint64_t pattern_cell(uint64_t key, uint32_t generation, uint64_t 
 	return htobe64(mix64(key ^ ((uint64_t)generation << 32 | cell)));
 }
 
-/* The generation (upper 32 bits) and cell number (lower 32 bits) that some 8 bytes would have come from. */
+/*
+ * The generation (upper 32 bits) and cell number (lower 32 bits) that some 8 bytes would have come
+ * from.
+ */
 static inline uint64_t pattern_origin(uint64_t key, const void *bytes)
 {
 	uint64_t value;
@@ -110,7 +117,8 @@ static inline uint64_t pattern_origin(uint64_t key, const void *bytes)
 }
 
 /* What [offset, offset + length) of a file holds in the given generation. */
-static inline void pattern_fill(uint64_t key, uint32_t generation, void *buffer, size_t length, uint64_t offset)
+static inline void pattern_fill(uint64_t key, uint32_t generation, void *buffer, size_t length,
+				uint64_t offset)
 {
 	unsigned char *to = buffer;
 

@@ -2,9 +2,9 @@
 /*
  * Helper threads, and the sockets at whose far end one receives.
  *
- * A helper does one job each time it is ordered, beside the main thread's turn, and only in its own buffers; the
- * main thread waits for it before it looks. What a job could block on for ever is ended from outside (a socket
- * is shut down), so a helper can always be stopped and joined.
+ * A helper does one job each time it is ordered, beside the main thread's turn, and only in its own
+ * buffers; the main thread waits for it before it looks. What a job could block on for ever is
+ * ended from outside (a socket is shut down), so a helper can always be stopped and joined.
  */
 #ifndef FARM_STRESS_PEER_H
 #define FARM_STRESS_PEER_H
@@ -95,9 +95,9 @@ struct receiver {
 	struct helper helper;
 	int fd;
 	unsigned char *got;
-	size_t length;			/* to be received by the job */
+	size_t length; /* to be received by the job */
 	size_t received;
-	int error;			/* an errno, or 0 */
+	int error; /* an errno, or 0 */
 };
 
 static inline void receiver_job(void *argument)
@@ -132,10 +132,12 @@ static inline enum stress_result receiver_wait(struct stress_path *path, struct 
 	if (!receiver->error)
 		return STRESS_OK;
 	errno = receiver->error;
-	return stress_error(path, "receive byte %zu of %zu", receiver->received + 1, receiver->length);
+	return stress_error(path, "receive byte %zu of %zu", receiver->received + 1,
+			    receiver->length);
 }
 
-static inline enum stress_result receiver_start(struct stress_path *path, struct receiver *receiver, size_t max)
+static inline enum stress_result receiver_start(struct stress_path *path, struct receiver *receiver,
+						size_t max)
 {
 	receiver->got = stress_alloc(max);
 	return helper_start(path, &receiver->helper, receiver_job, receiver);
@@ -171,7 +173,8 @@ static inline int loopback_bind(int type, struct sockaddr_in *address)
 	socklen_t length = sizeof(*address);
 	int fd = socket(AF_INET, type | SOCK_CLOEXEC, 0);
 
-	*address = (struct sockaddr_in){ .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	*address = (struct sockaddr_in){ .sin_family = AF_INET,
+					 .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
 	if (fd < 0)
 		return -1;
 	if (loopback_up(fd) || bind(fd, (struct sockaddr *)address, length) ||
@@ -197,8 +200,8 @@ static inline int loopback_connect(int type, const struct sockaddr_in *address)
 /* Why there is no loopback connection: a missing network is no fault of the kernel's. */
 static inline enum stress_result loopback_error(struct stress_path *path, const char *what)
 {
-	if (errno == EAFNOSUPPORT || errno == ENODEV || errno == ENETUNREACH || errno == EADDRNOTAVAIL ||
-	    errno == EPERM)
+	if (errno == EAFNOSUPPORT || errno == ENODEV || errno == ENETUNREACH ||
+	    errno == EADDRNOTAVAIL || errno == EPERM)
 		return stress_skip(path, "%s over loopback: %m", what);
 	return stress_error(path, "%s over loopback", what);
 }

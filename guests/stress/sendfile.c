@@ -2,36 +2,41 @@
 /*
  * Moves file data with sendfile(2) to sockets and files and checks what arrives.
  *
- * fs/read_write.c do_sendfile() -> fs/splice.c do_splice_direct() -> splice_direct_to_actor(), which moves
- * page-cache pages by reference through a pipe of the task's own, 16 buffers at a time. From there direct_splice_actor()
- * -> do_splice_from() goes to a file's iter_file_splice_write() or to a socket: 6.1 generic_splice_sendpage() ->
- * tcp_sendpage(), unix_stream_sendpage() or udp_sendpage() -> ip_append_page(); 6.12 splice_to_socket() -> tcp_sendmsg_locked(),
- * unix_stream_sendmsg() or udp_sendmsg() with MSG_SPLICE_PAGES -> skb_splice_from_iter(). The pages of the file stand in
- * socket buffers until the receiver has read them.
+ * fs/read_write.c do_sendfile() -> fs/splice.c do_splice_direct() -> splice_direct_to_actor(),
+ * which moves page-cache pages by reference through a pipe of the task's own, 16 buffers at a time.
+ * From there direct_splice_actor() -> do_splice_from() goes to a file's iter_file_splice_write() or
+ * to a socket: 6.1 generic_splice_sendpage() -> tcp_sendpage(), unix_stream_sendpage() or
+ * udp_sendpage() -> ip_append_page(); 6.12 splice_to_socket() -> tcp_sendmsg_locked(),
+ * unix_stream_sendmsg() or udp_sendmsg() with MSG_SPLICE_PAGES -> skb_splice_from_iter(). The pages
+ * of the file stand in socket buffers until the receiver has read them.
  *
  * Path `truncate`: the same to TCP while a second thread shrinks and extends the file, so that
- * mm/truncate.c truncate_inode_pages_range() removes pages, and truncate_inode_partial_folio() zeroes parts of pages,
- * that the pipe and the socket still hold.
+ * mm/truncate.c truncate_inode_pages_range() removes pages, and truncate_inode_partial_folio()
+ * zeroes parts of pages, that the pipe and the socket still hold.
  *
- * Oracles. A range of the source gets a new generation, is sent, and is not written again before the receiver has
- * all of it: every byte must be of that generation. In path `truncate` the other thread writes nothing; it cuts at
- * offsets of at least `floor` and each time extends to the full size again. So
+ * Oracles. A range of the source gets a new generation, is sent, and is not written again before
+ * the receiver has all of it: every byte must be of that generation. In path `truncate` the other
+ * thread writes nothing; it cuts at offsets of at least `floor` and each time extends to the full
+ * size again. So
  *  - bytes below the floor are sent, and are of this generation: no cut touches them;
- *  - a byte at or above it is of this generation or zero (the hole, or the zeroed rest of a cut page), byte by
- *    byte, since the zeroing may run while the receiver copies; never another generation's or offset's;
- *  - fewer bytes may be sent than asked, but not fewer than lie below the floor, and exactly as many arrive as
- *    sendfile() returned: what is missing to the asked length is sent as filler, so that the receiver needs no
- *    agreement on the length and a surplus shows as a wrong filler.
- * UDP: one turn is one datagram (UDP_CORK joins the pages), sent without a checksum (SO_NO_CHECK), so that wrong data
- * arrives and is seen here. A lost datagram is legal, a wrong or short one is not.
+ *  - a byte at or above it is of this generation or zero (the hole, or the zeroed rest of a cut
+ *    page), byte by byte, since the zeroing may run while the receiver copies; never another
+ *    generation's or offset's;
+ *  - fewer bytes may be sent than asked, but not fewer than lie below the floor, and exactly as
+ *    many arrive as sendfile() returned: what is missing to the asked length is sent as filler, so
+ *    that the receiver needs no agreement on the length and a surplus shows as a wrong filler.
  *
- * --udp-checksums: the kernel sums up corked datagrams in software, page by page, and the receiver drops what does not
- * add up; a datagram that is lost while the system counts a wrong checksum fails the path. That happens
- *  - since 6.5 to datagrams of several pages from odd offsets: net/core/skbuff.c skb_splice_from_iter() passes skb->len,
- *    which it raises only after its loop, as each page's position, so the pages behind the first enter the sum with
- *    their bytes swapped;
- *  - to any datagram of a 6.12 kernel under QEMU 7.2's TCG (10.0 is right), whose s390 csum_partial() uses vector
- *    instructions.
+ * UDP: one turn is one datagram (UDP_CORK joins the pages), sent without a checksum (SO_NO_CHECK),
+ * so that wrong data arrives and is seen here. A lost datagram is legal, a wrong or short one not.
+ *
+ * --udp-checksums: the kernel sums up corked datagrams in software, page by page, and the receiver
+ * drops what does not add up; a datagram that is lost while the system counts a wrong checksum
+ * fails the path. That happens
+ *  - since 6.5 to datagrams of several pages from odd offsets: net/core/skbuff.c
+ *    skb_splice_from_iter() passes skb->len, which it raises only after its loop, as each page's
+ *    position, so the pages behind the first enter the sum with their bytes swapped;
+ *  - to any datagram of a 6.12 kernel under QEMU 7.2's TCG (10.0 is right), whose s390
+ *    csum_partial() uses vector instructions.
  */
 #define _GNU_SOURCE
 #include <netinet/udp.h>
@@ -46,11 +51,12 @@
 enum target { TO_TCP, TO_UDP, TO_UNIX, TO_FILE, TO_TCP_TRUNCATED };
 
 enum {
-	CUTS = 4,			/* truncations in one turn */
+	CUTS = 4, /* truncations in one turn */
 	FILLER = 0xf1,
-	MAX_DATAGRAM = 61440,		/* 16 pages at any offset make 17 fragments, the most a socket buffer takes */
-	DATAGRAM_MS = 1000,		/* loopback delivers at once or never */
-	MAX_LOST = 8,			/* datagrams in a row */
+	MAX_DATAGRAM = 61440, /* 16 pages at any offset make 17 fragments, the most a socket buffer
+				 takes */
+	DATAGRAM_MS = 1000,   /* loopback delivers at once or never */
+	MAX_LOST = 8,	      /* datagrams in a row */
 };
 
 struct route {
@@ -62,11 +68,11 @@ struct route {
 	struct receiver receiver;
 	struct helper truncator;
 	uint64_t cuts[CUTS];
-	uint64_t checksum_errors;	/* of the system, when the path began */
+	uint64_t checksum_errors; /* of the system, when the path began */
 	int truncate_error;
 	unsigned int lost, lost_in_a_row;
-	unsigned int truncated, cut_short, with_holes;	/* turns */
-	unsigned int ops;	/* calls that moved data in this turn */
+	unsigned int truncated, cut_short, with_holes; /* turns */
+	unsigned int ops;			       /* calls that moved data in this turn */
 };
 
 /* Beside the turn. */
@@ -83,7 +89,10 @@ static void truncate_source(void *argument)
 	}
 }
 
-/* InCsumErrors of /proc/net/snmp: the seventh number of the second line that begins with "Udp:"; 0 if unknown. */
+/*
+ * InCsumErrors of /proc/net/snmp: the seventh number of the second line that begins with "Udp:"; 0
+ * if unknown.
+ */
 static uint64_t count_checksum_errors(void)
 {
 	FILE *snmp = fopen("/proc/net/snmp", "re");
@@ -141,7 +150,9 @@ static enum stress_result set_up(struct stress_path *path)
 	enum stress_result result;
 
 	path->state = route;
-	*route = (struct route){ .source = closed, .target = closed, .out = -1, .udp_in = -1, .receiver.fd = -1 };
+	*route = (struct route){
+		.source = closed, .target = closed, .out = -1, .udp_in = -1, .receiver.fd = -1
+	};
 	result = file_open(path, &route->source, "source", size);
 	if (result != STRESS_OK)
 		return result;
@@ -175,8 +186,8 @@ static void tear_down(struct stress_path *path)
 	if (route->lost)
 		stress_note(path, "%u datagrams were lost", route->lost);
 	if (route->truncated)
-		stress_note(path, "of %u turns %u were cut short and %u saw a hole", route->truncated, route->cut_short,
-			    route->with_holes);
+		stress_note(path, "of %u turns %u were cut short and %u saw a hole",
+			    route->truncated, route->cut_short, route->with_holes);
 	free(route->datagram);
 	free(route->zeros);
 	free(route->filler);
@@ -184,7 +195,8 @@ static void tear_down(struct stress_path *path)
 }
 
 /* Sends [from, from + length) of the source until all is sent or the source ends. */
-static enum stress_result send_range(struct stress_path *path, uint64_t from, size_t length, size_t *sent)
+static enum stress_result send_range(struct stress_path *path, uint64_t from, size_t length,
+				     size_t *sent)
 {
 	struct route *route = path->state;
 	uint64_t shift = planted(path, 2) ? (from >= CELL ? -(uint64_t)CELL : CELL) : 0;
@@ -197,7 +209,8 @@ static enum stress_result send_range(struct stress_path *path, uint64_t from, si
 		ssize_t n = sendfile(route->out, route->source.fd, &offset, length - *sent);
 
 		if (n < 0)
-			return stress_error(path, "send %zu bytes at %lld", length - *sent, (long long)before);
+			return stress_error(path, "send %zu bytes at %lld", length - *sent,
+					    (long long)before);
 		if (offset - before != n)
 			return stress_wrong_number(path, "length", before, n, offset - before);
 		if (n == 0)
@@ -212,7 +225,9 @@ static enum stress_result send_to_file(struct stress_path *path, uint64_t from, 
 {
 	struct route *route = path->state;
 	uint64_t to = rng_offset(&path->rng, route->target.size, length, 1);
-	size_t asked = planted(path, 4) && length > 1 ? length / 2 : length;	/* a short transfer taken for full */
+	size_t asked = planted(path, 4) && length > 1
+			       ? length / 2
+			       : length; /* a short transfer taken for full */
 	unsigned char *model = route->target.model + to;
 	enum stress_result result;
 	size_t sent;
@@ -225,13 +240,14 @@ static enum stress_result send_to_file(struct stress_path *path, uint64_t from, 
 	if (sent != asked)
 		return stress_wrong_number(path, "length", from, asked, sent);
 	memcpy(model, route->source.model + from, length);
-	if (planted(path, 1)) {					/* a flipped bit */
+	if (planted(path, 1)) { /* a flipped bit */
 		unsigned char flipped = model[length / 2] ^ 0x10;
 
 		write_all(route->target.fd, &flipped, 1, to + length / 2);
 	}
-	if (planted(path, 5))					/* one byte too many */
-		write_all(route->target.fd, to ? model : model + length, 1, to ? to - 1 : to + length);
+	if (planted(path, 5)) /* one byte too many */
+		write_all(route->target.fd, to ? model : model + length, 1,
+			  to ? to - 1 : to + length);
 	result = file_evict_sometimes(path, &route->target, to, length);
 	if (result != STRESS_OK)
 		return result;
@@ -252,7 +268,8 @@ static enum stress_result lose_datagram(struct stress_path *path, uint64_t from,
 	struct route *route = path->state;
 	uint64_t errors = count_checksum_errors();
 
-	stress_note(path, "lost a datagram of %zu bytes from offset %llu", *length, (unsigned long long)from);
+	stress_note(path, "lost a datagram of %zu bytes from offset %llu", *length,
+		    (unsigned long long)from);
 	if (errors != route->checksum_errors)
 		return stress_wrong_number(path, "checksum", from, route->checksum_errors, errors);
 	route->lost++;
@@ -298,7 +315,8 @@ static enum stress_result send_datagram(struct stress_path *path, uint64_t from,
 		n /= 2;
 	if ((size_t)n != *length)
 		return stress_wrong_number(path, "length", from, *length, n);
-	return stress_compare(path, "pattern", route->datagram, route->source.model + from, NULL, n, from);
+	return stress_compare(path, "pattern", route->datagram, route->source.model + from, NULL, n,
+			      from);
 }
 
 /* The filler makes up for what the source's end has left unsent. */
@@ -369,14 +387,16 @@ static enum stress_result send_to_stream(struct stress_path *path, uint64_t from
 
 	if (planted(path, 1))
 		receiver->got[0] ^= 0x10;
-	if (planted(path, 4) && sent)			/* the end did not arrive though it was counted */
+	if (planted(path, 4) && sent) /* the end did not arrive though it was counted */
 		receiver->got[sent - 1] ^= 0xff;
 	sure = floor - from;
 	if (sent < sure)
 		return stress_wrong_number(path, "length", from, sure, sent);
 	if (stress_compare(path, "pattern", receiver->got, want, NULL, sure, from) |
-	    stress_compare(path, "hole", receiver->got + sure, want + sure, route->zeros, sent - sure, floor) |
-	    stress_compare(path, "filler", receiver->got + sent, route->filler, NULL, *length - sent, from + sent))
+	    stress_compare(path, "hole", receiver->got + sure, want + sure, route->zeros,
+			   sent - sure, floor) |
+	    stress_compare(path, "filler", receiver->got + sent, route->filler, NULL,
+			   *length - sent, from + sent))
 		return STRESS_FAIL;
 	if (truncated) {
 		route->truncated++;
@@ -391,12 +411,13 @@ static enum stress_result turn(struct stress_path *path)
 {
 	struct route *route = path->state;
 	size_t max = stress_number(ARG_MAX_LENGTH);
-	size_t length = rng_length(&path->rng, path->variant == TO_UDP && max > MAX_DATAGRAM ? MAX_DATAGRAM : max, 1);
+	size_t length = rng_length(
+		&path->rng, path->variant == TO_UDP && max > MAX_DATAGRAM ? MAX_DATAGRAM : max, 1);
 	uint64_t from = rng_offset(&path->rng, route->source.size, length, 1);
 	enum stress_result result;
 
 	file_renew_model(path, &route->source, from, length);
-	if (!planted(path, 3)) {			/* else a stale source */
+	if (!planted(path, 3)) { /* else a stale source */
 		result = file_write(path, &route->source, from, length);
 		if (result != STRESS_OK)
 			return result;
@@ -427,8 +448,8 @@ static const char *check_arguments(void)
 	return NULL;
 }
 
-#define PATH(path_name, target) \
-	{ .name = path_name, .setup = set_up, .turn = turn, .teardown = tear_down, .variant = target }
+#define PATH(NAME, VARIANT) \
+	{ .name = NAME, .setup = set_up, .turn = turn, .teardown = tear_down, .variant = VARIANT }
 
 int main(int argc, char **argv)
 {
@@ -440,9 +461,13 @@ int main(int argc, char **argv)
 		PATH("truncate", TO_TCP_TRUNCATED),
 	};
 	static const struct stress_program program = {
-		.name = "sendfile", .purpose = stress_purpose, .kernel = stress_kernel,
-		.args = stress_args, .arg_count = sizeof(stress_args) / sizeof(stress_args[0]),
-		.paths = paths, .path_count = sizeof(paths) / sizeof(paths[0]),
+		.name = "sendfile",
+		.purpose = stress_purpose,
+		.kernel = stress_kernel,
+		.args = stress_args,
+		.arg_count = sizeof(stress_args) / sizeof(stress_args[0]),
+		.paths = paths,
+		.path_count = sizeof(paths) / sizeof(paths[0]),
 		.check = check_arguments,
 	};
 

@@ -2,19 +2,23 @@
 /*
  * Moves file data through a pipe with splice(2) and checks what arrives.
  *
- * In: fs/splice.c do_splice() -> splice_file_to_pipe() -> the file's ->splice_read, which puts references to
- * page-cache pages into the pipe: generic_file_splice_read() with an ITER_PIPE on 6.1, mm/filemap.c
- * filemap_splice_read() -> splice_folio_into_pipe() on 6.12 (mm/shmem.c shmem_file_splice_read() for tmpfs).
- * Out: do_splice_from() -> iter_file_splice_write(), which confirms each buffer (page_cache_pipe_buf_confirm())
- * and hands the pages to the file's ->write_iter: a copy into the page cache, or with O_DIRECT fs/iomap/
- * direct-io.c iomap_dio_rw(), which does I/O on the very pages of the source. To sockets: 6.1
- * generic_splice_sendpage() -> sock_sendpage() -> tcp_sendpage() or unix_stream_sendpage(); 6.12
- * splice_to_socket() -> sendmsg with MSG_SPLICE_PAGES -> skb_splice_from_iter().
+ * In: fs/splice.c do_splice() -> splice_file_to_pipe() -> the file's ->splice_read, which puts
+ * references to page-cache pages into the pipe: generic_file_splice_read() with an ITER_PIPE on
+ * 6.1, mm/filemap.c filemap_splice_read() -> splice_folio_into_pipe() on 6.12 (mm/shmem.c
+ * shmem_file_splice_read() for tmpfs).
+ *
+ * Out: do_splice_from() -> iter_file_splice_write(), which confirms each buffer
+ * (page_cache_pipe_buf_confirm()) and hands the pages to the file's ->write_iter: a copy into the
+ * page cache, or with O_DIRECT fs/iomap/direct-io.c __iomap_dio_rw(), which does I/O on the very
+ * pages of the source. To sockets: 6.1 generic_splice_sendpage() -> sock_sendpage() ->
+ * tcp_sendpage() or unix_stream_sendpage(); 6.12 splice_to_socket() -> tcp_sendmsg_locked() or
+ * unix_stream_sendmsg() with MSG_SPLICE_PAGES -> skb_splice_from_iter().
+ *
  * Meanwhile fs/pipe.c pipe_resize_ring() moves the buffers to a ring of another size.
  *
- * One turn writes a new generation of a range of the source, splices it out in pieces, and checks the whole
- * range and its neighbours at the far end. The source is not written again before that, since the pipe and the
- * socket hold its pages, not copies; so the oracle is exact.
+ * One turn writes a new generation of a range of the source, splices it out in pieces, and checks
+ * the whole range and its neighbours at the far end. The source is not written again before that,
+ * since the pipe and the socket hold its pages, not copies; so the oracle is exact.
  */
 #define _GNU_SOURCE
 #include <poll.h>
@@ -28,21 +32,21 @@
 enum target { TO_FILE, TO_DIRECT, TO_UNIX, TO_TCP };
 
 enum {
-	RESIZES = 4,		/* of the pipe, beside a turn that has them */
+	RESIZES = 4, /* of the pipe, beside a turn that has them */
 	MAX_PIPE_PAGES = 64,
 };
 
 struct route {
 	struct stress_file source, target;
 	int pipe[2];
-	int out;		/* the pipe's data goes there */
-	size_t align;		/* of offsets and lengths; 1 if any will do */
+	int out;      /* the pipe's data goes there */
+	size_t align; /* of offsets and lengths; 1 if any will do */
 	struct receiver receiver;
 	struct helper resizer;
 	int sizes[RESIZES];
 	int resize_error;
 	bool may_resize;
-	unsigned int ops;	/* calls that moved data in this turn */
+	unsigned int ops; /* calls that moved data in this turn */
 };
 
 static bool to_socket(const struct stress_path *path)
@@ -50,7 +54,10 @@ static bool to_socket(const struct stress_path *path)
 	return path->variant == TO_UNIX || path->variant == TO_TCP;
 }
 
-/* Beside the turn. EBUSY: the pipe's data does not fit into the new ring; EPERM: the user's share is used up. */
+/*
+ * Beside the turn. EBUSY: the pipe's data does not fit into the new ring; EPERM: the user's share
+ * is used up.
+ */
 static void resize_pipe(void *argument)
 {
 	struct route *route = argument;
@@ -96,8 +103,13 @@ static enum stress_result set_up(struct stress_path *path)
 	int sockets[2];
 
 	path->state = route;
-	*route = (struct route){ .source = closed, .target = closed, .pipe = { -1, -1 }, .out = -1, .align = 1,
-				 .receiver.fd = -1, .may_resize = true };
+	*route = (struct route){ .source = closed,
+				 .target = closed,
+				 .pipe = { -1, -1 },
+				 .out = -1,
+				 .align = 1,
+				 .receiver.fd = -1,
+				 .may_resize = true };
 	result = file_open(path, &route->source, "source", size);
 	if (result == STRESS_OK && !to_socket(path))
 		result = file_open(path, &route->target, "target", size);
@@ -116,7 +128,8 @@ static enum stress_result set_up(struct stress_path *path)
 	case TO_DIRECT:
 		return file_direct(path, &route->target, &route->out, &route->align);
 	default:
-		result = path->variant == TO_TCP ? tcp_pair(path, sockets) : unix_pair(path, sockets);
+		result = path->variant == TO_TCP ? tcp_pair(path, sockets)
+						 : unix_pair(path, sockets);
 		route->out = sockets[0];
 		route->receiver.fd = sockets[1];
 		if (result != STRESS_OK)
@@ -159,8 +172,8 @@ static unsigned int random_flags(struct stress_path *path)
 }
 
 /* From the source into the pipe; *full if there was no room. */
-static enum stress_result splice_in(struct stress_path *path, loff_t *offset, size_t left, bool empty, size_t *moved,
-				    bool *full)
+static enum stress_result splice_in(struct stress_path *path, loff_t *offset, size_t left,
+				    bool empty, size_t *moved, bool *full)
 {
 	struct route *route = path->state;
 	unsigned int flags = random_flags(path);
@@ -170,14 +183,15 @@ static enum stress_result splice_in(struct stress_path *path, loff_t *offset, si
 	if (!empty)
 		flags |= SPLICE_F_NONBLOCK;
 	path->waits_for = "splice from the file to the pipe";
-	n = splice(route->source.fd, offset, route->pipe[1], NULL, piece(path, left, route->align), flags);
+	n = splice(route->source.fd, offset, route->pipe[1], NULL, piece(path, left, route->align),
+		   flags);
 	if (n < 0 && errno == EAGAIN && !empty) {
 		*full = true;
 		return STRESS_OK;
 	}
 	if (n < 0)
-		return stress_error(path, "splice %zu bytes at %lld from the file to the pipe", left,
-				    (long long)*offset);
+		return stress_error(path, "splice %zu bytes at %lld from the file to the pipe",
+				    left, (long long)*offset);
 	if (n == 0)
 		return stress_wrong_number(path, "length", *offset, left, 0);
 	route->ops++;
@@ -186,8 +200,8 @@ static enum stress_result splice_in(struct stress_path *path, loff_t *offset, si
 }
 
 /* From the pipe to the target, which may not take it all at once. */
-static enum stress_result splice_out(struct stress_path *path, loff_t *offset, size_t in_pipe, bool more_follows,
-				     size_t *moved)
+static enum stress_result splice_out(struct stress_path *path, loff_t *offset, size_t in_pipe,
+				     bool more_follows, size_t *moved)
 {
 	struct route *route = path->state;
 	unsigned int flags = random_flags(path);
@@ -195,11 +209,15 @@ static enum stress_result splice_out(struct stress_path *path, loff_t *offset, s
 	struct pollfd writable = { .fd = route->out, .events = POLLOUT };
 	ssize_t n;
 
-	/* SPLICE_F_MORE keeps a socket from sending; without a successor that would cost the cork's timeout. */
+	/*
+	 * SPLICE_F_MORE keeps a socket from sending; without a successor that would cost the cork's
+	 * timeout.
+	 */
 	if ((more_follows || length < in_pipe) && rng_one_in(&path->rng, 2))
 		flags |= SPLICE_F_MORE;
 	path->waits_for = "splice from the pipe to the target";
-	n = splice(route->pipe[0], NULL, route->out, to_socket(path) ? NULL : offset, length, flags);
+	n = splice(route->pipe[0], NULL, route->out, to_socket(path) ? NULL : offset, length,
+		   flags);
 	if (n < 0 && errno == EAGAIN && (flags & SPLICE_F_NONBLOCK) && to_socket(path)) {
 		path->waits_for = "room in the socket";
 		if (poll(&writable, 1, -1) < 0)
@@ -207,8 +225,8 @@ static enum stress_result splice_out(struct stress_path *path, loff_t *offset, s
 		return STRESS_OK;
 	}
 	if (n < 0)
-		return stress_error(path, "splice %zu bytes from the pipe to %lld of the target", length,
-				    (long long)*offset);
+		return stress_error(path, "splice %zu bytes from the pipe to %lld of the target",
+				    length, (long long)*offset);
 	if (n == 0)
 		return stress_wrong_number(path, "length", *offset, length, 0);
 	route->ops++;
@@ -224,9 +242,9 @@ static enum stress_result pump(struct stress_path *path, uint64_t from, uint64_t
 	loff_t in_offset = from, out_offset = to;
 	int left_over;
 
-	if (planted(path, 2))			/* reads from the wrong place */
+	if (planted(path, 2)) /* reads from the wrong place */
 		in_offset = from >= route->align ? from - route->align : from + route->align;
-	if (planted(path, 4))			/* drops the end: a lost write, or a receiver that waits for ever */
+	if (planted(path, 4)) /* drops the end: a lost write, or a receiver that waits for ever */
 		length -= length > route->align ? route->align : 0;
 	while (out < length) {
 		enum stress_result result = STRESS_OK;
@@ -234,7 +252,8 @@ static enum stress_result pump(struct stress_path *path, uint64_t from, uint64_t
 
 		if (in < length && (in == out || rng_one_in(&path->rng, 2)))
 			result = splice_in(path, &in_offset, length - in, in == out, &in, &full);
-		if (result == STRESS_OK && in > out && (full || in == length || rng_one_in(&path->rng, 2)))
+		if (result == STRESS_OK && in > out &&
+		    (full || in == length || rng_one_in(&path->rng, 2)))
 			result = splice_out(path, &out_offset, in - out, in < length, &out);
 		if (result != STRESS_OK)
 			return result;
@@ -243,10 +262,12 @@ static enum stress_result pump(struct stress_path *path, uint64_t from, uint64_t
 	}
 	if (ioctl(route->pipe[0], FIONREAD, &left_over))
 		return stress_error(path, "ask how much is in the pipe");
-	return left_over ? stress_wrong_number(path, "length", from + length, 0, left_over) : STRESS_OK;
+	return left_over ? stress_wrong_number(path, "length", from + length, 0, left_over)
+			 : STRESS_OK;
 }
 
-static enum stress_result verify(struct stress_path *path, uint64_t from, uint64_t to, size_t length)
+static enum stress_result verify(struct stress_path *path, uint64_t from, uint64_t to,
+				 size_t length)
 {
 	struct route *route = path->state;
 	unsigned char *target = route->target.model + to;
@@ -257,9 +278,10 @@ static enum stress_result verify(struct stress_path *path, uint64_t from, uint64
 		result = receiver_wait(path, &route->receiver);
 		if (result != STRESS_OK)
 			return result;
-		if (planted(path, 1))			/* a flipped bit */
+		if (planted(path, 1)) /* a flipped bit */
 			route->receiver.got[length / 2] ^= 0x10;
-		return stress_compare(path, "pattern", route->receiver.got, source, NULL, length, from);
+		return stress_compare(path, "pattern", route->receiver.got, source, NULL, length,
+				      from);
 	}
 	memcpy(target, source, length);
 	if (planted(path, 1)) {
@@ -267,8 +289,9 @@ static enum stress_result verify(struct stress_path *path, uint64_t from, uint64
 
 		write_all(route->target.fd, &flipped, 1, to + length / 2);
 	}
-	if (planted(path, 5))				/* one byte too many */
-		write_all(route->target.fd, to ? target : target + length, 1, to ? to - 1 : to + length);
+	if (planted(path, 5)) /* one byte too many */
+		write_all(route->target.fd, to ? target : target + length, 1,
+			  to ? to - 1 : to + length);
 	result = file_evict_sometimes(path, &route->target, to, length);
 	if (result != STRESS_OK)
 		return result;
@@ -285,7 +308,7 @@ static enum stress_result turn(struct stress_path *path)
 	enum stress_result result, resized;
 
 	file_renew_model(path, &route->source, from, length);
-	if (!planted(path, 3)) {			/* else a stale source */
+	if (!planted(path, 3)) { /* else a stale source */
 		result = file_write(path, &route->source, from, length);
 		if (result != STRESS_OK)
 			return result;
@@ -316,8 +339,8 @@ static const char *check_arguments(void)
 	return NULL;
 }
 
-#define PATH(path_name, target) \
-	{ .name = path_name, .setup = set_up, .turn = turn, .teardown = tear_down, .variant = target }
+#define PATH(NAME, VARIANT) \
+	{ .name = NAME, .setup = set_up, .turn = turn, .teardown = tear_down, .variant = VARIANT }
 
 int main(int argc, char **argv)
 {
@@ -328,9 +351,13 @@ int main(int argc, char **argv)
 		PATH("file-pipe-tcp", TO_TCP),
 	};
 	static const struct stress_program program = {
-		.name = "splice", .purpose = stress_purpose, .kernel = stress_kernel,
-		.args = stress_args, .arg_count = sizeof(stress_args) / sizeof(stress_args[0]),
-		.paths = paths, .path_count = sizeof(paths) / sizeof(paths[0]),
+		.name = "splice",
+		.purpose = stress_purpose,
+		.kernel = stress_kernel,
+		.args = stress_args,
+		.arg_count = sizeof(stress_args) / sizeof(stress_args[0]),
+		.paths = paths,
+		.path_count = sizeof(paths) / sizeof(paths[0]),
 		.check = check_arguments,
 	};
 

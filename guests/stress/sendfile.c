@@ -35,8 +35,9 @@
  *  - since 6.5 to datagrams of several pages from odd offsets: net/core/skbuff.c
  *    skb_splice_from_iter() passes skb->len, which it raises only after its loop, as each page's
  *    position, so the pages behind the first enter the sum with their bytes swapped;
- *  - to any datagram of a 6.12 kernel under QEMU 7.2's TCG (10.0 is right), whose s390
- *    csum_partial() uses vector instructions.
+ *  - under QEMU 7.2's TCG with a 6.12 kernel, from even offsets too; not under QEMU 10.0, nor
+ *    with a 6.1 kernel under 7.2. Presumably the emulator's VECTOR CHECKSUM, which 6.12's s390
+ *    csum_partial() uses.
  */
 #define _GNU_SOURCE
 #include <netinet/udp.h>

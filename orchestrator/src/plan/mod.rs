@@ -1,1 +1,234 @@
-//! (not yet written)
+//! From a scenario and what was asked for to the cells that run. Pure: no I/O, no clock.
+//!
+//! A cell is the unit that runs: scenario × kernel × image × machine × protection × schedule × seed. How
+//! often one is run is not part of it.
+
+mod ids;
+mod seeds;
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+pub use crate::scenario::Protection;
+use crate::scenario::{Action, ArgValue, Disk, Scenario, Step};
+pub use ids::{CellId, CellIdError, LifeId};
+pub use seeds::{DEFAULT_SEED, step_seed};
+
+/// A kernel as a result names it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct KernelKey {
+    pub name: String,
+    /// As `uname -r` prints it.
+    pub release: String,
+    /// The package's version; empty for a kernel that is no package.
+    pub version: String,
+    /// Of the file that boots.
+    pub sha256: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+pub struct QemuKey {
+    pub version: String,
+}
+
+/// How the guest's CPUs take turns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Schedule {
+    /// Real concurrency: MTTCG or KVM.
+    Parallel,
+}
+
+/// What the guest boots into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Image {
+    /// An initramfs; seconds.
+    Lite,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Accel {
+    Tcg,
+    Kvm,
+}
+
+impl fmt::Display for Schedule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Parallel => "parallel",
+        })
+    }
+}
+
+impl fmt::Display for Image {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Lite => "lite",
+        })
+    }
+}
+
+impl fmt::Display for Accel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcg => "tcg",
+            Self::Kvm => "kvm",
+        })
+    }
+}
+
+/// The machine of a cell.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Shape {
+    pub cpus: u32,
+    pub memory_mib: u32,
+    pub disks: Vec<Disk>,
+    pub kernel_args: Vec<String>,
+    pub accel: Accel,
+    /// As QEMU's `-cpu` takes it.
+    pub cpu_model: String,
+    pub qemu: QemuKey,
+}
+
+/// What was asked for beside the scenario.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    pub kernels: Vec<KernelKey>,
+    pub image: Image,
+    pub protection: Protection,
+    pub schedule: Schedule,
+    /// In place of the scenario's seeds.
+    pub seed: Option<u64>,
+    pub accel: Accel,
+    pub cpu_model: String,
+    pub qemu: QemuKey,
+}
+
+/// The unit that runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Cell {
+    pub id: CellId,
+    pub scenario: Arc<Scenario>,
+    pub kernel: KernelKey,
+    pub image: Image,
+    pub shape: Shape,
+    pub protection: Protection,
+    pub schedule: Schedule,
+    pub seed: u64,
+    /// The scenario's steps with this cell's values of the matrix.
+    pub steps: Vec<Step>,
+}
+
+impl Cell {
+    /// What tells this cell from the others of its scenario on a kernel, for people: `splice cpus=4 seed=3`.
+    pub fn label(&self) -> String {
+        let matrix = &self.scenario.matrix;
+        let mut label = self.scenario.name.to_string();
+        if matrix.cpus.len() > 1 {
+            label += &format!(" cpus={}", self.shape.cpus);
+        }
+        if matrix.seeds.len() > 1 {
+            label += &format!(" seed={}", self.seed);
+        }
+        for axis in &matrix.args {
+            if let Some(value) =
+                self.steps.iter().find(|s| s.name == axis.step).and_then(|s| s.action.arg(&axis.arg))
+            {
+                label += &format!(" {}.{}={value}", axis.step, axis.arg);
+            }
+        }
+        label
+    }
+
+    /// The stress program of a step, counted from 1 as results do.
+    pub fn program_of_step(&self, step: u32) -> Option<&str> {
+        let index = usize::try_from(step).ok()?.checked_sub(1)?;
+        match &self.steps.get(index)?.action {
+            Action::Stress { program, .. } => Some(program),
+            Action::Exec { .. } | Action::Write { .. } => None,
+        }
+    }
+
+    /// What the job gives to a step. `index` counts from 0.
+    pub fn step_seed(&self, index: usize) -> u64 {
+        step_seed(self.seed, index)
+    }
+}
+
+/// All cells, in the order kernel, CPUs, seed, options; the last changes fastest.
+pub fn expand(scenario: &Arc<Scenario>, request: &Request) -> Vec<Cell> {
+    let matrix = &scenario.matrix;
+    let machine = &scenario.machine;
+    let cpu_counts = if matrix.cpus.is_empty() { vec![machine.cpus] } else { matrix.cpus.clone() };
+    let seeds = match request.seed {
+        Some(seed) => vec![seed],
+        None if matrix.seeds.is_empty() => vec![DEFAULT_SEED],
+        None => matrix.seeds.clone(),
+    };
+    let variants = step_variants(scenario);
+    let mut cells = Vec::new();
+    for kernel in &request.kernels {
+        for &cpus in &cpu_counts {
+            for &seed in &seeds {
+                for steps in &variants {
+                    let shape = Shape {
+                        cpus,
+                        memory_mib: machine.memory_mib,
+                        disks: machine.disks.clone(),
+                        kernel_args: machine.kernel_args.clone(),
+                        accel: request.accel,
+                        cpu_model: request.cpu_model.clone(),
+                        qemu: request.qemu.clone(),
+                    };
+                    cells.push(ids::identify(Cell {
+                        id: CellId::UNSET,
+                        scenario: Arc::clone(scenario),
+                        kernel: kernel.clone(),
+                        image: request.image,
+                        shape,
+                        protection: request.protection,
+                        schedule: request.schedule,
+                        seed,
+                        steps: steps.clone(),
+                    }));
+                }
+            }
+        }
+    }
+    cells
+}
+
+/// The steps once for each combination of the matrix's options.
+fn step_variants(scenario: &Scenario) -> Vec<Vec<Step>> {
+    let mut variants = vec![scenario.steps.clone()];
+    for axis in &scenario.matrix.args {
+        let with = |steps: &Vec<Step>, value: &ArgValue| {
+            let mut steps = steps.clone();
+            for step in steps.iter_mut().filter(|step| step.name == axis.step) {
+                set(&mut step.action, &axis.arg, value);
+            }
+            steps
+        };
+        variants = variants
+            .iter()
+            .flat_map(|steps| axis.values.iter().map(move |value| with(steps, value)))
+            .collect();
+    }
+    variants
+}
+
+/// Sets an option of a stress program; the options stay sorted by name.
+fn set(action: &mut Action, name: &str, value: &ArgValue) {
+    let Action::Stress { args, .. } = action else { return };
+    match args.binary_search_by(|(known, _)| known.as_str().cmp(name)) {
+        Ok(index) => args[index].1 = value.clone(),
+        Err(index) => args.insert(index, (name.to_owned(), value.clone())),
+    }
+}
+
+#[cfg(test)]
+mod tests;

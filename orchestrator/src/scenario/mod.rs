@@ -1,1 +1,249 @@
-//! (not yet written)
+//! Scenarios: what to stress, beside what, and what to expect; from YAML text to a type that holds nothing
+//! but sense.
+//!
+//! A scenario goes through three forms. [`tree`] turns text into nodes with line and column. [`check`] reads
+//! the nodes by the tables in [`fields`] (names, shapes, bounds, defaults) and looks at what no single field
+//! can say. What comes out is a [`Scenario`], or every [`Problem`] of the file at once. [`docs`] renders the
+//! same tables, so the reference cannot differ from the checker.
+//!
+//! serde stands only on the way out (`--json`): it stops at the first error of a file, and it knows no column.
+//!
+//! *Invariant*: only [`load`] and [`executable`] read files.
+
+pub mod condition;
+pub mod docs;
+pub mod executable;
+pub mod load;
+pub mod pattern;
+pub mod problem;
+pub mod programs;
+
+mod check;
+mod fields;
+mod read;
+mod shape;
+mod steps;
+mod tree;
+
+use std::fmt;
+use std::time::Duration;
+
+use camino::Utf8PathBuf;
+use serde::{Serialize, Serializer};
+
+pub use check::{Source, check};
+pub use condition::{Condition, Facts, Protection};
+pub use load::{Library, LoadError};
+pub use pattern::{Expectation, Known, Pattern};
+pub use problem::Problem;
+pub use programs::Catalog;
+
+/// A checked scenario. Made by [`check`] alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Scenario {
+    pub name: ScenarioName,
+    pub purpose: String,
+    pub hunts: Vec<String>,
+    pub needs: Vec<Need>,
+    pub machine: MachineSpec,
+    pub steps: Vec<Step>,
+    pub expect: Vec<Expectation>,
+    pub known: Vec<Known>,
+    pub matrix: Matrix,
+    pub heartbeat: HeartbeatLimit,
+    /// Of the YAML text, so that a result names the text it came from.
+    pub sha256: String,
+    pub file: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
+pub struct ScenarioName(String);
+
+impl ScenarioName {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ScenarioName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What a host must have for the scenario to mean anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Need {
+    /// A protected guest.
+    Pv,
+    Kvm,
+    /// Enhanced DAT in the guest: 1 MiB pages, which TCG lacks.
+    Edat,
+    Vhost,
+    Tap,
+}
+
+impl Need {
+    pub const ALL: [(&'static str, Self); 5] = [
+        ("pv", Self::Pv),
+        ("kvm", Self::Kvm),
+        ("edat", Self::Edat),
+        ("vhost", Self::Vhost),
+        ("tap", Self::Tap),
+    ];
+}
+
+impl fmt::Display for Need {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let found = Self::ALL.iter().find(|(_, need)| need == self);
+        f.write_str(found.map_or("", |(word, _)| word))
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct MachineSpec {
+    pub cpus: u32,
+    pub memory_mib: u32,
+    pub disks: Vec<Disk>,
+    pub kernel_args: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Disk {
+    pub size_mib: u32,
+    pub format: DiskFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DiskFormat {
+    Raw,
+    /// Mounted at `/mnt/N`, N being the disk's place among all disks, from 0.
+    Ext4,
+}
+
+impl DiskFormat {
+    pub const ALL: [(&'static str, Self); 2] = [("raw", Self::Raw), ("ext4", Self::Ext4)];
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Step {
+    /// Unique in its scenario.
+    pub name: String,
+    pub action: Action,
+    /// Wall time after which the guest kills the workers.
+    #[serde(rename = "limit_ms", serialize_with = "millis")]
+    pub limit: Duration,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Action {
+    Stress {
+        program: String,
+        /// Sorted by name; only what differs from the program's own default is sure to be here.
+        args: Vec<(String, ArgValue)>,
+        budget: Budget,
+        workers: u32,
+        /// The folder in the guest for the program's files.
+        dir: String,
+    },
+    Exec {
+        path: Utf8PathBuf,
+        /// Of the file when it was checked.
+        sha256: String,
+        args: Vec<String>,
+        workers: u32,
+    },
+    Write {
+        path: String,
+        text: String,
+    },
+}
+
+impl Action {
+    /// The value of a stress program's option, if the scenario sets it.
+    pub fn arg(&self, name: &str) -> Option<&ArgValue> {
+        match self {
+            Self::Stress { args, .. } => args.iter().find(|(known, _)| known == name).map(|(_, value)| value),
+            Self::Exec { .. } | Self::Write { .. } => None,
+        }
+    }
+
+    /// The command line behind the program's name. What init adds (seed and worker) is not in it.
+    pub fn arguments(&self) -> Vec<String> {
+        match self {
+            Self::Stress { args, budget, dir, .. } => {
+                let own = args.iter().filter_map(|(name, value)| match value {
+                    ArgValue::Text(text) => Some(format!("--{name}={text}")),
+                    ArgValue::Flag(true) => Some(format!("--{name}")),
+                    ArgValue::Flag(false) => None,
+                });
+                let budget = match budget {
+                    Budget::For(time) => format!("--for={}", time.as_millis()),
+                    Budget::Ops(ops) => format!("--ops={ops}"),
+                };
+                own.chain([budget, format!("--dir={dir}")]).collect()
+            }
+            Self::Exec { args, .. } => args.clone(),
+            Self::Write { .. } => Vec::new(),
+        }
+    }
+}
+
+/// The value of a stress program's own option, checked against the catalog. A size is in bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ArgValue {
+    Flag(bool),
+    Text(String),
+}
+
+impl fmt::Display for ArgValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flag(on) => write!(f, "{on}"),
+            Self::Text(text) => f.write_str(text),
+        }
+    }
+}
+
+/// When a stress program stops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Budget {
+    #[serde(rename = "for_ms", serialize_with = "millis")]
+    For(Duration),
+    Ops(u64),
+}
+
+/// What of a scenario runs in every combination. An empty list is an axis that is not there.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Matrix {
+    pub cpus: Vec<u32>,
+    pub seeds: Vec<u64>,
+    pub args: Vec<ArgAxis>,
+}
+
+/// The values of one option of one stress step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ArgAxis {
+    /// The step's name.
+    pub step: String,
+    pub arg: String,
+    pub values: Vec<ArgValue>,
+}
+
+/// Silence of the guest for longer than this is a hang.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct HeartbeatLimit(#[serde(serialize_with = "millis")] pub Duration);
+
+fn millis<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX).serialize(serializer)
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

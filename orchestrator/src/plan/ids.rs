@@ -1,0 +1,162 @@
+//! The id of a cell: a hash of everything that decides what runs, and of nothing else.
+//!
+//! The inputs are written out by hand, so that renaming a Rust field keeps every id. The scenario goes in as
+//! what was understood, not as text: comments and the order of keys do not matter. `purpose`, `hunts`, `expect`
+//! and `known` stay outside: they judge a run and do not change it, and a cell keeps its history when a hit
+//! becomes known. A file of `exec` goes in by content, not by path.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use super::{Cell, KernelKey, QemuKey, Shape};
+use crate::scenario::{Action, ArgValue, Budget, Disk, DiskFormat, Step};
+
+/// Sixteen hexadecimal digits: the first 64 bits of a SHA-256.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CellId(u64);
+
+impl CellId {
+    /// Stands in a cell until its inputs are complete.
+    pub(super) const UNSET: Self = Self(0);
+}
+
+impl fmt::Display for CellId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl fmt::Debug for CellId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CellId({self})")
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not a cell id of 16 hexadecimal digits: '{}'", .0.escape_debug())]
+pub struct CellIdError(String);
+
+impl FromStr for CellId {
+    type Err = CellIdError;
+
+    fn from_str(text: &str) -> Result<Self, CellIdError> {
+        let digits = text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        let parsed = (text.len() == 16 && digits).then(|| u64::from_str_radix(text, 16).ok()).flatten();
+        parsed.map(Self).ok_or_else(|| CellIdError(text.to_owned()))
+    }
+}
+
+impl Serialize for CellId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for CellId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// One life of a cell: the cell, run in a guest of its own, for the N-th time of its run, counted from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LifeId {
+    pub cell: CellId,
+    pub number: u32,
+}
+
+impl fmt::Display for LifeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&format!("{}.{}", self.cell, self.number))
+    }
+}
+
+impl FromStr for LifeId {
+    type Err = CellIdError;
+
+    fn from_str(text: &str) -> Result<Self, CellIdError> {
+        let parts =
+            text.split_once('.').and_then(|(cell, number)| Some((cell.parse().ok()?, number.parse().ok()?)));
+        parts.map(|(cell, number)| Self { cell, number }).ok_or_else(|| CellIdError(text.to_owned()))
+    }
+}
+
+impl Serialize for LifeId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for LifeId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// The cell with its id.
+pub(super) fn identify(cell: Cell) -> Cell {
+    let hash = Sha256::digest(canonical(&cell).to_string());
+    let id = hash.iter().take(8).fold(0_u64, |id, byte| id << 8 | u64::from(*byte));
+    Cell { id: CellId(id), ..cell }
+}
+
+/// Patterns without `..`: a new field does not compile until someone decides whether it is an input.
+pub(super) fn canonical(cell: &Cell) -> Value {
+    let Cell { id: _, scenario, kernel, image, shape, protection, schedule, seed, steps } = cell;
+    let KernelKey { name, release, version, sha256 } = kernel;
+    let Shape { cpus, memory_mib, disks, kernel_args, accel, cpu_model, qemu: QemuKey { version: qemu } } =
+        shape;
+    // Lists, since the order of a map's keys is up to serde_json's features.
+    json!([
+        ["cell", 1],
+        ["scenario", scenario.name.as_str()],
+        ["heartbeat_ms", scenario.heartbeat.0.as_millis() as u64],
+        ["kernel", [name, release, version, sha256]],
+        ["image", image.to_string()],
+        ["protection", protection.to_string()],
+        ["schedule", schedule.to_string()],
+        ["seed", seed],
+        ["cpus", cpus],
+        ["memory_mib", memory_mib],
+        ["disks", disks.iter().map(canonical_disk).collect::<Vec<_>>()],
+        ["kernel_args", kernel_args],
+        ["accel", accel.to_string()],
+        ["cpu_model", cpu_model],
+        ["qemu", qemu],
+        ["steps", steps.iter().map(canonical_step).collect::<Vec<_>>()],
+    ])
+}
+
+fn canonical_disk(disk: &Disk) -> Value {
+    let Disk { size_mib, format } = disk;
+    let format = match format {
+        DiskFormat::Raw => "raw",
+        DiskFormat::Ext4 => "ext4",
+    };
+    json!([size_mib, format])
+}
+
+fn canonical_step(step: &Step) -> Value {
+    let Step { name, action, limit } = step;
+    let action = match action {
+        Action::Stress { program, args, budget, workers, dir } => {
+            let value = |value: &ArgValue| match value {
+                ArgValue::Flag(on) => json!(on),
+                ArgValue::Text(text) => json!(text),
+            };
+            let args: Vec<Value> = args.iter().map(|(name, set)| json!([name, value(set)])).collect();
+            let budget = match budget {
+                Budget::For(time) => json!(["for_ms", time.as_millis() as u64]),
+                Budget::Ops(ops) => json!(["ops", ops]),
+            };
+            json!(["stress", program, args, budget, workers, dir])
+        }
+        Action::Exec { path: _, sha256, args, workers } => json!(["exec", sha256, args, workers]),
+        Action::Write { path, text } => json!(["write", path, text]),
+    };
+    json!([name, action, limit.as_millis() as u64])
+}

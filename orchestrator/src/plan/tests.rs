@@ -1,0 +1,205 @@
+use std::collections::HashSet;
+
+use super::*;
+use crate::scenario::docs;
+use crate::scenario::tests::{parse, parse_with};
+
+const YAML: &str = "
+name: two
+purpose: two steps
+machine: {cpus: 2, memory: 512M, disks: [{size: 256M}], kernel-args: [quiet]}
+steps:
+  - {stress: splice, args: {mode: file-file, direct: true}, for: 3s, workers: 2}
+  - {write: /proc/sys/vm/drop_caches, text: '3'}
+";
+
+fn request() -> Request {
+    Request {
+        kernels: vec![kernel("debian-12")],
+        image: Image::Lite,
+        protection: Protection::None,
+        schedule: Schedule::Parallel,
+        seed: None,
+        accel: Accel::Tcg,
+        cpu_model: "max".to_owned(),
+        qemu: QemuKey { version: "10.0.2".to_owned() },
+    }
+}
+
+fn kernel(name: &str) -> KernelKey {
+    KernelKey {
+        name: name.to_owned(),
+        release: "6.1.0-50-s390x".to_owned(),
+        version: "6.1.176-1".to_owned(),
+        sha256: "ab".repeat(32),
+    }
+}
+
+fn cells(yaml: &str, request: &Request) -> Vec<Cell> {
+    expand(&Arc::new(parse(yaml)), request)
+}
+
+fn id(yaml: &str, request: &Request) -> String {
+    let cells = cells(yaml, request);
+    assert_eq!(cells.len(), 1);
+    cells[0].id.to_string()
+}
+
+/// Histories, bundles and comparisons go by these ids: one that changes by accident cuts them all. If the
+/// inputs of a cell change on purpose, raise the number behind "cell" and put the new id here.
+#[test]
+fn an_id_stays_as_it_is() {
+    let text = concat!(
+        r#"[["cell",1],["scenario","two"],["heartbeat_ms",30000],["kernel",["debian-12","6.1.0-50-s390x","#,
+        r#""6.1.176-1","abababababababababababababababababababababababababababababababab"]],"#,
+        r#"["image","lite"],["protection","none"],["schedule","parallel"],["seed",1],["cpus",2],"#,
+        r#"["memory_mib",512],["disks",[[256,"ext4"]]],["kernel_args",["quiet"]],["accel","tcg"],"#,
+        r#"["cpu_model","max"],["qemu","10.0.2"],["steps",[["splice",["stress","splice","#,
+        r#"[["direct",true],["mode","file-file"]],["for_ms",3000],2,"/mnt/0"],33000],"#,
+        r#"["write",["write","/proc/sys/vm/drop_caches","3"],60000]]]]"#,
+    );
+    assert_eq!(ids::canonical(&cells(YAML, &request())[0]).to_string(), text);
+    // The first 16 digits of sha256sum over it.
+    assert_eq!(id(YAML, &request()), "101ccb094eb362f1");
+}
+
+#[test]
+fn what_does_not_run_does_not_change_the_id() {
+    let plain = id(YAML, &request());
+    for (what, yaml) in [
+        ("comment", format!("# remark\n{YAML}")),
+        ("purpose", YAML.replace("two steps", "another purpose")),
+        ("hunts", format!("{YAML}hunts: [bugs]\n")),
+        ("expect", format!("{YAML}expect: [{{title: WARNING in foo}}]\n")),
+        ("known", format!("{YAML}known: [{{title: WARNING in foo, reason: old}}]\n")),
+        ("order", YAML.replace("mode: file-file, direct: true", "direct: true, mode: file-file")),
+        ("default written out", format!("{YAML}heartbeat: 30s\n")),
+        ("seed in a matrix", format!("{YAML}matrix: {{seeds: [1]}}\n")),
+        ("cpus in a matrix", format!("{YAML}matrix: {{cpus: [2]}}\n")),
+    ] {
+        assert_ne!(yaml, YAML, "{what}");
+        assert_eq!(id(&yaml, &request()), plain, "{what}");
+    }
+}
+
+#[test]
+fn every_input_changes_the_id() {
+    let mut ids = HashSet::from([id(YAML, &request())]);
+    for (from, to) in [
+        ("name: two", "name: three"),
+        ("cpus: 2", "cpus: 1"),
+        ("512M", "256M"),
+        ("size: 256M", "size: 128M"),
+        ("size: 256M}]", "size: 256M}, {size: 256M}]"),
+        ("size: 256M}]", "size: 256M}, {size: 256M, format: raw}]"),
+        ("[quiet]", "[quiet, nokaslr]"),
+        ("[quiet]", "[]"),
+        ("mode: file-file", "mode: all"),
+        ("mode: file-file, ", ""),
+        ("direct: true", "direct: false"),
+        ("for: 3s", "for: 4s"),
+        ("for: 3s", "for: 3s, limit: 20s"),
+        ("for: 3s", "ops: 3000"),
+        ("for: 3s", "for: 3s, dir: tmp"),
+        ("for: 3s", "for: 3s, name: first"),
+        ("workers: 2", "workers: 3"),
+        ("text: '3'", "text: '2'"),
+        ("drop_caches", "compact_memory"),
+        ("steps:", "heartbeat: 20s\nsteps:"),
+    ] {
+        let yaml = YAML.replace(from, to);
+        assert_ne!(yaml, YAML, "{from}");
+        assert!(ids.insert(id(&yaml, &request())), "{from} → {to}");
+    }
+    let kernel = |edit: fn(&mut KernelKey)| move |request: &mut Request| edit(&mut request.kernels[0]);
+    type Edit = Box<dyn Fn(&mut Request)>;
+    let edits: [Edit; 10] = [
+        Box::new(kernel(|kernel| kernel.name.push('x'))),
+        Box::new(kernel(|kernel| kernel.release.push('x'))),
+        Box::new(kernel(|kernel| kernel.version.push('x'))),
+        Box::new(kernel(|kernel| kernel.sha256.push('x'))),
+        Box::new(|request| request.protection = Protection::Emulated),
+        Box::new(|request| request.protection = Protection::Hardware),
+        Box::new(|request| request.seed = Some(2)),
+        Box::new(|request| request.accel = Accel::Kvm),
+        Box::new(|request| request.cpu_model = "z13".to_owned()),
+        Box::new(|request| request.qemu.version = "7.2.22".to_owned()),
+    ];
+    for (index, edit) in edits.iter().enumerate() {
+        let mut request = request();
+        edit(&mut request);
+        assert!(ids.insert(id(YAML, &request)), "edit {index}");
+    }
+}
+
+#[test]
+fn a_program_counts_by_content_not_by_path() {
+    let id = |path: &str, content: &[u8]| {
+        let yaml = format!("name: own\npurpose: p\nsteps:\n  - {{exec: {path}, name: own}}\n");
+        let scenario = Arc::new(parse_with(&yaml, content));
+        expand(&scenario, &request())[0].id
+    };
+    let elf = crate::scenario::tests::static_elf();
+    let mut other = elf.clone();
+    other.push(0);
+    assert_eq!(id("./a", &elf), id("/b/c", &elf));
+    assert_ne!(id("./a", &elf), id("./a", &other));
+}
+
+#[test]
+fn a_matrix_makes_every_combination() {
+    let yaml = format!(
+        "{YAML}matrix: {{cpus: [1, 4], seeds: [5, 6], args: {{splice: {{mode: [all, file-file], direct: [true, false]}}}}}}\n"
+    );
+    let mut request = request();
+    request.kernels.push(kernel("debian-13"));
+    let rows: Vec<String> = cells(&yaml, &request)
+        .iter()
+        .map(|cell| {
+            let args = cell.steps[0].action.arguments();
+            format!("{} {} {} {}", cell.kernel.name, cell.shape.cpus, cell.seed, args.join(" "))
+        })
+        .collect();
+    assert_eq!(rows.len(), 2 * 2 * 2 * 4);
+    assert_eq!(rows.iter().collect::<HashSet<_>>().len(), rows.len());
+    assert_eq!(rows[0], "debian-12 1 5 --direct --mode=all --for=3000 --dir=/mnt/0");
+    assert_eq!(rows[1], "debian-12 1 5 --direct --mode=file-file --for=3000 --dir=/mnt/0");
+    assert_eq!(rows[2], "debian-12 1 5 --mode=all --for=3000 --dir=/mnt/0");
+    assert_eq!(rows[31], "debian-13 4 6 --mode=file-file --for=3000 --dir=/mnt/0");
+}
+
+#[test]
+fn seeds_come_from_the_request_then_the_matrix_then_the_default() {
+    let with_matrix = format!("{YAML}matrix: {{seeds: [5, 6]}}\n");
+    let seeds = |yaml: &str, seed| {
+        let request = Request { seed, ..request() };
+        cells(yaml, &request).iter().map(|cell| cell.seed).collect::<Vec<_>>()
+    };
+    assert_eq!(seeds(YAML, None), [DEFAULT_SEED]);
+    assert_eq!(seeds(&with_matrix, None), [5, 6]);
+    assert_eq!(seeds(&with_matrix, Some(9)), [9]);
+    assert_eq!(seeds(YAML, Some(9)), [9]);
+}
+
+#[test]
+fn the_reference_names_the_default_seed() {
+    let page = docs::reference(&crate::scenario::tests::catalog());
+    assert!(page.contains(&format!("| seed {DEFAULT_SEED} |")));
+    assert!(page.contains(&format!("`matrix.seeds`, or {DEFAULT_SEED};")));
+}
+
+#[test]
+fn no_kernel_makes_no_cell() {
+    assert!(cells(YAML, &Request { kernels: Vec::new(), ..request() }).is_empty());
+}
+
+#[test]
+fn ids_are_sixteen_lowercase_digits_everywhere() {
+    let id: CellId = "00ab000000000001".parse().unwrap();
+    assert_eq!(id.to_string(), "00ab000000000001");
+    assert_eq!(serde_json::to_string(&id).unwrap(), "\"00ab000000000001\"");
+    assert_eq!(serde_json::from_str::<CellId>("\"00ab000000000001\"").unwrap(), id);
+    for text in ["", "1", "00AB000000000001", "00ab00000000000g", "+0ab000000000001", "00ab0000000000011"] {
+        assert!(text.parse::<CellId>().is_err(), "{text}");
+    }
+}

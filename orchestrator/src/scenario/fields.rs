@@ -1,0 +1,389 @@
+//! Every field of a scenario, once: its name, shape, bounds, default and meaning.
+//!
+//! The checker reads by these tables, and `docs/scenario.md` is rendered from them.
+
+use std::time::Duration;
+
+use super::condition::Condition;
+use super::read::{Absent, Field, FreeMap, GroupOf, ListOfGroups, Section};
+use super::shape::{Describe, Letters, ListOf, Mebibytes, Mismatch, Number, OneOf, Shape, Text, Time};
+use super::{DiskFormat, Need};
+
+/// The largest integer that every JSON reader keeps exactly (RFC 8259, section 6).
+pub(crate) const LARGEST_SEED: u64 = (1 << 53) - 1;
+/// Time beyond `for` until a worker is killed: loading, laying out its files, the last turn on a slow host.
+pub(crate) const LIMIT_BEYOND_FOR: Duration = Duration::from_secs(30);
+/// The limit where nothing says how long a step should take.
+pub(crate) const LIMIT_OTHERWISE: Duration = Duration::from_secs(60);
+/// More cells than a matrix should make of one scenario on one kernel.
+pub(crate) const MOST_CELLS: usize = 256;
+/// A step's number has eight bits in its seed.
+pub(crate) const MOST_STEPS: usize = 64;
+/// s390's boot protocol has 896 bytes for the command line (LEGACY_COMMAND_LINE_SIZE,
+/// arch/s390/include/asm/setup.h); farm's own arguments need the rest.
+pub(crate) const LONGEST_COMMAND_LINE: usize = 512;
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+const MOST_DISKS: usize = 8;
+const NAME: Text = Text { letters: Letters::Name, longest: 64 };
+const LINE: Text = Text { letters: Letters::Line, longest: 200 };
+
+/// A condition as a field.
+pub(crate) struct When;
+
+impl Describe for When {
+    fn describe(&self) -> String {
+        "a condition".to_owned()
+    }
+}
+
+impl Shape for When {
+    type Value = Condition;
+    fn parse(&self, text: &str) -> Result<Condition, Mismatch> {
+        text.parse().map_err(|error: super::condition::ConditionError| Mismatch::hint(error.to_string()))
+    }
+}
+
+/// Where a stress program's files go, as a field: `tmp` or a disk's number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Dir {
+    Tmp,
+    Disk(usize),
+}
+
+pub(crate) static SCENARIO: Section = Section {
+    title: "a scenario",
+    doc: "A map with these fields.",
+    fields: &[
+        &scenario::NAME,
+        &scenario::PURPOSE,
+        &scenario::HUNTS,
+        &scenario::NEEDS,
+        &scenario::MACHINE,
+        &scenario::HEARTBEAT,
+        &scenario::STEPS,
+        &scenario::EXPECT,
+        &scenario::KNOWN,
+        &scenario::MATRIX,
+    ],
+};
+
+pub(crate) mod scenario {
+    use super::*;
+
+    pub(crate) static NAME: Field<Text> = Field {
+        name: "name",
+        shape: super::NAME,
+        absent: Absent::Required,
+        doc: "What `farm run` calls it. A scenario in `scenarios/` has its file's name.",
+    };
+    pub(crate) static PURPOSE: Field<Text> =
+        Field { name: "purpose", shape: LINE, absent: Absent::Required, doc: "What it is for, in one line." };
+    pub(crate) static HUNTS: Field<ListOf<Text>> = Field {
+        name: "hunts",
+        shape: ListOf { of: LINE, min: 1, max: 16 },
+        absent: Absent::Means("nothing in particular"),
+        doc: "The kinds of kernel bug it looks for, in free words.",
+    };
+    pub(crate) static NEEDS: Field<ListOf<OneOf<Need>>> = Field {
+        name: "needs",
+        shape: ListOf { of: OneOf { words: &Need::ALL }, min: 0, max: 5 },
+        absent: Absent::Means("nothing"),
+        doc: "What the host must have: a protected guest (`pv`), KVM, 1 MiB pages in the guest (`edat`), \
+              vhost, a tap device. Without it a cell is skipped, never run with less.",
+    };
+    pub(crate) static MACHINE: Field<GroupOf> = Field {
+        name: "machine",
+        shape: GroupOf(&super::MACHINE),
+        absent: Absent::Means("each field's default"),
+        doc: "CPUs, memory, disks and kernel arguments.",
+    };
+    pub(crate) static HEARTBEAT: Field<Time> = Field {
+        name: "heartbeat",
+        shape: Time { min: Duration::from_secs(5), max: Duration::from_secs(600) },
+        absent: Absent::Default("30s"),
+        doc: "The guest beats once a second; silence for longer than this is a hang.",
+    };
+    pub(crate) static STEPS: Field<ListOfGroups> = Field {
+        name: "steps",
+        shape: ListOfGroups { of: "a map with one of stress, exec or write", min: 1, max: MOST_STEPS },
+        absent: Absent::Required,
+        doc: "What the guest does, one step after the other.",
+    };
+    pub(crate) static EXPECT: Field<ListOfGroups> = Field {
+        name: "expect",
+        shape: ListOfGroups { of: super::EXPECT.title, min: 0, max: 64 },
+        absent: Absent::Means("no hit must occur"),
+        doc: "Hits that must occur: without one of them the cell is `missed`.",
+    };
+    pub(crate) static KNOWN: Field<ListOfGroups> = Field {
+        name: "known",
+        shape: ListOfGroups { of: super::KNOWN.title, min: 0, max: 64 },
+        absent: Absent::Means("every hit is news"),
+        doc: "Hits that may occur and leave the cell `passed`.",
+    };
+    pub(crate) static MATRIX: Field<GroupOf> = Field {
+        name: "matrix",
+        shape: GroupOf(&super::MATRIX),
+        absent: Absent::Means("one cell for each kernel"),
+        doc: "Values of which every combination runs.",
+    };
+}
+
+pub(crate) static MACHINE: Section = Section {
+    title: "a machine",
+    doc: "The guest's machine.",
+    fields: &[&machine::CPUS, &machine::MEMORY, &machine::DISKS, &machine::KERNEL_ARGS],
+};
+
+pub(crate) mod machine {
+    use super::*;
+
+    pub(crate) const CPU_COUNT: Number = Number { min: 1, max: 64 };
+
+    pub(crate) static CPUS: Field<Number> = Field {
+        name: "cpus",
+        shape: CPU_COUNT,
+        absent: Absent::Default("2"),
+        doc: "How many CPUs the guest has. `matrix.cpus` takes its place.",
+    };
+    pub(crate) static MEMORY: Field<Mebibytes> = Field {
+        name: "memory",
+        shape: Mebibytes { min: 128, max: 64 << 10 },
+        absent: Absent::Default("512M"),
+        doc: "The guest's memory.",
+    };
+    pub(crate) static DISKS: Field<ListOfGroups> = Field {
+        name: "disks",
+        shape: ListOfGroups { of: DISK.title, min: 0, max: MOST_DISKS },
+        absent: Absent::Means("no disk"),
+        doc: "Empty virtio-blk disks, fresh for each guest.",
+    };
+    pub(crate) static KERNEL_ARGS: Field<ListOf<Text>> = Field {
+        name: "kernel-args",
+        shape: ListOf { of: Text { letters: Letters::Word, longest: 128 }, min: 0, max: 32 },
+        absent: Absent::Means("only farm's own"),
+        doc: "Added to the kernel's command line; 512 bytes in all.",
+    };
+}
+
+pub(crate) static DISK: Section = Section {
+    title: "a disk",
+    doc: "Each entry of `machine.disks`. The guest knows disk N as `/dev/vda`, `/dev/vdb`, …",
+    fields: &[&disk::SIZE, &disk::FORMAT],
+};
+
+pub(crate) mod disk {
+    use super::*;
+
+    pub(crate) static SIZE: Field<Mebibytes> = Field {
+        name: "size",
+        shape: Mebibytes { min: 16, max: 64 << 10 },
+        absent: Absent::Default("256M"),
+        doc: "How large the guest sees it; the host stores what is written.",
+    };
+    pub(crate) static FORMAT: Field<OneOf<DiskFormat>> = Field {
+        name: "format",
+        shape: OneOf { words: &DiskFormat::ALL },
+        absent: Absent::Default("ext4"),
+        doc: "`ext4` is mounted at `/mnt/N`, counted from 0 over all disks; `raw` is left alone.",
+    };
+}
+
+pub(crate) mod step {
+    use super::*;
+
+    pub(crate) const ACTIONS: [&str; 3] = ["stress", "exec", "write"];
+    const LIMIT_SHAPE: Time = Time { min: Duration::from_secs(1), max: Duration::from_secs(25 * 3600) };
+
+    pub(crate) static NAME: Field<Text> = Field {
+        name: "name",
+        shape: super::NAME,
+        absent: Absent::Means("the program's name, with a number where it is taken"),
+        doc: "What reports and `matrix.args` call the step; each name once.",
+    };
+    pub(crate) static LIMIT: Field<Time> = Field {
+        name: "limit",
+        shape: LIMIT_SHAPE,
+        absent: Absent::Means("1m"),
+        doc: "Wall time after which the workers are killed.",
+    };
+    pub(crate) static STRESS_LIMIT: Field<Time> = Field {
+        name: "limit",
+        shape: LIMIT_SHAPE,
+        absent: Absent::Means("`for` and 30s more, or 1m with `ops`"),
+        doc: "Wall time after which the workers are killed; not less than `for`.",
+    };
+    pub(crate) static WORKERS: Field<Number> = Field {
+        name: "workers",
+        shape: Number { min: 1, max: 64 },
+        absent: Absent::Default("1"),
+        doc: "How many copies run side by side, each with a seed of its own.",
+    };
+    pub(crate) static STRESS: Field<Text> = Field {
+        name: "stress",
+        shape: super::NAME,
+        absent: Absent::Required,
+        doc: "A program of `guests/stress/`, listed below.",
+    };
+    pub(crate) static ARGS_OF_STRESS: Field<FreeMap> = Field {
+        name: "args",
+        shape: FreeMap("a map of the program's own options"),
+        absent: Absent::Means("each option's default"),
+        doc: "The program's own options.",
+    };
+    pub(crate) static FOR: Field<Time> = Field {
+        name: "for",
+        shape: Time { min: Duration::from_millis(100), max: DAY },
+        absent: Absent::Means("`ops` says when to stop"),
+        doc: "How long each worker goes on. Either this or `ops`.",
+    };
+    pub(crate) static OPS: Field<Number> = Field {
+        name: "ops",
+        shape: Number { min: 1, max: 1_000_000_000_000 },
+        absent: Absent::Means("`for` says when to stop"),
+        doc: "How many operations each worker does: the same work on every host.",
+    };
+    pub(crate) static DIR: Field<OneOf<Dir>> = Field {
+        name: "dir",
+        shape: OneOf { words: &DIRS },
+        absent: Absent::Means("the first ext4 disk, or `tmp` if there is none"),
+        doc: "Where the program's files go: `diskN` is `/mnt/N`, `tmp` the tmpfs at `/tmp`.",
+    };
+    pub(crate) static EXEC: Field<Text> = Field {
+        name: "exec",
+        shape: Text { letters: Letters::Path, longest: 4096 },
+        absent: Absent::Required,
+        doc: "A program of your own: a static s390x ELF file, named from this file's folder.",
+    };
+    pub(crate) static ARGS_OF_EXEC: Field<ListOf<Text>> = Field {
+        name: "args",
+        // A line of the job holds 4,096 bytes, and a byte of the argument may need three of them.
+        shape: ListOf { of: Text { letters: Letters::Lines, longest: 1024 }, min: 0, max: 64 },
+        absent: Absent::Means("none"),
+        doc: "Its arguments, and nothing else: no seed, no time.",
+    };
+    pub(crate) static WRITE: Field<Text> = Field {
+        name: "write",
+        shape: Text { letters: Letters::GuestPath, longest: 256 },
+        absent: Absent::Required,
+        doc: "A file in the guest, such as `/proc/sys/vm/drop_caches`.",
+    };
+    pub(crate) static WRITE_TEXT: Field<Text> = Field {
+        name: "text",
+        shape: Text { letters: Letters::Lines, longest: 1024 },
+        absent: Absent::Required,
+        doc: "What is written to it, in one write.",
+    };
+
+    const DIRS: [(&str, Dir); MOST_DISKS + 1] = [
+        ("tmp", Dir::Tmp),
+        ("disk0", Dir::Disk(0)),
+        ("disk1", Dir::Disk(1)),
+        ("disk2", Dir::Disk(2)),
+        ("disk3", Dir::Disk(3)),
+        ("disk4", Dir::Disk(4)),
+        ("disk5", Dir::Disk(5)),
+        ("disk6", Dir::Disk(6)),
+        ("disk7", Dir::Disk(7)),
+    ];
+}
+
+pub(crate) static STRESS_STEP: Section = Section {
+    title: "a stress step",
+    doc: "An entry of `steps` that runs a stress program of farm's.",
+    fields: &[
+        &step::STRESS,
+        &step::ARGS_OF_STRESS,
+        &step::FOR,
+        &step::OPS,
+        &step::WORKERS,
+        &step::DIR,
+        &step::STRESS_LIMIT,
+        &step::NAME,
+    ],
+};
+
+pub(crate) static EXEC_STEP: Section = Section {
+    title: "an exec step",
+    doc: "An entry of `steps` that runs a program of your own.",
+    fields: &[&step::EXEC, &step::ARGS_OF_EXEC, &step::WORKERS, &step::LIMIT, &step::NAME],
+};
+
+pub(crate) static WRITE_STEP: Section = Section {
+    title: "a write step",
+    doc: "An entry of `steps` that writes to a file in the guest.",
+    fields: &[&step::WRITE, &step::WRITE_TEXT, &step::LIMIT, &step::NAME],
+};
+
+pub(crate) static EXPECT: Section = Section {
+    title: "an expected hit",
+    doc: "Each entry of `expect`; `title` or `fingerprint`, not both.",
+    fields: &[&hit::TITLE, &hit::FINGERPRINT, &hit::WHEN],
+};
+
+pub(crate) static KNOWN: Section = Section {
+    title: "a known hit",
+    doc: "Each entry of `known`; `title` or `fingerprint`, not both.",
+    fields: &[&hit::TITLE, &hit::FINGERPRINT, &hit::REASON, &hit::WHEN],
+};
+
+pub(crate) mod hit {
+    use super::*;
+
+    pub(crate) static TITLE: Field<Text> = Field {
+        name: "title",
+        shape: LINE,
+        absent: Absent::Means("`fingerprint` is given"),
+        doc: "The hit's title, such as `WARNING in try_get_folio`; `*` stands for any text.",
+    };
+    pub(crate) static FINGERPRINT: Field<Text> = Field {
+        name: "fingerprint",
+        shape: LINE,
+        absent: Absent::Means("`title` is given"),
+        doc: "The hit's fingerprint; `*` stands for any text.",
+    };
+    pub(crate) static WHEN: Field<When> = Field {
+        name: "when",
+        shape: When,
+        absent: Absent::Means("always"),
+        doc: "The condition under which the entry holds.",
+    };
+    pub(crate) static REASON: Field<Text> = Field {
+        name: "reason",
+        shape: LINE,
+        absent: Absent::Required,
+        doc: "Why it is no news, with a link if there is one.",
+    };
+}
+
+pub(crate) static MATRIX: Section = Section {
+    title: "a matrix",
+    doc: "Every combination is a cell; at most 256 for each kernel.",
+    fields: &[&matrix::CPUS, &matrix::SEEDS, &matrix::ARGS],
+};
+
+pub(crate) mod matrix {
+    use super::*;
+
+    pub(crate) static CPUS: Field<ListOf<Number>> = Field {
+        name: "cpus",
+        shape: ListOf { of: machine::CPU_COUNT, min: 1, max: 16 },
+        absent: Absent::Means("`machine.cpus`"),
+        doc: "Numbers of CPUs.",
+    };
+    pub(crate) static SEEDS: Field<ListOf<Number>> = Field {
+        name: "seeds",
+        shape: ListOf { of: Number { min: 0, max: LARGEST_SEED }, min: 1, max: MOST_CELLS },
+        absent: Absent::Means("seed 1"),
+        doc: "Seeds of cells; `farm run --seed` takes their place. Every step draws its own from it.",
+    };
+    pub(crate) static ARGS: Field<FreeMap> = Field {
+        name: "args",
+        shape: FreeMap("a map: step name → option → list of values"),
+        absent: Absent::Means("`args` of the steps"),
+        doc: "Values for options of stress steps, in place of the step's own.",
+    };
+    /// Of one option.
+    pub(crate) const MOST_VALUES: usize = 64;
+}

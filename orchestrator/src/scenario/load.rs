@@ -1,0 +1,119 @@
+//! Finds scenarios: those that farm brings, by name, and any other by path.
+
+use std::io::{self, Read};
+
+use camino::{Utf8Path, Utf8PathBuf};
+use include_dir::{Dir, File};
+
+use super::check::{Source, check};
+use super::executable::{Beside, Nowhere, ReadFile};
+use super::problem::{Mark, Problem, Problems, printable, suggest};
+use super::tree::LARGEST_FILE;
+use super::{Catalog, Scenario};
+
+/// The scenarios that farm brings, and the catalog that all are checked against.
+#[derive(Debug, Clone)]
+pub struct Library {
+    /// The folder `scenarios/` of the repository.
+    pub scenarios: Dir<'static>,
+    pub catalog: Catalog,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The hint says which names there are.
+    #[error("no scenario has the name '{}'", printable(.name))]
+    Unknown { name: String, hint: Option<String> },
+    #[error("cannot read scenario {}", printable(.path.as_str()))]
+    Unreadable { path: Utf8PathBuf, source: io::Error },
+    #[error("{}", lines(.0))]
+    Invalid(Vec<Problem>),
+}
+
+impl Library {
+    /// The scenario of that name, or, if the word has a `/` or ends in `.yaml` or `.yml`, at that path.
+    pub fn load(&self, name_or_path: &str) -> Result<Scenario, LoadError> {
+        let path = Utf8Path::new(name_or_path);
+        if name_or_path.contains('/') || matches!(path.extension(), Some("yaml" | "yml")) {
+            return self.load_path(path);
+        }
+        let file = self.files().into_iter().find(|file| stem(file) == Some(name_or_path));
+        let file = file.ok_or_else(|| LoadError::Unknown {
+            name: name_or_path.to_owned(),
+            hint: suggest(name_or_path, self.files().into_iter().filter_map(stem)),
+        })?;
+        self.check_embedded(file)
+    }
+
+    /// The YAML text of a scenario, named as for [`Library::load`].
+    pub fn text(&self, name_or_path: &str) -> Result<String, LoadError> {
+        let scenario = self.load(name_or_path)?;
+        let embedded = self.files().into_iter().find(|file| stem(file) == Some(name_or_path));
+        match embedded.and_then(File::contents_utf8) {
+            Some(text) => Ok(text.to_owned()),
+            None => std::fs::read_to_string(&scenario.file)
+                .map_err(|source| LoadError::Unreadable { path: scenario.file.into(), source }),
+        }
+    }
+
+    /// Every scenario that farm brings, by file.
+    pub fn all(&self) -> Result<Vec<Scenario>, LoadError> {
+        self.files().into_iter().map(|file| self.check_embedded(file)).collect()
+    }
+
+    fn load_path(&self, path: &Utf8Path) -> Result<Scenario, LoadError> {
+        let bytes = read(path).map_err(|source| LoadError::Unreadable { path: path.to_owned(), source })?;
+        let folder = path.parent().map(Utf8Path::to_owned).unwrap_or_default();
+        self.check_bytes(path.as_str(), &bytes, &Beside { folder })
+    }
+
+    fn check_embedded(&self, file: &File<'_>) -> Result<Scenario, LoadError> {
+        self.check_bytes(&format!("scenarios/{}", file.path().display()), file.contents(), &Nowhere)
+    }
+
+    fn check_bytes(&self, file: &str, bytes: &[u8], files: &dyn ReadFile) -> Result<Scenario, LoadError> {
+        let text = str::from_utf8(bytes).map_err(|error| {
+            let good = &bytes[..error.valid_up_to()];
+            let line_start = good.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+            let at = Mark {
+                line: 1 + good.iter().filter(|byte| **byte == b'\n').count(),
+                column: 1 + String::from_utf8_lossy(&good[line_start..]).chars().count(),
+            };
+            let problems = Problems::new(file);
+            problems.report(at, "not UTF-8", None);
+            LoadError::Invalid(problems.into_sorted())
+        })?;
+        check(Source { file, text }, &self.catalog, files).map_err(LoadError::Invalid)
+    }
+
+    fn files(&self) -> Vec<&'static File<'static>> {
+        let mut files = Vec::new();
+        gather(&self.scenarios, &mut files);
+        files.sort_by_key(|file| file.path());
+        files
+    }
+}
+
+/// One byte more than the checker takes is enough for it to say so.
+fn read(path: &Utf8Path) -> io::Result<Vec<u8>> {
+    let file = std::fs::File::open(path)?;
+    let mut bytes = Vec::new();
+    file.take(LARGEST_FILE as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn gather(dir: &Dir<'static>, files: &mut Vec<&'static File<'static>>) {
+    let yaml = |file: &&File<'_>| file.path().extension().is_some_and(|extension| extension == "yaml");
+    files.extend(dir.files().filter(yaml));
+    for folder in dir.dirs() {
+        gather(folder, files);
+    }
+}
+
+fn stem<'f>(file: &'f File<'_>) -> Option<&'f str> {
+    file.path().file_stem().and_then(|stem| stem.to_str())
+}
+
+fn lines(problems: &[Problem]) -> String {
+    problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("\n")
+}

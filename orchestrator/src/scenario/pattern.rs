@@ -1,0 +1,98 @@
+//! Which hits an `expect` or `known` entry speaks of.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::condition::Condition;
+
+/// Matches the whole text; `*` stands for any characters, none included.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Pattern {
+    Title(String),
+    Fingerprint(String),
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Title(pattern) => write!(f, "title {pattern}"),
+            Self::Fingerprint(pattern) => write!(f, "fingerprint {pattern}"),
+        }
+    }
+}
+
+impl Pattern {
+    pub fn matches(&self, title: &str, fingerprint: &str) -> bool {
+        match self {
+            Self::Title(pattern) => matches(pattern, title),
+            Self::Fingerprint(pattern) => matches(pattern, fingerprint),
+        }
+    }
+}
+
+/// Each piece between stars is taken at its first place; the last piece must end the text. Greedy from the
+/// left is exact for stars alone, and takes time in proportion to the text.
+fn matches(pattern: &str, text: &str) -> bool {
+    let Some((first, rest)) = pattern.split_once('*') else { return pattern == text };
+    let Some(mut text) = text.strip_prefix(first) else { return false };
+    let (middle, last) = rest.rsplit_once('*').unwrap_or(("", rest));
+    for piece in middle.split('*') {
+        match text.find(piece) {
+            Some(at) => text = &text[at + piece.len()..],
+            None => return false,
+        }
+    }
+    text.ends_with(last)
+}
+
+/// A hit that must occur where the condition holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Expectation {
+    pub pattern: Pattern,
+    pub when: Option<Condition>,
+}
+
+/// A hit that may occur where the condition holds, and why that is no news.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Known {
+    pub pattern: Pattern,
+    pub when: Option<Condition>,
+    pub reason: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stars_stand_for_anything() {
+        for (pattern, text, want) in [
+            ("WARNING in foo", "WARNING in foo", true),
+            ("WARNING in foo", "WARNING in foobar", false),
+            ("WARNING in *", "WARNING in foo", true),
+            ("WARNING in *", "WARNING in ", true),
+            ("* in foo", "BUG in foo", true),
+            ("*", "", true),
+            ("", "", true),
+            ("", "x", false),
+            ("a*a", "a", false),
+            ("a*a", "aa", true),
+            ("*b*b*", "abcb", true),
+            ("*b*b*", "abc", false),
+            ("a*c*d", "abcbcd", true),
+            ("*cd", "cdcd", true),
+            ("**", "ü", true),
+        ] {
+            assert_eq!(matches(pattern, text), want, "{pattern} against {text}");
+        }
+    }
+
+    #[test]
+    fn title_and_fingerprint_are_told_apart() {
+        assert!(Pattern::Title("a".into()).matches("a", "b"));
+        assert!(!Pattern::Title("b".into()).matches("a", "b"));
+        assert!(Pattern::Fingerprint("b".into()).matches("a", "b"));
+    }
+}

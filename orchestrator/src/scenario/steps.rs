@@ -1,0 +1,215 @@
+//! The steps of a scenario.
+
+use std::time::Duration;
+
+use camino::Utf8Path;
+
+use super::executable::{ReadFile, read_executable};
+use super::fields::{
+    Dir, EXEC_STEP, LIMIT_BEYOND_FOR, LIMIT_OTHERWISE, STRESS_STEP, WRITE_STEP, scenario, step,
+};
+use super::problem::{Problems, did_you_mean, quote, suggest};
+use super::programs::{Catalog, Program};
+use super::read::{At, Group, map, value};
+use super::tree::{Key, Node};
+use super::{Action, ArgValue, Budget, Disk, DiskFormat, Step};
+
+/// What steps are checked against.
+pub(crate) struct Steps<'a> {
+    pub(crate) catalog: &'a Catalog,
+    pub(crate) files: &'a dyn ReadFile,
+    pub(crate) disks: &'a [Disk],
+    pub(crate) problems: &'a Problems,
+}
+
+/// A step whose name is not settled yet.
+struct Unnamed {
+    name: Option<At<String>>,
+    /// The name if none is given and it is free.
+    default: String,
+    action: Action,
+    limit: Duration,
+}
+
+pub(crate) fn read(nodes: &[Node], context: Steps<'_>) -> Vec<Step> {
+    let steps = nodes.iter().filter_map(|node| context.step(node)).collect();
+    name_all(steps, context.problems)
+}
+
+impl Steps<'_> {
+    fn step(&self, node: &Node) -> Option<Unnamed> {
+        let entries = map(node, "a step", self.problems)?;
+        let given = |action: &str| entries.iter().any(|(key, _)| key.name == action);
+        match step::ACTIONS.map(given) {
+            [true, false, false] => self.stress(Group::open(node, &STRESS_STEP, self.problems)?),
+            [false, true, false] => self.exec(Group::open(node, &EXEC_STEP, self.problems)?),
+            [false, false, true] => self.write(Group::open(node, &WRITE_STEP, self.problems)?),
+            _ => {
+                let near = |(key, _): &(Key, Node)| did_you_mean(&key.name, step::ACTIONS);
+                let hint =
+                    entries.iter().filter(|(key, _)| !step::ACTIONS.contains(&&*key.name)).find_map(near);
+                let message = format!("{}: expected {}", scenario::STEPS.name, scenario::STEPS.shape.of);
+                self.problems.report(node.at, message, hint);
+                None
+            }
+        }
+    }
+
+    fn stress(&self, group: Group<'_>) -> Option<Unnamed> {
+        let name = group.scalar(&step::NAME);
+        let program = group.scalar(&step::STRESS).and_then(|program| self.program(program));
+        let args = program.map(|program| self.args(program, group.free(&step::ARGS_OF_STRESS)));
+        let budget = self.budget(&group);
+        let workers = group.scalar(&step::WORKERS);
+        let dir = self.dir(&group);
+        let limit = group.scalar(&step::STRESS_LIMIT);
+        let limit = match (budget, limit) {
+            (Some(Budget::For(time)), Some(limit)) if limit.value < time => {
+                self.problems.report(limit.at, "limit: shorter than `for`", None);
+                None
+            }
+            (_, Some(limit)) => Some(limit.value),
+            (Some(Budget::For(time)), None) => Some(time + LIMIT_BEYOND_FOR),
+            (_, None) => Some(LIMIT_OTHERWISE),
+        };
+        let program = program?.name.clone();
+        let action = Action::Stress {
+            program: program.clone(),
+            args: args?,
+            budget: budget?,
+            workers: count(workers)?,
+            dir: dir?,
+        };
+        Some(Unnamed { name, default: program, action, limit: limit? })
+    }
+
+    fn program(&self, name: At<String>) -> Option<&Program> {
+        let found = self.catalog.program(&name.value);
+        if found.is_none() {
+            let names = self.catalog.programs().iter().map(|program| program.name.as_str());
+            let message = format!("unknown stress program {}", quote(&name.value));
+            self.problems.report(name.at, message, suggest(&name.value, names));
+        }
+        found
+    }
+
+    fn args(&self, program: &Program, entries: &[(Key, Node)]) -> Vec<(String, ArgValue)> {
+        let mut args = Vec::new();
+        for (key, node) in entries {
+            let Some(arg) = program.option(key, self.problems) else { continue };
+            let Some(set) = value(node, &key.name, arg, self.problems) else { continue };
+            args.push((key.name.clone(), set.value));
+        }
+        // The order of keys in the file means nothing, so it must not reach the cell's id.
+        args.sort_by(|(a, _), (b, _)| a.cmp(b));
+        args
+    }
+
+    fn budget(&self, group: &Group<'_>) -> Option<Budget> {
+        match (group.node(step::FOR.name), group.node(step::OPS.name)) {
+            (Some(_), None) => group.scalar(&step::FOR).map(|time| Budget::For(time.value)),
+            (None, Some(_)) => group.scalar(&step::OPS).map(|ops| Budget::Ops(ops.value)),
+            _ => {
+                let hint = "as in `for: 3s` or `ops: 1000`".to_owned();
+                self.problems.report(
+                    group.at,
+                    "a stress step needs `for` or `ops`, and not both",
+                    Some(hint),
+                );
+                None
+            }
+        }
+    }
+
+    fn dir(&self, group: &Group<'_>) -> Option<String> {
+        let formatted = |disk: &Disk| disk.format == DiskFormat::Ext4;
+        let dir = match group.node(step::DIR.name) {
+            Some(_) => group.scalar(&step::DIR)?,
+            None => {
+                let first = self.disks.iter().position(formatted);
+                At { at: group.at, value: first.map_or(Dir::Tmp, Dir::Disk) }
+            }
+        };
+        match dir.value {
+            Dir::Tmp => Some("/tmp".to_owned()),
+            Dir::Disk(index) if self.disks.get(index).is_some_and(formatted) => Some(format!("/mnt/{index}")),
+            Dir::Disk(index) => {
+                let what = if index < self.disks.len() { "is not formatted" } else { "does not exist" };
+                let hint = "machine.disks lists the disks, counted from 0".to_owned();
+                self.problems.report(dir.at, format!("dir: disk{index} {what}"), Some(hint));
+                None
+            }
+        }
+    }
+
+    fn exec(&self, group: Group<'_>) -> Option<Unnamed> {
+        let name = group.scalar(&step::NAME);
+        let executable = group.scalar(&step::EXEC).and_then(|path| {
+            let read = read_executable(self.files, Utf8Path::new(&path.value));
+            read.map_err(|error| {
+                let reason = std::error::Error::source(&error).map(ToString::to_string);
+                self.problems.report(path.at, format!("exec: {error}"), reason.or_else(|| error.hint()));
+            })
+            .ok()
+        });
+        let args = group.list(&step::ARGS_OF_EXEC).into_iter().map(|arg| arg.value).collect();
+        let workers = group.scalar(&step::WORKERS);
+        let limit = limit(&group)?;
+        let executable = executable?;
+        let default = default_name(executable.path.file_stem().unwrap_or_default());
+        let action =
+            Action::Exec { path: executable.path, sha256: executable.sha256, args, workers: count(workers)? };
+        Some(Unnamed { name, default, action, limit })
+    }
+
+    fn write(&self, group: Group<'_>) -> Option<Unnamed> {
+        let name = group.scalar(&step::NAME);
+        let path = group.scalar(&step::WRITE);
+        let text = group.scalar(&step::WRITE_TEXT);
+        let limit = limit(&group)?;
+        let action = Action::Write { path: path?.value, text: text?.value };
+        Some(Unnamed { name, default: "write".to_owned(), action, limit })
+    }
+}
+
+fn limit(group: &Group<'_>) -> Option<Duration> {
+    match group.node(step::LIMIT.name) {
+        Some(_) => group.scalar(&step::LIMIT).map(|limit| limit.value),
+        None => Some(LIMIT_OTHERWISE),
+    }
+}
+
+fn count(workers: Option<At<u64>>) -> Option<u32> {
+    workers.and_then(|workers| u32::try_from(workers.value).ok())
+}
+
+/// A file's name as the name of a step.
+fn default_name(stem: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
+    let name: String = stem.chars().take(56).map(plain).collect();
+    let name = name.trim_matches('-');
+    if name.is_empty() { "exec".to_owned() } else { name.to_owned() }
+}
+
+/// Given names stand as they are, each once; the others get a number where their default is taken.
+fn name_all(steps: Vec<Unnamed>, problems: &Problems) -> Vec<Step> {
+    let mut taken: Vec<String> = Vec::new();
+    for At { at, value } in steps.iter().filter_map(|step| step.name.as_ref()) {
+        if taken.contains(value) {
+            problems.report(*at, format!("two steps have the name {}", quote(value)), None);
+        }
+        taken.push(value.clone());
+    }
+    let mut named = Vec::new();
+    for Unnamed { name, default, action, limit } in steps {
+        let name = name.map(|name| name.value).unwrap_or_else(|| {
+            let numbered = (2..).map(|number| format!("{default}-{number}"));
+            let name = std::iter::once(default.clone()).chain(numbered).find(|name| !taken.contains(name));
+            let name = name.unwrap_or(default);
+            taken.push(name.clone());
+            name
+        });
+        named.push(Step { name, action, limit });
+    }
+    named
+}

@@ -1,11 +1,15 @@
 //! Everything that runs on the host: from a scenario to a verdict and a report.
 //!
 //! The modules stand in the order in which data flows through them, left to right; a module uses only
-//! what stands before it, and `error` and `event`.
+//! what stands before it, and the shared ones.
 
+// Shared.
+pub mod assets;
+pub mod cache;
 pub mod error;
 pub mod event;
 
+// The flow.
 pub mod scenario;
 pub mod plan;
 pub mod kernel;

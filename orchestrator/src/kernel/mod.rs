@@ -1,1 +1,171 @@
-//! (not yet written)
+//! Bootable kernels: named ones, fetched as Debian packages, and a developer's own.
+
+mod apt;
+mod boot;
+mod catalog;
+mod modules;
+mod own;
+mod package;
+mod qemu;
+mod symbols;
+pub(crate) mod tool;
+
+use std::fs;
+use std::io;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+pub use self::apt::{Archive, Mirrors};
+pub use self::boot::{BootFacts, NotBootable, inspect};
+pub use self::catalog::{Catalog, CatalogError, NamedKernel, Packages, Recipe, Source};
+pub use self::own::OwnKernel;
+pub use self::package::{Fetcher, MirrorChoice};
+pub use self::qemu::{FoundQemu, find_qemus};
+pub use self::symbols::{Symbols, SymbolsError};
+pub use self::tool::ToolError;
+use crate::cache::CacheError;
+use crate::plan::KernelKey;
+
+/// A kernel that is on this host and can be booted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kernel {
+    pub key: KernelKey,
+    /// A bzImage, or an ELF boot image.
+    pub boot: Utf8PathBuf,
+    /// `lib/modules/RELEASE`, with `modules.dep` in it.
+    pub modules: Option<Utf8PathBuf>,
+    /// The ELF file with symbols and debug information.
+    pub vmlinux: Option<Utf8PathBuf>,
+    pub config: Option<Utf8PathBuf>,
+    pub origin: Origin,
+    /// Bytes for the command line, its closing NUL included.
+    pub command_line_bytes: u64,
+}
+
+/// Where a kernel came from, as results record it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Origin {
+    /// A Debian package; the hash is that of the .deb.
+    Package { package: String, version: String, sha256: String },
+    /// A file of the user's.
+    Own { boot: Utf8PathBuf },
+}
+
+/// Whether the archive is asked for something newer than what is cached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refresh {
+    /// What was fetched once is used, with no network.
+    No,
+    Yes,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum KernelError {
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+    #[error(transparent)]
+    Tool(#[from] ToolError),
+    #[error("there is no kernel named {name:?}; known are {known}")]
+    UnknownName { name: String, known: String },
+    #[error(
+        "no mirror of Debian in this host's apt configuration; run `apt-get update`, or name one in {variable}"
+    )]
+    NoMirror { variable: &'static str },
+    #[error("the mirror {uri:?} is not a URI; mend {variable} or apt's configuration")]
+    BadMirror { variable: &'static str, uri: String },
+    #[error(
+        "{path} is missing; Debian's package debian-archive-keyring has it and `cargo xtask setup` installs it"
+    )]
+    NoKeyring { path: Utf8PathBuf },
+    #[error("{package} is not among the packages of {suites}; apt says: {complaints}")]
+    NoPackage { package: String, suites: String, complaints: String },
+    #[error("{package} depends on no kernel image")]
+    NoImagePackage { package: String },
+    #[error("{path} has the SHA-256 {found}, where the signed index says {expected}; it is damaged")]
+    Corrupt { path: Utf8PathBuf, expected: String, found: String },
+    #[error("the package {package} {version} lacks {what}")]
+    Incomplete { package: String, version: String, what: &'static str },
+    #[error("cannot use {path}")]
+    Io { path: Utf8PathBuf, source: io::Error },
+    #[error("the cache entry's record {path} is damaged; remove its directory")]
+    BadRecord { path: Utf8PathBuf, source: serde_json::Error },
+    #[error("{path} is not an s390x kernel: it is {looks_like}")]
+    NotAKernel { path: Utf8PathBuf, looks_like: String },
+    #[error("{path} does not say its release; give its modules too, whose directory is named by it")]
+    NoRelease { path: Utf8PathBuf },
+    #[error("{path} holds no modules: there is no {missing} in it; give the directory lib/modules/RELEASE")]
+    NoModules { path: Utf8PathBuf, missing: &'static str },
+    #[error("{modules} holds modules of {found}, but {boot} is {expected}")]
+    OtherRelease { modules: Utf8PathBuf, found: String, boot: Utf8PathBuf, expected: String },
+    #[error("{path} is not a vmlinux with s390x code")]
+    NotVmlinux { path: Utf8PathBuf },
+    #[error("the kernel command line is {bytes} bytes long, and {kernel} takes {limit} at most")]
+    CommandLine { bytes: u64, limit: u64, kernel: String },
+    #[error("Debian has no QEMU package for this host's architecture {architecture}")]
+    HostArchitecture { architecture: &'static str },
+    #[error("the QEMU at {path} does not run on this host")]
+    QemuDoesNotRun { path: Utf8PathBuf, source: ToolError },
+}
+
+impl Kernel {
+    /// Refuses a command line that the kernel would cut off.
+    pub fn check_command_line(&self, line: &str) -> Result<(), KernelError> {
+        // The limit counts the NUL (arch/s390/boot/ipl_parm.c).
+        let limit = self.command_line_bytes.saturating_sub(1);
+        let bytes = line.len() as u64;
+        if bytes <= limit {
+            return Ok(());
+        }
+        Err(KernelError::CommandLine { bytes, limit, kernel: self.key.name.clone() })
+    }
+}
+
+fn read(path: &Utf8Path) -> Result<Vec<u8>, KernelError> {
+    fs::read(path).map_err(|source| KernelError::Io { path: path.to_owned(), source })
+}
+
+/// The SHA-256 of bytes in hexadecimal.
+pub(crate) fn sha256_hex(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_line_may_fill_the_limit_but_for_its_nul() {
+        let key = KernelKey {
+            name: "k".into(),
+            release: "6.1.0".into(),
+            version: String::new(),
+            sha256: String::new(),
+        };
+        let kernel = Kernel {
+            key,
+            boot: "/k".into(),
+            modules: None,
+            vmlinux: None,
+            config: None,
+            origin: Origin::Own { boot: "/k".into() },
+            command_line_bytes: 896,
+        };
+        kernel.check_command_line(&"x".repeat(895)).unwrap();
+        let error = kernel.check_command_line(&"x".repeat(896)).unwrap_err();
+        assert_eq!(error.to_string(), "the kernel command line is 896 bytes long, and k takes 895 at most");
+    }
+
+    #[test]
+    fn hashes_are_printed_as_sha256sum_does() {
+        // FIPS 180-2, appendix B.1.
+        let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(sha256_hex(b"abc"), abc);
+    }
+}

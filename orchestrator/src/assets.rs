@@ -1,0 +1,16 @@
+//! The repository's data, inside the binary: an installed `farm` needs no checkout.
+
+use include_dir::{Dir, include_dir};
+
+/// Sources of what runs in a guest, and the image manifests.
+pub static GUESTS: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/../guests");
+/// The scenarios that have names.
+pub static SCENARIOS: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/../scenarios");
+
+/// The kernels that have names.
+pub const KERNELS_YAML: &str = include_str!("../../kernels/kernels.yaml");
+/// The stress programs and their options, and the file's name for messages.
+pub const PROGRAMS_YAML: (&str, &str) =
+    ("guests/stress/programs.yaml", include_str!("../../guests/stress/programs.yaml"));
+/// What is in the image `lite`.
+pub const LITE_YAML: &str = include_str!("../../guests/images/lite.yaml");

@@ -1,0 +1,223 @@
+//! `kernels/kernels.yaml`: the named kernels, read and checked.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+/// The checked file: every source that is referred to exists.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Catalog {
+    /// In the order of their names.
+    pub kernels: Vec<NamedKernel>,
+    pub busybox: Packages,
+    pub qemu: Packages,
+}
+
+/// A kernel that can be asked for by name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedKernel {
+    pub name: String,
+    /// One line for people.
+    pub purpose: String,
+    pub recipe: Recipe,
+}
+
+/// How a named kernel comes to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Recipe {
+    /// A distribution's metapackage, which depends on the image proper.
+    Package(Packages),
+}
+
+/// Packages that are taken, in one version, from one source. Never empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Packages {
+    pub names: Vec<String>,
+    pub source: Source,
+}
+
+/// Suites of Debian's archives that apt looks at together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    pub name: String,
+    pub main: Vec<String>,
+    pub security: Vec<String>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum CatalogError {
+    #[error("kernels.yaml cannot be read")]
+    Parse(#[source] serde_yaml::Error),
+    /// Every problem at once.
+    #[error("kernels.yaml: {}", problems.join("; "))]
+    Check { problems: Vec<String> },
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawCatalog {
+    sources: BTreeMap<String, RawSource>,
+    kernels: BTreeMap<String, RawKernel>,
+    busybox: RawPackage,
+    qemu: RawPackages,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawSource {
+    main: Vec<String>,
+    /// Default: none; backports, for one, have no security archive.
+    #[serde(default)]
+    security: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawKernel {
+    purpose: String,
+    package: String,
+    source: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawPackage {
+    package: String,
+    source: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawPackages {
+    packages: Vec<String>,
+    source: String,
+}
+
+impl Catalog {
+    pub fn parse(text: &str) -> Result<Self, CatalogError> {
+        let raw: RawCatalog = serde_yaml::from_str(text).map_err(CatalogError::Parse)?;
+        let mut check = Check { sources: &raw.sources, problems: Vec::new() };
+        check.sources();
+        let mut kernels = Vec::new();
+        for (name, kernel) in &raw.kernels {
+            check.word("kernel", name);
+            let packages = check.packages(name, std::slice::from_ref(&kernel.package), &kernel.source);
+            let recipe = Recipe::Package(packages);
+            kernels.push(NamedKernel { name: name.clone(), purpose: kernel.purpose.clone(), recipe });
+        }
+        let busybox =
+            check.packages("busybox", std::slice::from_ref(&raw.busybox.package), &raw.busybox.source);
+        let qemu = check.packages("qemu", &raw.qemu.packages, &raw.qemu.source);
+        let problems = check.problems;
+        if problems.is_empty() {
+            Ok(Self { kernels, busybox, qemu })
+        } else {
+            Err(CatalogError::Check { problems })
+        }
+    }
+
+    pub fn kernel(&self, name: &str) -> Option<&NamedKernel> {
+        self.kernels.iter().find(|kernel| kernel.name == name)
+    }
+}
+
+struct Check<'a> {
+    sources: &'a BTreeMap<String, RawSource>,
+    problems: Vec<String>,
+}
+
+impl Check<'_> {
+    fn sources(&mut self) {
+        let sources = self.sources;
+        for (name, source) in sources {
+            self.word("source", name);
+            if source.main.is_empty() && source.security.is_empty() {
+                self.problems.push(format!("source {name:?} has no suites"));
+            }
+            for suite in source.main.iter().chain(&source.security) {
+                self.word("suite", suite);
+            }
+        }
+    }
+
+    fn packages(&mut self, user: &str, names: &[String], source: &str) -> Packages {
+        if names.is_empty() {
+            self.problems.push(format!("{user:?} names no package"));
+        }
+        for name in names {
+            self.word("package", name);
+        }
+        let found = self.sources.get(source);
+        if found.is_none() {
+            let known: Vec<_> = self.sources.keys().map(String::as_str).collect();
+            self.problems.push(format!(
+                "{user:?} refers to the source {source:?}, which is none of {}",
+                known.join(", ")
+            ));
+        }
+        let (main, security) = found.map_or_else(Default::default, |s| (s.main.clone(), s.security.clone()));
+        Packages { names: names.to_vec(), source: Source { name: source.to_owned(), main, security } }
+    }
+
+    /// Names become file names and words of apt's configuration and command line.
+    fn word(&mut self, what: &str, word: &str) {
+        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-+.".contains(c);
+        if !word.starts_with(|c: char| c.is_ascii_alphanumeric()) || !word.chars().all(plain) {
+            self.problems.push(format!("the {what} name {word:?} is not made of a-z, 0-9, '-', '+' and '.'"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_repositorys_catalog_names_both_debian_kernels_apart() {
+        let text = crate::assets::KERNELS_YAML;
+        let catalog = Catalog::parse(text).unwrap();
+        let sources: Vec<_> = catalog
+            .kernels
+            .iter()
+            .map(|kernel| {
+                let Recipe::Package(packages) = &kernel.recipe;
+                (kernel.name.as_str(), packages.names[0].as_str(), packages.source.name.as_str())
+            })
+            .collect();
+        assert_eq!(
+            sources,
+            [("debian-12", "linux-image-s390x", "bookworm"), ("debian-13", "linux-image-s390x", "trixie")]
+        );
+        let bookworm = &catalog.busybox.source;
+        assert!(bookworm.main.iter().chain(&bookworm.security).all(|suite| suite.starts_with("bookworm")));
+    }
+
+    #[test]
+    fn every_problem_is_reported_at_once() {
+        let text = "
+sources: { Empty: { main: [] } }
+kernels: { a: { purpose: p, package: 'x y', source: nowhere } }
+busybox: { package: busybox, source: Empty }
+qemu: { packages: [], source: Empty }
+";
+        let CatalogError::Check { problems } = Catalog::parse(text).unwrap_err() else { panic!() };
+        let expected =
+            ["\"Empty\" is not made of", "has no suites", "\"x y\"", "none of Empty", "names no package"];
+        for part in expected {
+            assert!(problems.iter().any(|problem| problem.contains(part)), "{part}: {problems:#?}");
+        }
+        assert_eq!(problems.len(), expected.len(), "{problems:#?}");
+    }
+
+    #[test]
+    fn unknown_fields_are_errors() {
+        let text = "
+sources: {}
+kernels: { a: { purpose: p, package: x, source: s, tree: /linux } }
+busybox: { package: b, source: s }
+qemu: { packages: [q], source: s }
+";
+        let CatalogError::Parse(error) = Catalog::parse(text).unwrap_err() else { panic!() };
+        assert!(error.to_string().contains("unknown field `tree`"), "{error}");
+    }
+}

@@ -1,0 +1,331 @@
+//! Debian packages in the cache: found, downloaded and unpacked once, and then used without asking anyone.
+
+use std::fs;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::apt::{Apt, Candidate, Mirrors};
+use super::boot::{NotBootable, inspect};
+use super::catalog::{NamedKernel, Packages, Recipe};
+use super::tool::DPKG_DEB;
+use super::{Kernel, KernelError, Origin, Refresh, modules, read, sha256_hex};
+use crate::cache::{Cache, Kind, Progress};
+use crate::plan::KernelKey;
+
+/// The guests' architecture in Debian's words.
+const GUEST_ARCHITECTURE: &str = "s390x";
+/// The images proper that a metapackage depends on are called so.
+const IMAGE_PREFIX: &str = "linux-image-";
+/// What farm knows of an entry, written into it when it is made.
+const RECORD: &str = "farm.json";
+/// Enough of a SHA-256 to tell two builds of one version apart.
+const KEY_HEX_DIGITS: usize = 16;
+
+/// Fetches packages into a cache.
+pub struct Fetcher<'a> {
+    pub cache: &'a Cache,
+    pub refresh: Refresh,
+    pub mirrors: MirrorChoice,
+    pub progress: Progress<'a>,
+}
+
+/// Where the archives are. The host is asked only when something must be fetched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MirrorChoice {
+    OfHost,
+    These(Mirrors),
+}
+
+/// What is to be fetched, and what of it is kept.
+pub(super) struct Wanted<'a> {
+    pub(super) kind: Kind,
+    pub(super) packages: &'a Packages,
+    pub(super) architecture: &'a str,
+    /// Set for a metapackage: what counts is the dependency whose name begins so.
+    pub(super) behind: Option<&'a str>,
+    pub(super) tidy: &'a Tidy<'a>,
+}
+
+/// Reduces the unpacked packages to what is needed and writes the record.
+pub(super) type Tidy<'a> = dyn Fn(&Utf8Path, &[Candidate]) -> Result<(), KernelError> + 'a;
+
+/// Which entry stands for a package today.
+#[derive(Serialize, Deserialize)]
+struct Note {
+    entry: String,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KernelRecord {
+    package: String,
+    version: String,
+    /// Of the .deb.
+    sha256: String,
+    release: String,
+    boot_sha256: String,
+    command_line_bytes: u64,
+}
+
+impl Fetcher<'_> {
+    /// The named kernel, out of the cache if it has ever been fetched and no refresh is asked for.
+    pub fn kernel(&self, kernel: &NamedKernel) -> Result<Kernel, KernelError> {
+        let Recipe::Package(packages) = &kernel.recipe;
+        let entry = self.entry(&Wanted {
+            kind: Kind::Kernel,
+            packages,
+            architecture: GUEST_ARCHITECTURE,
+            behind: Some(IMAGE_PREFIX),
+            tidy: &|root, candidates| tidy_kernel(root, candidates, self.progress),
+        })?;
+        load_kernel(&kernel.name, &entry)
+    }
+
+    /// The named kernel, if it has ever been fetched.
+    pub fn cached_kernel(&self, kernel: &NamedKernel) -> Result<Option<Kernel>, KernelError> {
+        let Recipe::Package(packages) = &kernel.recipe;
+        let entry = self.cached(Kind::Kernel, &note_of(packages, GUEST_ARCHITECTURE))?;
+        entry.map(|entry| load_kernel(&kernel.name, &entry)).transpose()
+    }
+
+    /// The static busybox for guests: the path of its binary.
+    pub fn busybox(&self, packages: &Packages) -> Result<Utf8PathBuf, KernelError> {
+        let entry = self.entry(&Wanted {
+            kind: Kind::Package,
+            packages,
+            architecture: GUEST_ARCHITECTURE,
+            behind: None,
+            tidy: &tidy_busybox,
+        })?;
+        Ok(entry.join("busybox"))
+    }
+
+    pub(super) fn entry(&self, wanted: &Wanted<'_>) -> Result<Utf8PathBuf, KernelError> {
+        let source = &wanted.packages.source;
+        let note = note_of(wanted.packages, wanted.architecture);
+        if let Some(entry) = self.remembered(wanted.kind, &note)? {
+            return Ok(entry);
+        }
+        let mut apt = Apt::open(self.cache, source, wanted.architecture, self.progress)?;
+        // Another farm may have fetched it while this one waited for the state directory.
+        if let Some(entry) = self.remembered(wanted.kind, &note)? {
+            return Ok(entry);
+        }
+        let mirrors = match &self.mirrors {
+            MirrorChoice::OfHost => Mirrors::of_host(|name| std::env::var(name).ok())?,
+            MirrorChoice::These(mirrors) => mirrors.clone(),
+        };
+        apt.update(&mirrors, wanted.architecture, self.progress)?;
+        let candidates = self.candidates(&apt, wanted)?;
+        let key = entry_key(&candidates);
+        let fill = |work: &Utf8Path| self.fill(&apt, wanted, &candidates, work);
+        let entry = self.cache.entry(wanted.kind, &key, self.progress, fill)?;
+        self.cache.remember(&note, &Note { entry: key })?;
+        Ok(entry)
+    }
+
+    fn remembered(&self, kind: Kind, note: &str) -> Result<Option<Utf8PathBuf>, KernelError> {
+        match self.refresh {
+            Refresh::Yes => Ok(None),
+            Refresh::No => self.cached(kind, note),
+        }
+    }
+
+    fn cached(&self, kind: Kind, note: &str) -> Result<Option<Utf8PathBuf>, KernelError> {
+        let note: Option<Note> = self.cache.recall(note)?;
+        Ok(note.and_then(|note| self.cache.existing(kind, &note.entry)))
+    }
+
+    fn candidates(&self, apt: &Apt<'_>, wanted: &Wanted<'_>) -> Result<Vec<Candidate>, KernelError> {
+        let find = |name: &String| {
+            let candidate = apt.candidate(name)?;
+            let Some(prefix) = wanted.behind else { return Ok(candidate) };
+            let proper = candidate.depends.iter().find(|dependency| dependency.starts_with(prefix));
+            apt.candidate(proper.ok_or_else(|| KernelError::NoImagePackage { package: name.clone() })?)
+        };
+        wanted.packages.names.iter().map(find).collect()
+    }
+
+    fn fill(
+        &self,
+        apt: &Apt<'_>,
+        wanted: &Wanted<'_>,
+        candidates: &[Candidate],
+        work: &Utf8Path,
+    ) -> Result<(), KernelError> {
+        let failed = |source| KernelError::Io { path: work.to_owned(), source };
+        for candidate in candidates {
+            let downloads = work.join(".deb");
+            fs::create_dir(&downloads).map_err(failed)?;
+            let deb = apt.download(candidate, &downloads, self.progress)?;
+            verify(&deb, &candidate.sha256)?;
+            (self.progress)(&format!("unpacking {} {}", candidate.package, candidate.version));
+            DPKG_DEB.stdout(DPKG_DEB.command()?.args(["-x", deb.as_str(), work.as_str()]))?;
+            fs::remove_dir_all(&downloads).map_err(failed)?;
+        }
+        (wanted.tidy)(work, candidates)
+    }
+}
+
+/// Name, version and hash: the version of one package stands for all that are fetched together, the hash is
+/// over all.
+fn entry_key(candidates: &[Candidate]) -> String {
+    let hashes: Vec<&str> = candidates.iter().map(|candidate| candidate.sha256.as_str()).collect();
+    let hash = match &hashes[..] {
+        [one] => (*one).to_owned(),
+        several => sha256_hex(several.join("\n").as_bytes()),
+    };
+    let name =
+        candidates.first().map(|first| format!("{}_{}", first.package, first.version)).unwrap_or_default();
+    format!("{name}_{}", &hash[..hash.len().min(KEY_HEX_DIGITS)])
+}
+
+/// apt has compared the download with the index; this compares what is on the disk now.
+fn verify(deb: &Utf8Path, expected: &str) -> Result<(), KernelError> {
+    let found = sha256_hex(&read(deb)?);
+    if found == expected {
+        return Ok(());
+    }
+    Err(KernelError::Corrupt { path: deb.to_owned(), expected: expected.to_owned(), found })
+}
+
+/// Keeps boot/ and lib/modules/, with the index of the modules made.
+fn tidy_kernel(root: &Utf8Path, candidates: &[Candidate], progress: Progress<'_>) -> Result<(), KernelError> {
+    let candidate = &candidates[0];
+    let lacks = |what| KernelError::Incomplete {
+        package: candidate.package.clone(),
+        version: candidate.version.clone(),
+        what,
+    };
+    let release = modules::settle(root)?.ok_or_else(|| lacks("lib/modules"))?;
+    let boot = boot_path(root, &release);
+    if !boot.is_file() {
+        return Err(lacks("boot/vmlinuz-RELEASE"));
+    }
+    let bytes = read(&boot)?;
+    let facts = inspect(&bytes)
+        .map_err(|NotBootable { looks_like }| KernelError::NotAKernel { path: boot.clone(), looks_like })?;
+    progress(&format!("indexing the modules of {release}"));
+    modules::index(root, &release)?;
+    keep_only(root, &["boot", "lib"])?;
+    let record = KernelRecord {
+        package: candidate.package.clone(),
+        version: candidate.version.clone(),
+        sha256: candidate.sha256.clone(),
+        release,
+        boot_sha256: sha256_hex(&bytes),
+        command_line_bytes: facts.command_line_bytes,
+    };
+    write_record(root, &record)
+}
+
+fn tidy_busybox(root: &Utf8Path, candidates: &[Candidate]) -> Result<(), KernelError> {
+    let places = ["bin/busybox", "usr/bin/busybox"].map(|place| root.join(place));
+    let found = places.iter().find(|path| path.is_file()).ok_or_else(|| KernelError::Incomplete {
+        package: candidates[0].package.clone(),
+        version: candidates[0].version.clone(),
+        what: "bin/busybox",
+    })?;
+    let home = root.join("busybox");
+    fs::rename(found, &home).map_err(|source| KernelError::Io { path: home, source })?;
+    keep_only(root, &["busybox"])
+}
+
+/// Removes everything else from the top of a directory.
+pub(super) fn keep_only(root: &Utf8Path, kept: &[&str]) -> Result<(), KernelError> {
+    let failed = |source| KernelError::Io { path: root.to_owned(), source };
+    for entry in root.read_dir_utf8().map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        if kept.contains(&entry.file_name()) {
+            continue;
+        }
+        let is_directory = entry.file_type().map_err(failed)?.is_dir();
+        let path = entry.path();
+        if is_directory { fs::remove_dir_all(path) } else { fs::remove_file(path) }.map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// The name under which the cache remembers which entry stands for packages today.
+fn note_of(packages: &Packages, architecture: &str) -> String {
+    format!("{}.{}.{architecture}", packages.names.join("+"), packages.source.name)
+}
+
+fn load_kernel(name: &str, entry: &Utf8Path) -> Result<Kernel, KernelError> {
+    let record: KernelRecord = read_record(entry)?;
+    let KernelRecord { package, version, sha256, release, boot_sha256, command_line_bytes } = record;
+    let config = entry.join(format!("boot/config-{release}"));
+    Ok(Kernel {
+        boot: boot_path(entry, &release),
+        modules: Some(entry.join("lib/modules").join(&release)),
+        vmlinux: None,
+        config: config.is_file().then_some(config),
+        origin: Origin::Package { package, version: version.clone(), sha256 },
+        key: KernelKey { name: name.to_owned(), release, version, sha256: boot_sha256 },
+        command_line_bytes,
+    })
+}
+
+fn boot_path(root: &Utf8Path, release: &str) -> Utf8PathBuf {
+    root.join(format!("boot/vmlinuz-{release}"))
+}
+
+pub(super) fn write_record(root: &Utf8Path, record: &impl Serialize) -> Result<(), KernelError> {
+    let path = root.join(RECORD);
+    let text = serde_json::to_string_pretty(record)
+        .map_err(|source| KernelError::BadRecord { path: path.clone(), source })?;
+    fs::write(&path, text).map_err(|source| KernelError::Io { path, source })
+}
+
+pub(super) fn read_record<T: DeserializeOwned>(root: &Utf8Path) -> Result<T, KernelError> {
+    let path = root.join(RECORD);
+    serde_json::from_slice(&read(&path)?).map_err(|source| KernelError::BadRecord { path, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn candidate(package: &str, sha256: &str) -> Candidate {
+        Candidate {
+            package: package.into(),
+            version: "1:1.35.0-4+b1".into(),
+            sha256: sha256.into(),
+            bytes: 1,
+            depends: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_key_names_package_version_and_every_hash() {
+        let one = candidate("busybox-static", &"0123456789abcdef".repeat(4));
+        assert_eq!(entry_key(std::slice::from_ref(&one)), "busybox-static_1:1.35.0-4+b1_0123456789abcdef");
+        let pair = |second| entry_key(&[one.clone(), candidate("data", second)]);
+        assert_ne!(pair("aa"), pair("bb"));
+        assert!(pair("aa").starts_with("busybox-static_1:1.35.0-4+b1_"));
+    }
+
+    #[test]
+    fn a_changed_download_is_refused_with_both_hashes() {
+        let directory = tempfile::tempdir().unwrap();
+        let deb = Utf8Path::from_path(directory.path()).unwrap().join("a.deb");
+        fs::write(&deb, "abc").unwrap();
+        let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        verify(&deb, abc).unwrap();
+        let error = verify(&deb, "00").unwrap_err().to_string();
+        assert!(error.contains(abc) && error.contains("index says 00"), "{error}");
+    }
+
+    #[test]
+    fn a_package_without_a_kernel_is_incomplete() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = Utf8Path::from_path(directory.path()).unwrap();
+        let error = tidy_kernel(root, &[candidate("linux-image-x", "00")], &crate::cache::quiet).unwrap_err();
+        assert_eq!(error.to_string(), "the package linux-image-x 1:1.35.0-4+b1 lacks lib/modules");
+        fs::create_dir_all(root.join("lib/modules/6.1")).unwrap();
+        let error = tidy_kernel(root, &[candidate("linux-image-x", "00")], &crate::cache::quiet).unwrap_err();
+        assert!(error.to_string().ends_with("lacks boot/vmlinuz-RELEASE"), "{error}");
+    }
+}

@@ -1,0 +1,147 @@
+//! The host's programs that make kernels and images: found, run to their end, and their complaints kept.
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Output, Stdio};
+
+use camino::Utf8Path;
+
+/// What is kept of a failed tool's stderr: its last words say why.
+const KEPT_STDERR_BYTES: usize = 4096;
+
+/// A program of the host and the Debian package that brings it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Tool {
+    name: &'static str,
+    package: &'static str,
+}
+
+pub(crate) const APT_GET: Tool = Tool { name: "apt-get", package: "apt" };
+pub(crate) const APT_CACHE: Tool = Tool { name: "apt-cache", package: "apt" };
+pub(crate) const DPKG_DEB: Tool = Tool { name: "dpkg-deb", package: "dpkg" };
+pub(crate) const DEPMOD: Tool = Tool { name: "depmod", package: "kmod" };
+pub(crate) const MKFS_EXT4: Tool = Tool { name: "mkfs.ext4", package: "e2fsprogs" };
+pub(crate) const CROSS_GCC: Tool = Tool { name: "s390x-linux-gnu-gcc", package: "gcc-s390x-linux-gnu" };
+const SETPRIV: Tool = Tool { name: "setpriv", package: "util-linux" };
+
+#[derive(Debug, thiserror::Error)]
+pub enum ToolError {
+    #[error("{tool} is not installed; Debian's package {package} has it and `cargo xtask setup` installs it")]
+    Missing { tool: String, package: String },
+    #[error("cannot start {tool}")]
+    Start { tool: String, source: io::Error },
+    #[error("{tool} failed ({status}): {stderr}")]
+    Failed { tool: String, status: ExitStatus, stderr: String },
+}
+
+impl fmt::Display for Tool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+/// What farm's main job needs of this host beside QEMU, and what for.
+pub(crate) fn needed() -> [(&'static str, Tool); 5] {
+    [
+        ("cross compiler", CROSS_GCC),
+        ("apt", APT_GET),
+        ("dpkg-deb", DPKG_DEB),
+        ("depmod", DEPMOD),
+        ("mkfs.ext4", MKFS_EXT4),
+    ]
+}
+
+impl Tool {
+    /// A command that speaks English, reads nothing, and dies with the thread that waits for it: a farm that
+    /// is killed leaves no tool at work in its cache.
+    pub(crate) fn command(self) -> Result<Command, ToolError> {
+        Ok(dying_with_farm(&self.find()?, &SETPRIV.find()?))
+    }
+
+    /// Where it is.
+    pub(crate) fn find(self) -> Result<PathBuf, ToolError> {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        find_in(&path, self.name).ok_or_else(|| ToolError::Missing {
+            tool: self.name.to_owned(),
+            package: self.package.to_owned(),
+        })
+    }
+
+    /// Runs the command to its end, whatever its exit status.
+    pub(crate) fn output(self, command: &mut Command) -> Result<Output, ToolError> {
+        command.output().map_err(|source| ToolError::Start { tool: self.name.to_owned(), source })
+    }
+
+    /// Runs the command, which must succeed, and gives its stdout.
+    pub(crate) fn stdout(self, command: &mut Command) -> Result<Vec<u8>, ToolError> {
+        succeeded(self.name, self.output(command)?)
+    }
+}
+
+/// Runs a program that stands at a path of its own, under the same care as a tool; it must succeed.
+pub(crate) fn run(program: &Utf8Path, arguments: &[&str]) -> Result<Vec<u8>, ToolError> {
+    let mut command = dying_with_farm(program.as_std_path(), &SETPRIV.find()?);
+    let output = command
+        .args(arguments)
+        .output()
+        .map_err(|source| ToolError::Start { tool: program.to_string(), source })?;
+    succeeded(program.as_str(), output)
+}
+
+fn succeeded(tool: &str, output: Output) -> Result<Vec<u8>, ToolError> {
+    if output.status.success() {
+        return Ok(output.stdout);
+    }
+    let stderr = last_words(&output.stderr);
+    Err(ToolError::Failed { tool: tool.to_owned(), status: output.status, stderr })
+}
+
+fn dying_with_farm(program: &Path, setpriv: &Path) -> Command {
+    let mut command = Command::new(setpriv);
+    command.args(["--pdeathsig", "KILL", "--"]).arg(program).env("LC_ALL", "C").stdin(Stdio::null());
+    command
+}
+
+/// Debian keeps depmod and mkfs in sbin, which stands in root's PATH only.
+fn find_in(path: &OsStr, name: &str) -> Option<PathBuf> {
+    std::env::split_paths(path)
+        .chain(["/usr/sbin", "/sbin"].map(PathBuf::from))
+        .map(|directory| directory.join(name))
+        .find(|candidate| candidate.is_file())
+}
+
+/// The end of a tool's stderr as text.
+pub(crate) fn last_words(stderr: &[u8]) -> String {
+    let kept = &stderr[stderr.len().saturating_sub(KEPT_STDERR_BYTES)..];
+    String::from_utf8_lossy(kept).trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ABSENT: Tool = Tool { name: "farm-has-no-such-tool", package: "nowhere" };
+
+    #[test]
+    fn a_missing_tool_names_its_package_and_the_mend() {
+        let error = ABSENT.command().unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "farm-has-no-such-tool is not installed; Debian's package nowhere has it and `cargo xtask setup` installs it"
+        );
+    }
+
+    #[test]
+    fn tools_in_sbin_are_found_without_a_path() {
+        assert_eq!(find_in(OsStr::new(""), "mkfs.ext4"), Some(PathBuf::from("/usr/sbin/mkfs.ext4")));
+    }
+
+    #[test]
+    fn a_failure_carries_the_last_words() {
+        let error = run(Utf8Path::new("/bin/sh"), &["-c", "echo why >&2; exit 3"]).unwrap_err();
+        assert_eq!(error.to_string(), "/bin/sh failed (exit status: 3): why");
+        assert_eq!(last_words(&[b'x'; 5000]).len(), KEPT_STDERR_BYTES);
+    }
+}

@@ -1,0 +1,170 @@
+//! The private apt against a small archive on this disk; no network.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::process::Command;
+use std::sync::Mutex;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use farm::cache::{Cache, Kind, Progress, quiet};
+use farm::kernel::{Fetcher, KernelError, MirrorChoice, Mirrors, Packages, Refresh, Source};
+
+const SUITE: &str = "here";
+
+struct Place {
+    _guard: tempfile::TempDir,
+    root: Utf8PathBuf,
+}
+
+impl Place {
+    fn new() -> Self {
+        let guard = tempfile::tempdir().unwrap();
+        let root = Utf8PathBuf::try_from(guard.path().to_owned()).unwrap();
+        Self { _guard: guard, root }
+    }
+
+    fn put(&self, path: &str, content: &[u8]) -> Utf8PathBuf {
+        let path = self.root.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, content).unwrap();
+        path
+    }
+
+    /// An archive with one suite and one package, busybox-static; its Release file is not signed.
+    fn archive(&self) -> String {
+        self.put("package/bin/busybox", b"busybox");
+        let control = "Package: busybox-static\nVersion: 1.0\nArchitecture: s390x\nMaintainer: Nobody <nobody@example.invalid>\nDescription: x\n";
+        self.put("package/DEBIAN/control", control.as_bytes());
+        let deb = self.root.join("archive/busybox-static_1.0_s390x.deb");
+        fs::create_dir_all(deb.parent().unwrap()).unwrap();
+        run("dpkg-deb", &["--root-owner-group", "--build", self.root.join("package").as_str(), deb.as_str()]);
+        let size = fs::metadata(&deb).unwrap().len();
+        let hash = sha256(&deb);
+        let packages =
+            format!("{control}Filename: busybox-static_1.0_s390x.deb\nSize: {size}\nSHA256: {hash}\n");
+        let index =
+            self.put(&format!("archive/dists/{SUITE}/main/binary-s390x/Packages"), packages.as_bytes());
+        let release = format!(
+            "Origin: Debian\nLabel: Debian\nSuite: {SUITE}\nCodename: {SUITE}\nComponents: main\nArchitectures: s390x\n\
+             Date: Sun, 22 Nov 2026 12:00:00 UTC\nSHA256:\n {} {} main/binary-s390x/Packages\n",
+            sha256(&index),
+            packages.len()
+        );
+        self.put(&format!("archive/dists/{SUITE}/Release"), release.as_bytes());
+        format!("file://{}/archive", self.root)
+    }
+
+    /// Signs the archive with a key made for this, and gives the key. Nothing if there is no gpg here.
+    fn sign(&self) -> Option<Utf8PathBuf> {
+        Command::new("gpg").arg("--version").output().ok()?;
+        let home = self.root.join("gpg");
+        fs::create_dir(&home).unwrap();
+        fs::set_permissions(&home, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+        let gpg = |arguments: &[&str]| {
+            run(
+                "gpg",
+                &[&["--homedir", home.as_str(), "--batch", "--quiet", "--passphrase", ""], arguments]
+                    .concat(),
+            );
+        };
+        gpg(&["--quick-generate-key", "farm test <farm@example.invalid>", "rsa2048", "sign", "never"]);
+        let suite = self.root.join("archive/dists").join(SUITE);
+        let (release, signed) = (suite.join("Release"), suite.join("InRelease"));
+        gpg(&["--clearsign", "--output", signed.as_str(), release.as_str()]);
+        let keyring = self.root.join("keyring.gpg");
+        gpg(&["--export", "--output", keyring.as_str()]);
+        run("gpgconf", &["--homedir", home.as_str(), "--kill", "gpg-agent"]);
+        Some(keyring)
+    }
+
+    fn cache(&self) -> Cache {
+        Cache::new(&self.root.join("cache")).unwrap()
+    }
+
+    fn fetch(&self, mirrors: Mirrors, refresh: Refresh) -> Result<Utf8PathBuf, KernelError> {
+        self.fetch_and_tell(mirrors, refresh, &quiet)
+    }
+
+    fn fetch_and_tell(
+        &self,
+        mirrors: Mirrors,
+        refresh: Refresh,
+        progress: Progress<'_>,
+    ) -> Result<Utf8PathBuf, KernelError> {
+        let cache = self.cache();
+        let mirrors = MirrorChoice::These(mirrors);
+        let source = Source { name: SUITE.to_owned(), main: vec![SUITE.to_owned()], security: Vec::new() };
+        let packages = Packages { names: vec!["busybox-static".to_owned()], source };
+        Fetcher { cache: &cache, refresh, mirrors, progress }.busybox(&packages)
+    }
+}
+
+fn run(program: &str, arguments: &[&str]) {
+    let output = Command::new(program).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn sha256(path: &Utf8Path) -> String {
+    let output = Command::new("sha256sum").arg(path).output().unwrap();
+    String::from_utf8_lossy(&output.stdout).split_whitespace().next().unwrap().to_owned()
+}
+
+#[test]
+fn an_archive_that_is_not_signed_gives_nothing_and_apt_says_why() {
+    let place = Place::new();
+    let uri = place.archive();
+    let error = place.fetch(
+        Mirrors::at(&uri, Utf8Path::new("/usr/share/keyrings/debian-archive-keyring.gpg")),
+        Refresh::No,
+    );
+    let Err(KernelError::NoPackage { package, suites, complaints }) = error else { panic!("{error:?}") };
+    assert_eq!((package.as_str(), suites.as_str()), ("busybox-static", SUITE));
+    assert!(complaints.contains("not signed"), "{complaints}");
+    assert!(place.cache().entries(Kind::Package).unwrap().is_empty());
+}
+
+#[test]
+#[expect(clippy::print_stderr, reason = "a skipped test says so")]
+fn a_signed_package_is_fetched_once_and_a_damaged_one_is_refused() {
+    let place = Place::new();
+    let uri = place.archive();
+    let Some(keyring) = place.sign() else {
+        eprintln!("skipped: no gpg here to sign an archive with");
+        return;
+    };
+    let mirrors = Mirrors::at(&uri, &keyring);
+    let deb = place.root.join("archive/busybox-static_1.0_s390x.deb");
+    let whole = fs::read(&deb).unwrap();
+
+    let mut damaged = whole.clone();
+    *damaged.last_mut().unwrap() ^= 1;
+    fs::write(&deb, damaged).unwrap();
+    let error = place.fetch(mirrors.clone(), Refresh::No).unwrap_err();
+    assert!(error.to_string().contains("Hash Sum mismatch"), "{error}");
+    assert!(place.cache().entries(Kind::Package).unwrap().is_empty());
+
+    fs::write(&deb, whole).unwrap();
+    let busybox = place.fetch(mirrors.clone(), Refresh::No).unwrap();
+    assert_eq!(fs::read(&busybox).unwrap(), b"busybox");
+
+    // The archive is gone: what was fetched still serves, and only a refresh asks again and says so.
+    fs::remove_dir_all(place.root.join("archive")).unwrap();
+    let said = Mutex::new(Vec::new());
+    let progress = |line: &str| said.lock().unwrap().push(line.to_owned());
+    assert_eq!(place.fetch_and_tell(mirrors.clone(), Refresh::No, &progress).unwrap(), busybox);
+    assert_eq!(said.lock().unwrap().len(), 0);
+    assert_eq!(place.fetch_and_tell(mirrors, Refresh::Yes, &progress).unwrap(), busybox);
+    let said = said.into_inner().unwrap();
+    assert!(said.iter().any(|line| line.starts_with("not all of here could be asked")), "{said:?}");
+}
+
+#[test]
+fn a_missing_keyring_names_its_package() {
+    let place = Place::new();
+    let error = place
+        .fetch(Mirrors::at("file:///nowhere", Utf8Path::new("/no/keyring.gpg")), Refresh::No)
+        .unwrap_err();
+    let expected = "/no/keyring.gpg is missing; Debian's package debian-archive-keyring has it and `cargo xtask setup` installs it";
+    assert_eq!(error.to_string(), expected);
+}

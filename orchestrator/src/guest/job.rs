@@ -1,0 +1,459 @@
+//! The job: what a guest is to do, as the text that init reads (docs/guest-protocol.md) and as an archive
+//! beside the image.
+
+use std::fs;
+use std::time::Duration;
+
+use camino::Utf8PathBuf;
+
+use super::GuestError;
+use super::archive::Archive;
+use super::disk::device_letter;
+use super::image::LiteImage;
+use crate::plan::step_seed;
+use crate::scenario::{Action, Disk, DiskFormat, HeartbeatLimit, Step};
+
+/// A guest refuses longer lines.
+const LONGEST_LINE_BYTES: usize = 4096;
+/// At most this long between two beats; and several beats within the limit, so that one late beat is no hang.
+const SLOWEST_BEAT: Duration = Duration::from_secs(1);
+const BEATS_IN_LIMIT: u32 = 4;
+
+/// What a guest is to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Job {
+    /// The cell's id.
+    pub cell: String,
+    /// What the guest's wall clock is set to, in seconds since 1970.
+    pub epoch: i64,
+    /// Between two beats.
+    pub heartbeat: Duration,
+    /// Files under /farm/modules, in the order to load them.
+    pub modules: Vec<String>,
+    pub mounts: Vec<Mount>,
+    pub work: Work,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Work {
+    Steps(Vec<JobStep>),
+    /// An interactive shell on the console.
+    Shell,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mount {
+    pub file_system: String,
+    pub device: String,
+    pub directory: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobStep {
+    pub name: String,
+    pub action: JobAction,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum JobAction {
+    /// A stress program: worker N gets the seed plus N.
+    Stress {
+        program: String,
+        arguments: Vec<String>,
+        seed: u64,
+        workers: u32,
+        limit: Duration,
+    },
+    /// A program of the user's, which gets its own arguments only.
+    Bare {
+        program: String,
+        arguments: Vec<String>,
+        workers: u32,
+        limit: Duration,
+    },
+    Write {
+        path: String,
+        text: String,
+    },
+}
+
+/// A program of the user's on the host, which a guest finds as /job/exec/NUMBER.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Executable {
+    pub number: u32,
+    pub path: Utf8PathBuf,
+}
+
+/// What of a cell makes its job.
+#[derive(Debug, Clone)]
+pub struct JobRequest<'a> {
+    pub cell: String,
+    pub disks: &'a [Disk],
+    pub steps: &'a [Step],
+    /// The cell's; each step gets its own from it.
+    pub seed: u64,
+    pub heartbeat: HeartbeatLimit,
+    pub epoch: i64,
+}
+
+/// A cell's job and the programs that go with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CellJob {
+    pub job: Job,
+    pub executables: Vec<Executable>,
+}
+
+impl CellJob {
+    /// All ext4 disks mounted, all steps in their order.
+    pub fn new(request: JobRequest<'_>, image: &LiteImage) -> Result<Self, GuestError> {
+        let mut executables: Vec<Executable> = Vec::new();
+        let steps = request
+            .steps
+            .iter()
+            .enumerate()
+            .map(|(index, step)| {
+                let seed = step_seed(request.seed, index);
+                JobStep { name: step.name.clone(), action: job_action(step, seed, &mut executables) }
+            })
+            .collect();
+        let job = Job { work: Work::Steps(steps), ..Job::shell(request, image)? };
+        Ok(Self { job, executables })
+    }
+
+    /// The second archive of an initrd, which brings /job.
+    pub fn archive(&self) -> Result<Vec<u8>, GuestError> {
+        let mut archive = Archive::default();
+        archive.file("job/job", self.job.text()?.into_bytes());
+        for Executable { number, path } in &self.executables {
+            let content = fs::read(path).map_err(|source| GuestError::Io { path: path.clone(), source })?;
+            archive.program(&format!("job/exec/{number}"), content);
+        }
+        archive.to_bytes().map_err(GuestError::Archive)
+    }
+}
+
+impl Job {
+    /// A shell in the place of the request's steps, with the same disks.
+    pub fn shell(request: JobRequest<'_>, image: &LiteImage) -> Result<Self, GuestError> {
+        let mounts: Vec<Mount> = request
+            .disks
+            .iter()
+            .enumerate()
+            .filter(|(_, disk)| disk.format == DiskFormat::Ext4)
+            .map(|(number, _)| Mount {
+                file_system: "ext4".to_owned(),
+                device: format!("/dev/vd{}", device_letter(number)),
+                directory: format!("/mnt/{number}"),
+            })
+            .collect();
+        let modules = match mounts.first() {
+            Some(Mount { file_system, .. }) => image.modules_for(file_system)?,
+            None => Vec::new(),
+        };
+        Ok(Self {
+            cell: request.cell,
+            epoch: request.epoch,
+            heartbeat: SLOWEST_BEAT.min(request.heartbeat.0 / BEATS_IN_LIMIT),
+            modules,
+            mounts,
+            work: Work::Shell,
+        })
+    }
+
+    /// The text of /job/job.
+    pub fn text(&self) -> Result<String, GuestError> {
+        let mut lines = Lines::default();
+        lines.add("farm-job", &["1"])?;
+        lines.add("cell", &[&self.cell])?;
+        lines.add("epoch", &[&self.epoch.to_string()])?;
+        lines.add("heartbeat", &[&milliseconds(self.heartbeat)])?;
+        for module in &self.modules {
+            lines.add("module", &[module])?;
+        }
+        for Mount { file_system, device, directory } in &self.mounts {
+            lines.add("mount", &[file_system, device, directory])?;
+        }
+        match &self.work {
+            Work::Shell => lines.add("shell", &[])?,
+            Work::Steps(steps) => {
+                for step in steps {
+                    lines.add_step(step)?;
+                }
+            }
+        }
+        Ok(lines.text)
+    }
+}
+
+fn job_action(step: &Step, seed: u64, executables: &mut Vec<Executable>) -> JobAction {
+    let (arguments, limit) = (step.action.arguments(), step.limit);
+    match &step.action {
+        Action::Stress { program, workers, .. } => {
+            let program = format!("/farm/stress/{program}");
+            JobAction::Stress { program, arguments, seed, workers: *workers, limit }
+        }
+        Action::Exec { path, workers, .. } => {
+            let number = executable_number(executables, path.clone());
+            JobAction::Bare { program: format!("/job/exec/{number}"), arguments, workers: *workers, limit }
+        }
+        Action::Write { path, text } => JobAction::Write { path: path.clone(), text: text.clone() },
+    }
+}
+
+/// Executables count from 1, as steps and workers do; a file that several steps run goes along once.
+fn executable_number(executables: &mut Vec<Executable>, path: Utf8PathBuf) -> u32 {
+    if let Some(known) = executables.iter().find(|executable| executable.path == path) {
+        return known.number;
+    }
+    let number = executables.last().map_or(0, |last| last.number) + 1;
+    executables.push(Executable { number, path });
+    number
+}
+
+fn milliseconds(time: Duration) -> String {
+    time.as_millis().to_string()
+}
+
+#[derive(Default)]
+struct Lines {
+    text: String,
+}
+
+impl Lines {
+    fn add(&mut self, key: &'static str, words: &[&str]) -> Result<(), GuestError> {
+        let mut line = key.to_owned();
+        for word in words {
+            line.push(' ');
+            escape_into(&mut line, word);
+        }
+        if line.len() > LONGEST_LINE_BYTES {
+            return Err(GuestError::LongJobLine { key, bytes: line.len(), limit: LONGEST_LINE_BYTES });
+        }
+        self.text += &line;
+        self.text.push('\n');
+        Ok(())
+    }
+
+    fn add_step(&mut self, step: &JobStep) -> Result<(), GuestError> {
+        self.add("step", &[&step.name])?;
+        match &step.action {
+            JobAction::Write { path, text } => self.add("write", &[path, text])?,
+            JobAction::Stress { program, arguments, seed, workers, limit } => {
+                self.add_run(program, arguments)?;
+                self.add("seed", &[&seed.to_string()])?;
+                self.add("workers", &[&workers.to_string()])?;
+                self.add("limit", &[&milliseconds(*limit)])?;
+            }
+            JobAction::Bare { program, arguments, workers, limit } => {
+                self.add_run(program, arguments)?;
+                self.add("bare", &[])?;
+                self.add("workers", &[&workers.to_string()])?;
+                self.add("limit", &[&milliseconds(*limit)])?;
+            }
+        }
+        self.add("end", &[])
+    }
+
+    fn add_run(&mut self, program: &str, arguments: &[String]) -> Result<(), GuestError> {
+        self.add("run", &[program])?;
+        arguments.iter().try_for_each(|argument| self.add("arg", &[argument]))
+    }
+}
+
+/// `%XX` for what is not printable ASCII, for the blank, and for `%` itself.
+fn escape_into(line: &mut String, word: &str) {
+    for byte in word.bytes() {
+        if byte.is_ascii_graphic() && byte != b'%' {
+            line.push(char::from(byte));
+        } else {
+            line.push_str(&format!("%{byte:02X}"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::guest::archive::listing;
+    use crate::scenario::{ArgValue, Budget};
+
+    fn image(modules: &[(&str, &[&str])]) -> LiteImage {
+        let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let modules: BTreeMap<_, _> =
+            modules.iter().map(|(name, order)| ((*name).to_owned(), owned(order))).collect();
+        LiteImage { path: "/image".into(), sha256: String::new(), kernel: String::new(), modules }
+    }
+
+    fn request<'a>(disks: &'a [Disk], steps: &'a [Step]) -> JobRequest<'a> {
+        let heartbeat = HeartbeatLimit(Duration::from_secs(10));
+        JobRequest {
+            cell: "5f0c2a".to_owned(),
+            disks,
+            steps,
+            seed: 8_812_345,
+            heartbeat,
+            epoch: 1_763_812_345,
+        }
+    }
+
+    fn disk(format: DiskFormat) -> Disk {
+        Disk { size_mib: 64, format }
+    }
+
+    fn exec(name: &str, path: Utf8PathBuf, args: &[&str]) -> Step {
+        let args = args.iter().map(|arg| (*arg).to_owned()).collect();
+        let action = Action::Exec { path, sha256: String::new(), args, workers: 1 };
+        Step { name: name.to_owned(), action, limit: Duration::from_secs(5) }
+    }
+
+    #[test]
+    fn a_cells_steps_and_disks_become_lines() {
+        let steps = [
+            Step {
+                name: "splice".to_owned(),
+                action: Action::Stress {
+                    program: "splice".to_owned(),
+                    args: vec![
+                        ("direct".to_owned(), ArgValue::Flag(true)),
+                        ("mode".to_owned(), ArgValue::Text("file-file".to_owned())),
+                    ],
+                    budget: Budget::For(Duration::from_secs(3)),
+                    workers: 2,
+                    dir: "/mnt/1".to_owned(),
+                },
+                limit: Duration::from_secs(30),
+            },
+            exec("mine", "/home/me/a".into(), &["two words", "100%", "grün"]),
+            exec("other", "/home/me/b".into(), &[]),
+            exec("again", "/home/me/a".into(), &[]),
+            Step {
+                name: "crash".to_owned(),
+                action: Action::Write { path: "/proc/sysrq-trigger".to_owned(), text: "c\n".to_owned() },
+                limit: Duration::from_secs(30),
+            },
+        ];
+        let disks = [disk(DiskFormat::Raw), disk(DiskFormat::Ext4), disk(DiskFormat::Ext4)];
+        let image = image(&[("ext4", &["jbd2.ko", "ext4.ko"])]);
+        let cell = CellJob::new(request(&disks, &steps), &image).unwrap();
+        let seed = step_seed(8_812_345, 0).to_string();
+        insta::assert_snapshot!(cell.job.text().unwrap().replace(&seed, "SEED-OF-STEP-0"), @r"
+        farm-job 1
+        cell 5f0c2a
+        epoch 1763812345
+        heartbeat 1000
+        module jbd2.ko
+        module ext4.ko
+        mount ext4 /dev/vdb /mnt/1
+        mount ext4 /dev/vdc /mnt/2
+        step splice
+        run /farm/stress/splice
+        arg --direct
+        arg --mode=file-file
+        arg --for=3000
+        arg --dir=/mnt/1
+        seed SEED-OF-STEP-0
+        workers 2
+        limit 30000
+        end
+        step mine
+        run /job/exec/1
+        arg two%20words
+        arg 100%25
+        arg gr%C3%BCn
+        bare
+        workers 1
+        limit 5000
+        end
+        step other
+        run /job/exec/2
+        bare
+        workers 1
+        limit 5000
+        end
+        step again
+        run /job/exec/1
+        bare
+        workers 1
+        limit 5000
+        end
+        step crash
+        write /proc/sysrq-trigger c%0A
+        end
+        ");
+        let executables: Vec<_> = cell.executables.iter().map(|e| (e.number, e.path.as_str())).collect();
+        assert_eq!(executables, [(1, "/home/me/a"), (2, "/home/me/b")]);
+    }
+
+    #[test]
+    fn a_shell_has_the_disks_and_no_steps() {
+        let disks = [disk(DiskFormat::Ext4)];
+        let job = Job::shell(request(&disks, &[]), &image(&[("ext4", &[])])).unwrap();
+        insta::assert_snapshot!(job.text().unwrap(), @r"
+        farm-job 1
+        cell 5f0c2a
+        epoch 1763812345
+        heartbeat 1000
+        mount ext4 /dev/vda /mnt/0
+        shell
+        ");
+    }
+
+    #[test]
+    fn without_ext4_disks_no_module_is_needed_and_with_one_a_kernel_must_have_it() {
+        let none = image(&[]);
+        let raw = [disk(DiskFormat::Raw)];
+        assert!(Job::shell(request(&raw, &[]), &none).unwrap().mounts.is_empty());
+        let ext4 = [disk(DiskFormat::Ext4)];
+        let error = Job::shell(request(&ext4, &[]), &none).unwrap_err();
+        assert!(matches!(error, GuestError::NoModule { ref module, .. } if module == "ext4"), "{error}");
+    }
+
+    #[test]
+    fn beats_come_several_times_within_the_limit_and_at_least_each_second() {
+        for (limit_ms, beat_ms) in [(2_000, 500), (4_000, 1_000), (60_000, 1_000)] {
+            let heartbeat = HeartbeatLimit(Duration::from_millis(limit_ms));
+            let job = Job::shell(JobRequest { heartbeat, ..request(&[], &[]) }, &image(&[])).unwrap();
+            assert_eq!(job.heartbeat, Duration::from_millis(beat_ms));
+        }
+    }
+
+    #[test]
+    fn a_line_that_a_guest_would_refuse_is_refused_here() {
+        // "arg " and the argument: 4,096 bytes are taken, one more is not.
+        for (length, taken) in [(4092, true), (4093, false)] {
+            let steps = [exec("s", "/a".into(), &[&"x".repeat(length)])];
+            let job = CellJob::new(request(&[], &steps), &image(&[])).unwrap().job;
+            assert_eq!(job.text().is_ok(), taken, "{length}");
+        }
+    }
+
+    #[test]
+    fn an_empty_argument_is_an_argument() {
+        let steps = [exec("s", "/a".into(), &[""])];
+        let text = CellJob::new(request(&[], &steps), &image(&[])).unwrap().job.text().unwrap();
+        assert!(text.contains("\narg \nbare\n"), "{text}");
+    }
+
+    #[test]
+    fn the_archive_brings_the_job_and_the_users_programs() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = Utf8PathBuf::try_from(directory.path().join("prog")).unwrap();
+        fs::write(&path, b"\x7fELF").unwrap();
+        let steps = [exec("mine", path.clone(), &[])];
+        let cell = CellJob::new(request(&[], &steps), &image(&[])).unwrap();
+        let length = cell.job.text().unwrap().len();
+        assert_eq!(
+            listing(&cell.archive().unwrap()),
+            [
+                "1 40755 0 0:0 job".to_owned(),
+                "2 40755 0 0:0 job/exec".to_owned(),
+                "3 100755 4 0:0 job/exec/1".to_owned(),
+                format!("4 100644 {length} 0:0 job/job"),
+            ]
+        );
+        fs::remove_file(&path).unwrap();
+        assert_eq!(cell.archive().unwrap_err().to_string(), format!("cannot use {path}"));
+    }
+}

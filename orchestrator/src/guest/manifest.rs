@@ -1,0 +1,61 @@
+//! `guests/images/lite.yaml`: what is in the image besides the programs.
+
+use serde::Deserialize;
+
+use super::GuestError;
+
+/// The checked manifest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Manifest {
+    /// Loaded before `ready`; every kernel must have them.
+    pub boot_modules: Vec<String>,
+    /// Loaded when a job asks.
+    pub modules: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct RawManifest {
+    boot_modules: Vec<String>,
+    /// Default: none.
+    #[serde(default)]
+    modules: Vec<String>,
+}
+
+impl Manifest {
+    pub fn parse(text: &str) -> Result<Self, GuestError> {
+        let raw: RawManifest = serde_yaml::from_str(text).map_err(GuestError::Manifest)?;
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
+        let all = raw.boot_modules.iter().chain(&raw.modules);
+        let bad: Vec<String> = all
+            .filter(|name| name.is_empty() || !name.chars().all(plain))
+            .map(|name| format!("{name:?}"))
+            .collect();
+        if !bad.is_empty() {
+            return Err(GuestError::ModuleNames { names: bad.join(", ") });
+        }
+        Ok(Self { boot_modules: raw.boot_modules, modules: raw.modules })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_repositorys_manifest_has_what_init_needs() {
+        let text = crate::assets::GUESTS.get_file("images/lite.yaml").unwrap().contents_utf8().unwrap();
+        let manifest = Manifest::parse(text).unwrap();
+        assert_eq!(manifest.boot_modules, ["virtio_console", "virtio_blk"]);
+        assert!(manifest.modules.contains(&"ext4".to_owned()));
+    }
+
+    #[test]
+    fn bad_names_are_reported_together_and_unknown_fields_refused() {
+        let error = Manifest::parse("boot-modules: ['a/b', ok]\nmodules: ['']").unwrap_err();
+        assert!(error.to_string().contains(r#""a/b", """#), "{error}");
+        let error = Manifest::parse("boot-modules: []\nfirmware: []").unwrap_err();
+        let source = std::error::Error::source(&error).unwrap().to_string();
+        assert!(source.contains("unknown field `firmware`"), "{source}");
+    }
+}

@@ -1,1 +1,40 @@
-//! (not yet written)
+//! One running guest: QEMU's arguments, its process, its monitor, and how it ended.
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `preflight` | what this host lacks for a request (pure), and the host's facts |
+//! | `qemu` | QEMU on this host: found, version, features |
+//! | `argv`, `script` | the argument vector (pure), and the same as a shell script for a person |
+//! | `launcher`, `process` | a child that dies with farm, reaped, its stderr kept |
+//! | `monitor` | QMP: commands, replies, events |
+//! | `session` | a QEMU process with its monitor negotiated |
+//! | `running` | the machine: start, streams, events, stop |
+//! | `event`, `exit`, `state` | what it says while it runs, how it ended (pure), its CPUs' state |
+//!
+//! Farm's own trouble with a machine (no QEMU, a QEMU that dies at once) is an error; what became of a
+//! machine that did start is an [`Exit`], and the two are never one.
+
+mod argv;
+mod event;
+mod exit;
+mod launcher;
+mod monitor;
+mod preflight;
+mod process;
+mod qemu;
+mod running;
+mod script;
+mod session;
+mod state;
+
+pub use argv::{Boot, CommandLineTooLong, KERNEL_ARGUMENTS, Sockets, Spec, Wiring, arguments};
+pub use event::{MachineEvent, Panic, PanicReason};
+pub use exit::{Ended, Exit};
+pub use launcher::{Launcher, launch_if_asked};
+pub use monitor::{Monitor, MonitorError, QmpEvent, Timeout};
+pub use preflight::{Access, Host, HostError, Preflight, Wanted, preflight};
+pub use qemu::{Candidate, Discovery, Feature, Qemu, QemuError, Version, discover, find, inspect};
+pub use running::{Machine, Stop, Streams};
+pub use script::{BY_HAND, quote, script};
+pub use session::StartError;
+pub use state::{Cpu, CpuState, Psw};

@@ -1,0 +1,300 @@
+//! QEMU's argument vector for a machine: a pure function of what is asked for.
+//!
+//! Every option here is understood by QEMU 7.2 and 10. Sources: QEMU's invocation manual
+//! (<https://www.qemu.org/docs/master/system/invocation.html>) and its s390x chapters.
+
+use std::os::fd::RawFd;
+
+use camino::{Utf8Path, Utf8PathBuf};
+
+use super::qemu::{Feature, Qemu};
+use crate::plan::{Accel, Schedule};
+
+/// A machine to start.
+#[derive(Debug, Clone)]
+pub struct Spec {
+    pub qemu: Qemu,
+    pub accel: Accel,
+    /// QEMU's name of the CPU model: `qemu`, `max`, `host`, …
+    pub cpu_model: String,
+    pub cpus: u32,
+    pub memory_mib: u32,
+    pub boot: Boot,
+    /// Raw images, which become `/dev/vda`, `/dev/vdb`, …, with the serial numbers `disk0`, `disk1`, …
+    pub disks: Vec<Utf8PathBuf>,
+    pub schedule: Schedule,
+}
+
+/// What the guest boots. Protection by the hardware belongs to the image, so it cannot be asked for without one.
+#[derive(Debug, Clone)]
+pub enum Boot {
+    /// A kernel in the clear, with arguments after [`KERNEL_ARGUMENTS`].
+    Direct { kernel: Utf8PathBuf, initrd: Option<Utf8PathBuf>, kernel_args: Vec<String> },
+    /// An image sealed by `genprotimg` or `pvimg`, which brings its own initrd and command line; the guest runs
+    /// protected.
+    Sealed { image: Utf8PathBuf },
+}
+
+/// Where the guest's streams and QMP go.
+#[derive(Debug, Clone, Copy)]
+pub enum Wiring<'a> {
+    /// Connected sockets that QEMU inherits. The guest waits for QMP's `cont`, because QEMU keeps quiet about
+    /// whatever happens before QMP is negotiated, a panic included.
+    Sockets(Sockets),
+    /// Files and a QMP socket in a directory: for starting by hand. The guest runs at once.
+    Files { directory: &'a Utf8Path },
+}
+
+/// Numbers of inherited descriptors, one for each stream.
+#[derive(Debug, Clone, Copy)]
+pub struct Sockets {
+    pub console: RawFd,
+    pub kmsg: RawFd,
+    pub results: RawFd,
+    pub qmp: RawFd,
+}
+
+/// Kernel arguments of every machine, in front of a scenario's own.
+pub const KERNEL_ARGUMENTS: &[&str] = &[
+    // The SCLP VT220 console, QEMU's `sclpconsole`.
+    "console=ttysclp0",
+    // Hits are placed by the kernel's clock, also where CONFIG_PRINTK_TIME is off.
+    "printk.time=1",
+    // Init's notes on /dev/kmsg are not rate limited.
+    "printk.devkmsg=on",
+    // Room for a storm of reports until init has drained them; 128 KiB is the usual default.
+    "log_buf_len=4M",
+    // A panic ends in a disabled wait, which QEMU reports with the PSW, whatever CONFIG_PANIC_TIMEOUT says.
+    "panic=0",
+    // Under TCG on a busy host a virtual CPU can be away for longer than a real one ever is: 60 s instead of 21 s.
+    "rcupdate.rcu_cpu_stall_timeout=60",
+];
+
+/// Bytes of kernel command line that every s390x kernel takes (COMMAND_LINE_SIZE before 5.17 was 896, NUL included).
+const COMMAND_LINE_LIMIT: usize = 895;
+
+/// The kernel arguments do not fit.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error(
+    "kernel command line of {length} bytes: an s390x kernel takes {COMMAND_LINE_LIMIT}; shorten the scenario's kernel_args"
+)]
+pub struct CommandLineTooLong {
+    length: usize,
+}
+
+/// The arguments that make `spec.qemu` this machine, without the program's name.
+pub fn arguments(spec: &Spec, wiring: Wiring<'_>) -> Result<Vec<String>, CommandLineTooLong> {
+    Ok(options(spec, wiring)?.concat())
+}
+
+/// The same, one entry for each option: its name and, if it has one, its value.
+pub(super) fn options(spec: &Spec, wiring: Wiring<'_>) -> Result<Vec<Vec<String>>, CommandLineTooLong> {
+    let mut options = Vec::new();
+    let mut add = |name: &str, value: String| options.push(vec![name.to_owned(), value]);
+
+    if let Some(data) = &spec.qemu.data {
+        add("-L", data.to_string());
+    }
+    if spec.qemu.sandbox == Feature::Present {
+        // QEMU has the host's files that it needs; a guest that breaks into it gets no program started.
+        add("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny".into());
+    }
+    add("-machine", machine(spec));
+    add("-accel", accel(spec));
+    add("-cpu", spec.cpu_model.clone());
+    add("-smp", spec.cpus.to_string());
+    add("-m", format!("{}M", spec.memory_mib));
+    match &spec.boot {
+        Boot::Direct { kernel, initrd, kernel_args } => {
+            add("-kernel", kernel.to_string());
+            if let Some(initrd) = initrd {
+                add("-initrd", initrd.to_string());
+            }
+            add("-append", kernel_command_line(kernel_args)?);
+        }
+        Boot::Sealed { image } => {
+            add("-object", "s390-pv-guest,id=pv0".into());
+            add("-kernel", image.to_string());
+        }
+    }
+    add("-display", "none".into());
+    // A panicked guest waits to be looked at; one that reboots ends instead.
+    add("-action", "panic=pause,reboot=shutdown".into());
+
+    for (stream, chardev) in chardevs(wiring) {
+        add("-chardev", format!("{chardev},id={stream}"));
+    }
+    add("-mon", "chardev=qmp,mode=control".into());
+    add("-device", "sclpconsole,chardev=console".into());
+    // Without an ioeventfd the guest's kicks are handled on the virtual CPU's own thread, not whenever the
+    // host runs QEMU's main loop: an exact schedule needs that, and the logs are too small to gain from it.
+    add("-device", format!("virtio-serial-ccw,id=serial,ioeventfd=off{}", dma(spec)));
+    for stream in ["results", "kmsg"] {
+        add("-device", format!("virtserialport,bus=serial.0,chardev={stream},name=farm.{stream}"));
+    }
+    for (number, path) in spec.disks.iter().enumerate() {
+        add("-blockdev", backend(number, path));
+        add("-device", disk(number, spec));
+    }
+
+    // Nothing that the farm did not ask for: no default devices, no configuration of the user's.
+    options.push(vec!["-nodefaults".to_owned()]);
+    options.push(vec!["-no-user-config".to_owned()]);
+    if let Wiring::Sockets(_) = wiring {
+        options.push(vec!["-S".to_owned()]);
+    }
+    Ok(options)
+}
+
+fn machine(spec: &Spec) -> String {
+    let protection = match spec.boot {
+        Boot::Sealed { .. } => ",confidential-guest-support=pv0",
+        Boot::Direct { .. } => "",
+    };
+    // If QEMU itself crashes, the guest's memory would only bloat the core file.
+    format!("s390-ccw-virtio,dump-guest-core=off{protection}")
+}
+
+fn accel(spec: &Spec) -> String {
+    match (spec.accel, spec.schedule) {
+        // One host thread for each virtual CPU, said aloud because races depend on it.
+        (Accel::Tcg, Schedule::Parallel) => "tcg,thread=multi".into(),
+        (Accel::Kvm, Schedule::Parallel) => "kvm".into(),
+    }
+}
+
+fn kernel_command_line(extra: &[String]) -> Result<String, CommandLineTooLong> {
+    let words: Vec<&str> = KERNEL_ARGUMENTS.iter().copied().chain(extra.iter().map(String::as_str)).collect();
+    let line = words.join(" ");
+    if line.len() > COMMAND_LINE_LIMIT {
+        return Err(CommandLineTooLong { length: line.len() });
+    }
+    Ok(line)
+}
+
+/// Each stream's character device, short of its id.
+fn chardevs(wiring: Wiring<'_>) -> [(&'static str, String); 4] {
+    match wiring {
+        Wiring::Sockets(Sockets { console, kmsg, results, qmp }) => {
+            [("console", console), ("kmsg", kmsg), ("results", results), ("qmp", qmp)]
+                .map(|(stream, descriptor)| (stream, format!("socket,fd={descriptor}")))
+        }
+        Wiring::Files { directory } => {
+            let file = |name| format!("file,path={}", escape_commas(&directory.join(name)));
+            let socket = escape_commas(&directory.join("qmp.sock"));
+            [
+                ("console", file("console.log")),
+                ("kmsg", file("kmsg.log")),
+                ("results", file("results.log")),
+                ("qmp", format!("socket,path={socket},server=on,wait=off")),
+            ]
+        }
+    }
+}
+
+/// The host's side of a disk. It lives no longer than its guest, so it is written through the page cache and
+/// never forced out to the host's disk. O_DIRECT would fail on tmpfs, and native AIO and io_uring need it or a
+/// host that allows them; threads work everywhere.
+fn backend(number: usize, path: &Utf8Path) -> String {
+    let path = escape_commas(path);
+    format!(
+        "driver=raw,node-name=disk{number},cache.direct=off,cache.no-flush=on,\
+         file.driver=file,file.aio=threads,file.filename={path}"
+    )
+}
+
+/// The guest's side of a disk. An I/O error of the host (a full disk, say) stops the machine and is reported over
+/// QMP: handed on to the guest, it would look like the kernel's fault.
+fn disk(number: usize, spec: &Spec) -> String {
+    let dma = dma(spec);
+    format!("virtio-blk-ccw,drive=disk{number},serial=disk{number},werror=stop,rerror=stop{dma}")
+}
+
+/// A protected guest shares only its bounce buffers with QEMU, so devices must go through the guest's DMA API
+/// (VIRTIO_F_ACCESS_PLATFORM).
+fn dma(spec: &Spec) -> &'static str {
+    match spec.boot {
+        Boot::Sealed { .. } => ",iommu_platform=on",
+        Boot::Direct { .. } => "",
+    }
+}
+
+/// A comma separates suboptions; within a value it is doubled.
+fn escape_commas(path: &Utf8Path) -> String {
+    path.as_str().replace(',', ",,")
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::super::qemu::Version;
+    use super::*;
+
+    const SOCKETS: Wiring<'_> = Wiring::Sockets(Sockets { console: 10, kmsg: 11, results: 12, qmp: 13 });
+
+    pub(crate) fn spec() -> Spec {
+        Spec {
+            qemu: Qemu {
+                binary: "/usr/bin/qemu-system-s390x".into(),
+                data: None,
+                version: Version { major: 10, minor: 0, micro: 2 },
+                package: String::new(),
+                kvm: Feature::Absent,
+                protected: Feature::Absent,
+                sandbox: Feature::Present,
+            },
+            accel: Accel::Tcg,
+            cpu_model: "qemu".into(),
+            cpus: 2,
+            memory_mib: 512,
+            boot: Boot::Direct {
+                kernel: "/cache/vmlinuz".into(),
+                initrd: Some("/cell/initrd".into()),
+                kernel_args: vec!["page_poison=1".into()],
+            },
+            disks: vec!["/cell/disk0".into()],
+            schedule: Schedule::Parallel,
+        }
+    }
+
+    /// One option a line, as a person would compare them.
+    fn shown(spec: &Spec, wiring: Wiring<'_>) -> String {
+        options(spec, wiring).unwrap().iter().map(|words| words.join(" ") + "\n").collect()
+    }
+
+    #[test]
+    fn tcg() {
+        insta::assert_snapshot!(shown(&spec(), SOCKETS));
+    }
+
+    #[test]
+    fn kvm() {
+        let spec = Spec { accel: Accel::Kvm, cpu_model: "host".into(), ..spec() };
+        insta::assert_snapshot!(shown(&spec, SOCKETS));
+    }
+
+    #[test]
+    fn kvm_with_protection() {
+        let boot = Boot::Sealed { image: "/cell/se.img".into() };
+        let spec = Spec { accel: Accel::Kvm, cpu_model: "host".into(), boot, ..spec() };
+        insta::assert_snapshot!(shown(&spec, SOCKETS));
+    }
+
+    #[test]
+    fn unpacked_qemu_without_sandbox_into_files() {
+        let mut spec = Spec { disks: vec!["/cells/a,b/disk0".into(), "/cells/a,b/disk1".into()], ..spec() };
+        spec.qemu.data = Some("/cache/qemu/usr/share/qemu".into());
+        spec.qemu.sandbox = Feature::Absent;
+        let directory = Utf8Path::new("/cells/a,b");
+        insta::assert_snapshot!(shown(&spec, Wiring::Files { directory }));
+    }
+
+    #[test]
+    fn command_line_has_a_limit() {
+        let with = |length| {
+            let base = KERNEL_ARGUMENTS.join(" ").len() + 1;
+            kernel_command_line(&["x".repeat(length - base)])
+        };
+        assert_eq!(with(895).unwrap().len(), 895);
+        assert_eq!(with(896), Err(CommandLineTooLong { length: 896 }));
+    }
+}

@@ -1,0 +1,214 @@
+//! A machine that runs: its streams, its events, and the ways to stop it.
+
+use std::io;
+use std::time::Duration;
+
+use qapi::qmp;
+use rustix::process::Signal;
+use tokio::net::UnixStream;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::argv::{Sockets, Spec, Wiring, arguments};
+use super::event::{MachineEvent, interpret};
+use super::exit::{Ended, History, MonitorHistory, StopHistory, judge};
+use super::launcher::Launcher;
+use super::monitor::{Monitor, MonitorError, QmpEvent, Timeout};
+use super::process::{Death, Process};
+use super::session::{DEATH_GRACE, Inherited, START_LIMIT, StartError, converse, spawn};
+use super::state::CpuState;
+
+/// A dead QEMU's last events are in the socket; this bounds the time to read them.
+const DRAIN_LIMIT: Duration = Duration::from_secs(1);
+
+/// A running QEMU. Dropping it kills the process.
+#[derive(Debug)]
+pub struct Machine {
+    process: Process,
+    monitor: Monitor,
+    events: mpsc::Receiver<QmpEvent>,
+    link: Link,
+    /// The process's death, once it is known; its last events may still be on their way.
+    death: Option<Death>,
+    history: History,
+    ended: Option<Ended>,
+}
+
+/// The way on which events come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Link {
+    Open,
+    /// The monitor is gone. By this time the process should be, too.
+    Closing(Instant),
+    Closed,
+}
+
+/// What leaves the guest. The console must always be read: when its socket is full, QEMU's console device stops the
+/// whole machine until somebody reads. The two virtio-serial ports only make the guest wait for them.
+#[derive(Debug)]
+pub struct Streams {
+    /// Both ways: what is written here is typed at the guest's console.
+    pub console: UnixStream,
+    pub kmsg: UnixStream,
+    pub results: UnixStream,
+}
+
+/// How to stop a machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// SIGKILL.
+    Now,
+    /// QMP `quit`, then SIGTERM, then SIGKILL, with this much time after each of the first two.
+    Nicely(Timeout),
+}
+
+impl Machine {
+    /// Starts a machine, and its guest with it. Must be called on the main thread (see [`Launcher`]), within a
+    /// tokio runtime.
+    pub async fn start(spec: &Spec, launcher: &Launcher) -> Result<(Self, Streams), StartError> {
+        let program = &spec.qemu.binary;
+        let no_socket = |source: io::Error| StartError::Spawn { program: program.clone(), source };
+        let mut inherited = Inherited::default();
+        let (console, console_fd) = inherited.socket().map_err(no_socket)?;
+        let (kmsg, kmsg_fd) = inherited.socket().map_err(no_socket)?;
+        let (results, results_fd) = inherited.socket().map_err(no_socket)?;
+        let (qmp, qmp_fd) = inherited.socket().map_err(no_socket)?;
+        let sockets = Sockets { console: console_fd, kmsg: kmsg_fd, results: results_fd, qmp: qmp_fd };
+        let arguments = arguments(spec, Wiring::Sockets(sockets))?;
+
+        let mut process = spawn(launcher, program, &arguments, inherited)?;
+        let conversation = async {
+            let (monitor, _, events) = Monitor::connect(qmp, START_LIMIT).await?;
+            monitor.execute(qmp::cont {}, START_LIMIT).await?;
+            Ok((monitor, events))
+        };
+        let ((monitor, events), death) = converse(program, &mut process, conversation).await?;
+        let (link, history, ended) = (Link::Open, History::default(), None);
+        let machine = Self { process, monitor, events, link, death, history, ended };
+        Ok((machine, Streams { console, kmsg, results }))
+    }
+
+    /// QEMU's process id, as long as it has not been reaped.
+    pub fn process_id(&self) -> Option<u32> {
+        self.process.id()
+    }
+
+    /// The next event; `None` after [`MachineEvent::Ended`]. May be dropped and called again without loss.
+    pub async fn next_event(&mut self) -> Option<MachineEvent> {
+        while self.ended.is_none() {
+            let dying = self.death.is_some();
+            let deadline = match self.link {
+                Link::Closing(deadline) => Some(deadline),
+                Link::Open | Link::Closed => None,
+            };
+            tokio::select! {
+                biased;
+                event = self.events.recv(), if self.link == Link::Open => match event {
+                    Some(event) => if let Some(event) = self.note(&event) {
+                        return Some(event);
+                    },
+                    None => self.link = Link::Closing(Instant::now() + DEATH_GRACE),
+                },
+                death = self.process.wait(), if !dying => self.death = Some(death),
+                () = at(deadline), if !dying => {
+                    self.link = Link::Closed;
+                    self.history.monitor = MonitorHistory::FellSilent;
+                    return Some(MachineEvent::MonitorLost);
+                }
+                () = tokio::time::sleep(DRAIN_LIMIT), if dying => self.link = Link::Closed,
+            }
+            if self.link != Link::Open
+                && let Some(Death { status, stderr }) = self.death.take()
+            {
+                let ended = Ended { exit: judge(&self.history, status), stderr };
+                self.ended = Some(ended.clone());
+                return Some(MachineEvent::Ended(ended));
+            }
+        }
+        None
+    }
+
+    /// Asks whether QEMU still answers. Never done unasked: a QMP command in a running guest shifts an exact
+    /// schedule.
+    pub async fn probe(&mut self, limit: Timeout) -> Result<(), MonitorError> {
+        self.ask(qmp::query_status {}, limit).await.map(|_| ())
+    }
+
+    /// Pauses the guest, if it is not paused already, and reads its CPUs. `limit` holds for each command.
+    pub async fn capture_state(&mut self, limit: Timeout) -> Result<CpuState, MonitorError> {
+        let status = self.ask(qmp::query_status {}, limit).await?;
+        if status.running {
+            // Under TCG a CPU's PSW is exact only between two translation blocks.
+            self.ask(qmp::stop {}, limit).await?;
+        }
+        let cpus = self.ask(qmp::query_cpus_fast {}, limit).await?;
+        let command = "info registers -a".to_owned();
+        let registers =
+            self.ask(qmp::human_monitor_command { command_line: command, cpu_index: None }, limit).await?;
+        Ok(CpuState::new(&status, &cpus, &registers))
+    }
+
+    /// Ends the machine, reaps it and says how it ended, which may be another way than asked for. May be dropped and
+    /// called again, with [`Stop::Now`] when patience is over.
+    pub async fn stop(&mut self, how: Stop) -> Ended {
+        self.history.stop = StopHistory::AskedByFarm;
+        if let Stop::Nicely(limit) = how {
+            if self.death.is_none() && self.ended.is_none() {
+                // A monitor that does not answer is why there are signals.
+                let quit = self.monitor.execute(qmp::quit {}, limit).await;
+                tracing::debug!(?quit, "QEMU told to quit");
+            }
+            for signal in [None, Some(Signal::TERM)] {
+                signal.into_iter().for_each(|signal| self.signal(signal));
+                if let Ok(ended) = timeout(limit.0, self.end()).await {
+                    return ended;
+                }
+            }
+        }
+        self.signal(Signal::KILL);
+        self.end().await
+    }
+
+    async fn ask<C: qapi::Command>(&mut self, command: C, limit: Timeout) -> Result<C::Ok, MonitorError> {
+        let result = self.monitor.execute(command, limit).await;
+        self.history.monitor = match result {
+            Ok(_) | Err(MonitorError::Refused { .. }) => MonitorHistory::Answered,
+            Err(_) => MonitorHistory::FellSilent,
+        };
+        result
+    }
+
+    fn signal(&self, signal: Signal) {
+        // Only a process that is gone cannot be sent a signal by its parent, and then its end is waited for anyway.
+        if let Err(error) = self.process.signal(signal) {
+            tracing::warn!(?signal, %error, "QEMU takes no signal");
+        }
+    }
+
+    async fn end(&mut self) -> Ended {
+        loop {
+            if let Some(ended) = &self.ended {
+                return ended.clone();
+            }
+            self.next_event().await;
+        }
+    }
+
+    fn note(&mut self, event: &QmpEvent) -> Option<MachineEvent> {
+        if let QmpEvent::Known(qmp::Event::SHUTDOWN { data, .. }) = event {
+            self.history.shutdown = Some(data.reason);
+        }
+        let event = interpret(event);
+        if let Some(MachineEvent::Panicked(panic)) = event {
+            self.history.panic = Some(panic);
+        }
+        event
+    }
+}
+
+async fn at(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}

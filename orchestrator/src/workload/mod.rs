@@ -1,1 +1,10 @@
-//! (not yet written)
+//! What the guest says about its own work: the results stream, read as it comes.
+//!
+//! The contract is `docs/guest-protocol.md`. `results` splits the stream into init's messages; `program`
+//! reads the KTAP that a stress program printed.
+
+mod program;
+mod results;
+
+pub use program::{DataFailure, PathStats, ProgramReport, Test, TestResult};
+pub use results::{Message, Ready, ResultsReader, StepOutcome, StepReport, WorkerReport};

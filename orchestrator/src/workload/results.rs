@@ -1,0 +1,239 @@
+//! The results stream: init's JSON lines, with the workers' KTAP between them.
+//!
+//! Init writes its own words from the first column and indents what a program printed by four blanks, so a
+//! program can't speak for init. The reader takes bytes as they come and is bounded on any input.
+
+use serde::{Deserialize, Serialize};
+
+use super::program::ProgramReport;
+
+/// A longer line is cut here. Init bounds a worker's output to 64 KiB in all.
+const LONGEST_LINE: usize = 64 * 1024;
+const PROGRAM_INDENT: &str = "    ";
+
+/// One thing that init said.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Message {
+    Ready(Ready),
+    /// Init has read the job of this cell.
+    Job {
+        cell: String,
+    },
+    StepStarted {
+        step: u32,
+        name: String,
+    },
+    WorkerEnded(WorkerReport),
+    StepEnded(StepReport),
+    Beat,
+    /// The job is done; the machine goes off.
+    End,
+    /// Init could not do its work.
+    Error {
+        text: String,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ready {
+    pub protocol: u32,
+    pub release: String,
+    pub cpus: u32,
+    pub memory_kib: u64,
+    /// Microseconds since the kernel started.
+    pub uptime_us: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerReport {
+    pub step: u32,
+    pub worker: u32,
+    /// Exit status, if the program exited.
+    pub exit: Option<i32>,
+    /// The signal that ended it, otherwise.
+    pub signal: Option<i32>,
+    /// It was still running at the step's wall limit and was killed.
+    pub limit: bool,
+    /// It did not go away when killed: its path through the kernel hangs.
+    pub stuck: bool,
+    pub wall_us: u64,
+    /// Bytes of its output that init dropped.
+    pub truncated: u64,
+    #[serde(default)]
+    pub program: ProgramReport,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepReport {
+    pub step: u32,
+    pub outcome: StepOutcome,
+    pub wall_us: u64,
+    /// The last kernel log record that was drained before the step's end was said.
+    pub kmsg_seq: Option<u64>,
+    /// Whether WARN_ON_ONCE was armed again for the next step.
+    pub rearmed: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StepOutcome {
+    Ok,
+    Skipped,
+    Failed,
+    Limit,
+}
+
+/// Init's lines as they stand on the wire.
+#[derive(Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+enum Wire {
+    Ready(Ready),
+    Job { cell: String },
+    Start { step: u32, name: String },
+    Worker(WorkerReport),
+    Step(StepReport),
+    Beat {},
+    End {},
+    Error { text: String },
+}
+
+/// Reads the results stream in any chunking.
+#[derive(Debug, Default)]
+pub struct ResultsReader {
+    line: Vec<u8>,
+    overlong: bool,
+    /// What the worker whose block is being read has printed so far.
+    program: ProgramReport,
+}
+
+impl ResultsReader {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes bytes from the stream and gives the messages they complete.
+    pub fn feed(&mut self, bytes: &[u8], out: &mut Vec<Message>) {
+        for piece in bytes.split_inclusive(|&b| b == b'\n') {
+            let (text, complete) = match piece.split_last() {
+                Some((b'\n', text)) => (text, true),
+                _ => (piece, false),
+            };
+            let room = LONGEST_LINE - self.line.len();
+            self.overlong |= text.len() > room;
+            self.line.extend_from_slice(&text[..text.len().min(room)]);
+            if complete {
+                let line = std::mem::take(&mut self.line);
+                let overlong = std::mem::take(&mut self.overlong);
+                self.take_line(&String::from_utf8_lossy(&line), overlong, out);
+            }
+        }
+    }
+
+    fn take_line(&mut self, line: &str, overlong: bool, out: &mut Vec<Message>) {
+        if let Some(printed) = line.strip_prefix(PROGRAM_INDENT) {
+            self.program.line(printed);
+            return;
+        }
+        if !line.starts_with('{') {
+            return; // KTAP of init's own: what it says stands in the JSON lines as well
+        }
+        let message = match serde_json::from_str::<Wire>(line) {
+            _ if overlong => Message::Error { text: "a line of init's was too long to read".to_owned() },
+            Err(error) => {
+                Message::Error { text: format!("init wrote a line that farm cannot read: {error}") }
+            }
+            Ok(Wire::Ready(ready)) => Message::Ready(ready),
+            Ok(Wire::Job { cell }) => Message::Job { cell },
+            Ok(Wire::Start { step, name }) => Message::StepStarted { step, name },
+            Ok(Wire::Worker(mut worker)) => {
+                worker.program = std::mem::take(&mut self.program);
+                Message::WorkerEnded(worker)
+            }
+            Ok(Wire::Step(step)) => Message::StepEnded(step),
+            Ok(Wire::Beat {}) => Message::Beat,
+            Ok(Wire::End {}) => Message::End,
+            Ok(Wire::Error { text }) => Message::Error { text },
+        };
+        out.push(message);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const STREAM: &str = r##"{"type":"ready","protocol":1,"release":"6.1.0-50-s390x","cpus":2,"memory_kib":1005432,"uptime_us":2912345}
+{"type":"job","cell":"5f0c2a"}
+KTAP version 1
+1..1
+{"type":"start","step":1,"name":"splice","workers":1,"uptime_us":3000000}
+  KTAP version 1
+  1..1
+    # seed 8812345
+    KTAP version 1
+    {"type":"end"}
+    ok 1 file-pipe-file
+    # farm-stats path=file-pipe-file ops=12 bytes=4096
+{"type":"worker","step":1,"worker":1,"exit":0,"signal":null,"limit":false,"stuck":false,"wall_us":3000123,"truncated":0}
+  ok 1 worker-1
+{"type":"beat","uptime_us":4000000}
+{"type":"step","step":1,"outcome":"ok","wall_us":3001000,"kmsg_seq":412,"rearmed":true,"uptime_us":6000000}
+ok 1 splice
+{"type":"end","uptime_us":6100000}
+"##;
+
+    fn read(chunks: &[&[u8]]) -> Vec<Message> {
+        let mut reader = ResultsReader::new();
+        let mut out = Vec::new();
+        chunks.iter().for_each(|chunk| reader.feed(chunk, &mut out));
+        out
+    }
+
+    #[test]
+    fn a_whole_life_is_read() {
+        let messages = read(&[STREAM.as_bytes()]);
+        assert_eq!(messages.len(), 7, "{messages:?}");
+        let Message::Ready(ready) = &messages[0] else { panic!("{messages:?}") };
+        assert_eq!((ready.release.as_str(), ready.cpus), ("6.1.0-50-s390x", 2));
+        let Message::WorkerEnded(worker) = &messages[3] else { panic!("{messages:?}") };
+        assert_eq!((worker.exit, worker.signal, worker.program.ops()), (Some(0), None, 12));
+        let Message::StepEnded(step) = &messages[5] else { panic!("{messages:?}") };
+        assert_eq!((step.outcome, step.kmsg_seq), (StepOutcome::Ok, Some(412)));
+        assert_eq!(messages[6], Message::End);
+    }
+
+    #[test]
+    fn a_program_cannot_speak_for_init() {
+        let ends = read(&[STREAM.as_bytes()]).iter().filter(|m| **m == Message::End).count();
+        assert_eq!(ends, 1, "the indented {{\"type\":\"end\"}} is a program's own text");
+    }
+
+    #[test]
+    fn what_init_should_never_write_is_an_error_that_says_so() {
+        for line in ["{\"type\":\"worker\"}\n", "{\"type\":\"dance\"}\n", "{]\n"] {
+            assert!(matches!(&read(&[line.as_bytes()])[..], [Message::Error { .. }]), "{line}");
+        }
+        let long = format!("{{\"type\":\"error\",\"text\":\"{}\"}}\n", "x".repeat(LONGEST_LINE));
+        assert!(
+            matches!(&read(&[long.as_bytes()])[..], [Message::Error { text }] if text.contains("too long"))
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn chunking_does_not_matter(cuts in proptest::collection::vec(0..STREAM.len(), 0..20)) {
+            let mut cuts = cuts;
+            cuts.extend([0, STREAM.len()]);
+            cuts.sort_unstable();
+            let chunks: Vec<_> = cuts.windows(2).map(|w| &STREAM.as_bytes()[w[0]..w[1]]).collect();
+            prop_assert_eq!(read(&chunks), read(&[STREAM.as_bytes()]));
+        }
+
+        #[test]
+        fn any_bytes_are_survived(bytes in proptest::collection::vec(any::<u8>(), 0..4096)) {
+            read(&[&bytes]);
+        }
+    }
+}

@@ -1,1 +1,28 @@
-//! (not yet written)
+//! Where results live: one directory a run, complete in itself.
+//!
+//! ```text
+//! STATE/runs/20261122-140311-7f3a9c51e2/
+//!   run.json         what was asked, by which farm, on which host, with which QEMU; written first
+//!   events.jsonl     the event stream, one JSON object a line, appended as it happens
+//!   summary.json     verdicts and the exit code; written last, so its absence means the run was cut short
+//!   cells/5f0c2a1122334455.1/      the first life of cell 5f0c2a1122334455
+//!     cell.json      the cell: everything that went into it
+//!     command.sh     the QEMU command line, to run by hand in this directory
+//!     console.log kmsg.log results.log     the guest's three streams, bounded
+//!     qemu.log       what QEMU wrote to its standard error
+//!     cpus.json      PSW and registers, if the guest crashed or hung
+//!     result.json    verdict, hits, steps, times
+//! ```
+//!
+//! Documents appear by rename; `events.jsonl` is only ever appended to.
+
+mod files;
+mod find;
+mod record;
+
+pub use files::{LifeFiles, RunWriter, Store, StoreError};
+pub use find::{Found, FoundHit};
+pub use record::{
+    HitId, HostRecord, LifeRecord, RunId, RunRecord, RunSummary, StepRecord, StoredHit, StoredRun,
+    StreamRecord, Timings,
+};

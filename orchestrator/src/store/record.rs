@@ -1,0 +1,217 @@
+//! The documents of a run's directory, as they stand on disk.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::plan::{KernelKey, LifeId};
+use crate::verdict::{Ending, JudgedHit, Standing, Verdict};
+use crate::workload::{Ready, StepOutcome, WorkerReport};
+
+/// Names a run: ten hex digits, drawn from when and where it was started.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct RunId(String);
+
+impl RunId {
+    pub fn new(started: Timestamp, pid: u32) -> Self {
+        let digest = Sha256::digest(format!("{}/{pid}", started.as_nanosecond()));
+        Self(hex(&digest[..5]))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Display for RunId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// Names a hit: ten hex digits, the same whenever the same run is read.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct HitId(String);
+
+impl HitId {
+    pub fn new(run: &RunId, life: &LifeId, index: usize) -> Self {
+        let digest = Sha256::digest(format!("{run}/{life}/{index}"));
+        Self(hex(&digest[..5]))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Display for HitId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// `run.json`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunRecord {
+    pub id: RunId,
+    pub started: Timestamp,
+    /// farm's own version.
+    pub farm: String,
+    /// What the user typed.
+    pub command: Vec<String>,
+    pub host: HostRecord,
+    /// The version that QEMU gives of itself, with its package's.
+    pub qemu: String,
+    pub qemu_path: String,
+    pub scenarios: Vec<String>,
+    pub kernels: Vec<KernelKey>,
+    pub lives: u32,
+    pub jobs: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostRecord {
+    pub arch: String,
+    pub kernel: String,
+    pub cpus: u32,
+    pub memory_mib: u64,
+}
+
+/// `summary.json`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunSummary {
+    pub id: RunId,
+    pub wall_us: u64,
+    pub exit: u8,
+    pub verdicts: BTreeMap<Verdict, u32>,
+}
+
+/// `result.json`: all that one life showed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LifeRecord {
+    pub life: LifeId,
+    pub scenario: String,
+    /// What tells this cell from the others of its run, for people.
+    pub label: String,
+    pub kernel: KernelKey,
+    pub seed: u64,
+    pub verdict: Verdict,
+    pub reason: String,
+    pub ending: Ending,
+    pub ready: Option<Ready>,
+    pub steps: Vec<StepRecord>,
+    pub hits: Vec<StoredHit>,
+    /// Expected hits that did not come.
+    pub missed: Vec<String>,
+    /// Hits beyond the bound that were counted but not kept.
+    pub hits_dropped: u64,
+    pub streams: StreamRecord,
+    pub timings: Timings,
+}
+
+impl LifeRecord {
+    pub fn ops(&self) -> u64 {
+        self.steps.iter().fold(0, |sum, s| sum.saturating_add(s.ops()))
+    }
+
+    pub fn bytes(&self) -> u64 {
+        self.steps.iter().fold(0, |sum, s| sum.saturating_add(s.bytes()))
+    }
+}
+
+/// One step, with the reports of its workers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StepRecord {
+    pub step: u32,
+    pub name: String,
+    /// None: the life ended before the step did.
+    pub outcome: Option<StepOutcome>,
+    pub wall_us: u64,
+    /// Whether WARN_ON_ONCE was armed again after it.
+    pub rearmed: bool,
+    pub workers: Vec<WorkerReport>,
+}
+
+impl StepRecord {
+    pub fn ops(&self) -> u64 {
+        self.workers.iter().fold(0, |sum, w| sum.saturating_add(w.program.ops()))
+    }
+
+    pub fn bytes(&self) -> u64 {
+        self.workers.iter().fold(0, |sum, w| sum.saturating_add(w.program.bytes()))
+    }
+
+    pub fn outcome_word(&self) -> &'static str {
+        match self.outcome {
+            Some(StepOutcome::Ok) => "ok",
+            Some(StepOutcome::Skipped) => "skipped",
+            Some(StepOutcome::Failed) => "failed",
+            Some(StepOutcome::Limit) => "limit",
+            None => "cut short",
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StoredHit {
+    pub id: HitId,
+    pub judged: JudgedHit,
+}
+
+impl StoredHit {
+    pub fn is_new(&self) -> bool {
+        self.judged.standing == Standing::New
+    }
+}
+
+/// What came through the guest's streams.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamRecord {
+    pub console_bytes: u64,
+    pub kmsg_bytes: u64,
+    pub results_bytes: u64,
+    /// Kernel log records that were overwritten in the guest before they could be read.
+    pub kmsg_lost: u64,
+    /// Bytes that did not fit farm's bounds and are missing from the middle of the logs.
+    pub dropped_bytes: u64,
+}
+
+/// When things happened, in microseconds since the life began.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Timings {
+    pub started: Option<Timestamp>,
+    /// QEMU had been started.
+    pub spawned_us: Option<u64>,
+    /// Init said that it was ready.
+    pub ready_us: Option<u64>,
+    /// The guest's end was known: it went off, crashed, or its limit was over.
+    pub ended_us: Option<u64>,
+    /// The verdict was known and everything was written.
+    pub verdict_us: Option<u64>,
+}
+
+/// A run as read back from its directory.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoredRun {
+    pub directory: camino::Utf8PathBuf,
+    pub record: RunRecord,
+    /// None: the run was cut short, or is still going on.
+    pub summary: Option<RunSummary>,
+    pub lives: Vec<LifeRecord>,
+}
+
+impl StoredRun {
+    pub fn verdicts(&self) -> BTreeMap<Verdict, u32> {
+        let mut verdicts = BTreeMap::new();
+        for life in &self.lives {
+            *verdicts.entry(life.verdict).or_default() += 1;
+        }
+        verdicts
+    }
+}

@@ -1,0 +1,105 @@
+//! Hits, and findings: all hits with one fingerprint.
+
+use std::collections::BTreeMap;
+
+use super::{Align, Table};
+use crate::console::escape::escape;
+use crate::store::{FoundHit, StoredHit, StoredRun};
+use crate::verdict::Standing;
+
+/// One row a finding: how often it was seen, and an id to look at.
+pub fn finding_table(runs: &[StoredRun]) -> Table {
+    let mut table = Table::new(&[
+        ("finding", Align::Left),
+        ("standing", Align::Left),
+        ("hits", Align::Right),
+        ("lives", Align::Right),
+        ("kernels", Align::Left),
+        ("first hit", Align::Left),
+        ("fingerprint", Align::Left),
+    ]);
+    struct Finding<'a> {
+        first: &'a StoredHit,
+        hits: usize,
+        lives: Vec<String>,
+        kernels: Vec<&'a str>,
+    }
+    let mut findings: BTreeMap<&str, Finding<'_>> = BTreeMap::new();
+    for run in runs {
+        for life in &run.lives {
+            for stored in &life.hits {
+                let finding = findings.entry(stored.judged.hit.fingerprint.as_str()).or_insert(Finding {
+                    first: stored,
+                    hits: 0,
+                    lives: Vec::new(),
+                    kernels: Vec::new(),
+                });
+                finding.hits += 1;
+                let name = format!("{}/{}", run.record.id, life.life);
+                if finding.lives.last() != Some(&name) {
+                    finding.lives.push(name);
+                }
+                if !finding.kernels.contains(&life.kernel.name.as_str()) {
+                    finding.kernels.push(&life.kernel.name);
+                }
+            }
+        }
+    }
+    for (fingerprint, finding) in findings {
+        table.row([
+            escape(finding.first.judged.hit.title.as_bytes()),
+            standing_word(&finding.first.judged.standing).to_owned(),
+            finding.hits.to_string(),
+            finding.lives.len().to_string(),
+            finding.kernels.join(" "),
+            finding.first.id.to_string(),
+            escape(fingerprint.as_bytes()),
+        ]);
+    }
+    table
+}
+
+fn standing_word(standing: &Standing) -> &'static str {
+    match standing {
+        Standing::New => "new",
+        Standing::Expected => "expected",
+        Standing::Known { .. } => "known",
+    }
+}
+
+/// One hit, whole.
+pub fn hit_text(found: &FoundHit) -> String {
+    let hit = &found.hit.judged.hit;
+    let life = &found.life;
+    let mut out = format!("{}\n\n", escape(hit.title.as_bytes()));
+    let mut line = |key: &str, value: String| out += &format!("{key:<12} {value}\n");
+    line("hit", found.hit.id.to_string());
+    line("fingerprint", escape(hit.fingerprint.as_str().as_bytes()));
+    line(
+        "standing",
+        match &found.hit.judged.standing {
+            Standing::Known { reason } => format!("known: {reason}"),
+            other => standing_word(other).to_owned(),
+        },
+    );
+    line("kernel", format!("{} {} ({})", life.kernel.name, life.kernel.version, life.kernel.release));
+    line("cell", format!("{} ({}), seed {}", life.life, life.label, life.seed));
+    line("run", format!("{}, {}", found.run.record.id, found.run.record.qemu));
+    if let Some(at) = &hit.at {
+        line("at", format!("{at} since boot"));
+    }
+    if let Some(location) = &hit.location {
+        line("source", escape(location.to_string().as_bytes()));
+    }
+    let directory = found.run.directory.join("cells").join(life.life.to_string());
+    line("logs", directory.to_string());
+    line("again", format!("farm run {} --kernel {} --seed {}", life.scenario, life.kernel.name, life.seed));
+    out.push('\n');
+    for text in hit.text.lines() {
+        out += &format!("  {}\n", escape(text.as_bytes()));
+    }
+    if hit.truncated {
+        out += "  (the report is cut short)\n";
+    }
+    out
+}

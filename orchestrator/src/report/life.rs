@@ -1,0 +1,125 @@
+//! One life of a cell: its steps, their workers, its hits.
+
+use super::{Align, Table, seconds, size, thousands};
+use crate::console::escape::escape;
+use crate::store::{LifeRecord, StoredRun};
+use crate::workload::{TestResult, WorkerReport};
+
+pub fn life_text(run: &StoredRun, life: &LifeRecord) -> String {
+    let mut out = format!("{} on {} {}: {}", life.label, life.kernel.name, life.kernel.version, life.verdict);
+    if !life.reason.is_empty() {
+        out += &format!(": {}", escape(life.reason.as_bytes()));
+    }
+    out += "\n\n";
+
+    let mut line = |key: &str, value: String| out += &format!("{key:<10} {value}\n");
+    line("cell", format!("{}, seed {}", life.life, life.seed));
+    line("run", format!("{}, {}", run.record.id, run.record.qemu));
+    if let Some(ready) = &life.ready {
+        let uptime = seconds(ready.uptime_us);
+        line("guest", format!("{} CPUs, {} MiB, up after {uptime}", ready.cpus, ready.memory_kib / 1024));
+    }
+    if let Some(micros) = life.timings.verdict_us {
+        line("wall", seconds(micros));
+    }
+    if life.streams.kmsg_lost > 0 {
+        line(
+            "lost",
+            format!(
+                "{} kernel log records were overwritten before they could be read",
+                life.streams.kmsg_lost
+            ),
+        );
+    }
+    if life.streams.dropped_bytes > 0 {
+        line("dropped", format!("{} from the middle of the logs", size(life.streams.dropped_bytes)));
+    }
+    line("logs", run.directory.join("cells").join(life.life.to_string()).to_string());
+
+    if !life.steps.is_empty() {
+        out += &format!("\n{}", step_table(life));
+    }
+    for worker in life.steps.iter().flat_map(|s| &s.workers) {
+        out += &worker_trouble(worker);
+    }
+    for hit in &life.hits {
+        out += &format!("\nhit {}: {}\n", hit.id, escape(hit.judged.hit.title.as_bytes()));
+    }
+    for missed in &life.missed {
+        out += &format!("\nmissed: {}\n", escape(missed.as_bytes()));
+    }
+    out
+}
+
+fn step_table(life: &LifeRecord) -> Table {
+    let mut table = Table::new(&[
+        ("step", Align::Right),
+        ("name", Align::Left),
+        ("path", Align::Left),
+        ("outcome", Align::Left),
+        ("ops", Align::Right),
+        ("data", Align::Right),
+        ("wall", Align::Right),
+    ]);
+    for step in &life.steps {
+        let name = escape(step.name.as_bytes());
+        table.row([
+            step.step.to_string(),
+            name,
+            String::new(),
+            step.outcome_word().to_owned(),
+            thousands(step.ops()),
+            size(step.bytes()),
+            seconds(step.wall_us),
+        ]);
+        let mut paths: Vec<(&str, &str, u64, u64)> = Vec::new();
+        for worker in &step.workers {
+            for test in &worker.program.tests {
+                let outcome = match test.result {
+                    TestResult::Ok => "ok",
+                    TestResult::NotOk => "not ok",
+                    TestResult::Skipped => "skipped",
+                };
+                let stats = worker.program.stats.iter().find(|s| s.path == test.name);
+                let (ops, bytes) = stats.map_or((0, 0), |s| (s.ops, s.bytes));
+                match paths.iter_mut().find(|p| p.0 == test.name && p.1 == outcome) {
+                    Some(path) => {
+                        (path.2, path.3) = (path.2.saturating_add(ops), path.3.saturating_add(bytes))
+                    }
+                    None => paths.push((&test.name, outcome, ops, bytes)),
+                }
+            }
+        }
+        for (path, outcome, ops, bytes) in paths {
+            table.row([
+                String::new(),
+                String::new(),
+                escape(path.as_bytes()),
+                outcome.to_owned(),
+                thousands(ops),
+                size(bytes),
+                String::new(),
+            ]);
+        }
+    }
+    table
+}
+
+/// What a worker that did not end well printed last.
+fn worker_trouble(worker: &WorkerReport) -> String {
+    if matches!(worker.exit, Some(0 | 4)) {
+        return String::new();
+    }
+    let how = match (worker.exit, worker.signal) {
+        _ if worker.stuck => "could not be killed: it hangs in the kernel".to_owned(),
+        _ if worker.limit => "was killed at the step's wall limit".to_owned(),
+        (Some(code), _) => format!("ended with exit status {code}"),
+        (None, Some(signal)) => format!("was killed by signal {signal}"),
+        (None, None) => "did not end".to_owned(),
+    };
+    let mut out = format!("\nstep {}, worker {} {how}; it printed last:\n", worker.step, worker.worker);
+    for line in &worker.program.tail {
+        out += &format!("  {}\n", escape(line.as_bytes()));
+    }
+    out
+}

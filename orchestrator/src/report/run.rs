@@ -1,0 +1,121 @@
+//! A run: its table of cells, and the list of runs.
+
+use std::collections::BTreeMap;
+
+use super::hit::finding_table;
+use super::{Align, Table, seconds, size, thousands};
+use crate::console::escape::escape;
+use crate::store::{LifeRecord, StoredRun};
+use crate::verdict::Verdict;
+
+/// The table a run ends with, its findings, and where everything lies.
+pub fn run_text(run: &StoredRun) -> String {
+    let mut out = cell_table(run).to_string();
+
+    let findings = finding_table(std::slice::from_ref(run));
+    if !findings.is_empty() {
+        out += &format!("\n{findings}");
+    }
+    for (life, reason) in unexplained(run) {
+        out += &format!("\n{} {}: {}\n", life.life, life.verdict, escape(reason.as_bytes()));
+    }
+
+    out += &format!("\nrun {}: {}", run.record.id, verdict_counts(&run.verdicts()));
+    match &run.summary {
+        Some(summary) => out += &format!(" in {}", seconds(summary.wall_us)),
+        None => out += "; it has no end: it was cut short, or is still going on",
+    }
+    out += &format!("; {}\nresults: {}\n", run.record.qemu, run.directory);
+    out
+}
+
+/// Lives whose verdict needs a word that no finding says.
+fn unexplained(run: &StoredRun) -> impl Iterator<Item = (&LifeRecord, &str)> {
+    let explained = |v| matches!(v, Verdict::Passed | Verdict::Hit);
+    run.lives.iter().filter(move |l| !explained(l.verdict)).map(|l| (l, l.reason.as_str())).take(10)
+}
+
+/// One row for each cell, however many lives it had.
+fn cell_table(run: &StoredRun) -> Table {
+    let mut table = Table::new(&[
+        ("scenario", Align::Left),
+        ("kernel", Align::Left),
+        ("verdict", Align::Left),
+        ("hits", Align::Right),
+        ("steps", Align::Right),
+        ("ops", Align::Right),
+        ("data", Align::Right),
+        ("wall", Align::Right),
+        ("cell", Align::Left),
+    ]);
+    let mut cells: BTreeMap<String, Vec<&LifeRecord>> = BTreeMap::new();
+    for life in &run.lives {
+        cells.entry(life.life.cell.to_string()).or_default().push(life);
+    }
+    let mut cells: Vec<_> = cells.into_values().collect();
+    cells.sort_by_key(|lives| {
+        (lives[0].scenario.clone(), lives[0].kernel.name.clone(), lives[0].label.clone())
+    });
+    for lives in cells {
+        let first = lives[0];
+        let steps: usize = lives.iter().map(|l| l.steps.len()).sum();
+        let whole = |micros: Option<u64>| micros.unwrap_or(0);
+        table.row([
+            first.label.clone(),
+            format!("{} {}", first.kernel.name, first.kernel.version).trim_end().to_owned(),
+            verdict_cell(&lives),
+            lives.iter().map(|l| l.hits.len()).sum::<usize>().to_string(),
+            steps.to_string(),
+            thousands(lives.iter().map(|l| l.ops()).sum()),
+            size(lives.iter().map(|l| l.bytes()).sum()),
+            seconds(lives.iter().map(|l| whole(l.timings.verdict_us)).sum::<u64>()),
+            first.life.cell.to_string(),
+        ]);
+    }
+    table
+}
+
+/// `passed`, or `hit 3, passed 17` where lives differ.
+fn verdict_cell(lives: &[&LifeRecord]) -> String {
+    let mut counts: BTreeMap<Verdict, u32> = BTreeMap::new();
+    for life in lives {
+        *counts.entry(life.verdict).or_default() += 1;
+    }
+    match (counts.len(), lives.len()) {
+        (1, 1) => lives[0].verdict.to_string(),
+        _ => counts.iter().map(|(verdict, n)| format!("{verdict} {n}")).collect::<Vec<_>>().join(", "),
+    }
+}
+
+fn verdict_counts(verdicts: &BTreeMap<Verdict, u32>) -> String {
+    if verdicts.is_empty() {
+        return "nothing ran".to_owned();
+    }
+    verdicts.iter().map(|(verdict, n)| format!("{n} {verdict}")).collect::<Vec<_>>().join(", ")
+}
+
+/// `farm runs`
+pub fn run_list(runs: &[StoredRun]) -> String {
+    let mut table = Table::new(&[
+        ("run", Align::Left),
+        ("started (UTC)", Align::Left),
+        ("scenarios", Align::Left),
+        ("kernels", Align::Left),
+        ("verdicts", Align::Left),
+        ("hits", Align::Right),
+        ("wall", Align::Right),
+    ]);
+    for run in runs {
+        let kernels: Vec<_> = run.record.kernels.iter().map(|k| k.name.as_str()).collect();
+        table.row([
+            run.record.id.to_string(),
+            run.record.started.strftime("%Y-%m-%d %H:%M:%S").to_string(),
+            run.record.scenarios.join(" "),
+            kernels.join(" "),
+            verdict_counts(&run.verdicts()),
+            run.lives.iter().map(|l| l.hits.len()).sum::<usize>().to_string(),
+            run.summary.as_ref().map_or_else(|| "cut short".to_owned(), |s| seconds(s.wall_us)),
+        ]);
+    }
+    table.to_string()
+}

@@ -1,0 +1,99 @@
+//! Hits that no log has: a guest that went silent, and one that stopped without a word.
+
+use crate::detect::Hit;
+use crate::kernel::Symbols;
+use crate::machine::{Cpu, CpuState, Psw};
+
+/// PSW bits (z/Architecture Principles of Operation, "Program-Status Word"): bit 14, wait state; bit 15, problem
+/// state, which is user space.
+const PSW_WAIT: u64 = 1 << (63 - 14);
+const PSW_PROBLEM: u64 = 1 << (63 - 15);
+
+/// What a CPU was doing, from the most to the least telling of where a guest hangs.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Doing {
+    Kernel(Option<String>),
+    UserSpace,
+    Idle,
+}
+
+/// A guest from which nothing was heard for its heartbeat limit.
+pub(super) fn hit(cpus: Option<&CpuState>, symbols: &Symbols) -> Hit {
+    Hit::hang(&place(cpus, symbols)).with_text(&table(cpus, symbols))
+}
+
+/// A guest that loaded a disabled wait and printed nothing that says why.
+pub(super) fn silent_panic(cpus: Option<&CpuState>, symbols: &Symbols) -> Hit {
+    Hit::silent_panic().with_text(&table(cpus, symbols))
+}
+
+/// The function a CPU of a hanging guest was in, or what else tells hangs apart.
+fn place(cpus: Option<&CpuState>, symbols: &Symbols) -> String {
+    let psws = cpus.into_iter().flat_map(|state| &state.cpus).filter_map(|cpu| cpu.psw);
+    match psws.map(|psw| doing(psw, symbols)).min() {
+        Some(Doing::Kernel(Some(function))) => function,
+        Some(Doing::Kernel(None)) => "the kernel".to_owned(),
+        Some(Doing::UserSpace) => "user space".to_owned(),
+        Some(Doing::Idle) => "idle".to_owned(),
+        None => "an unknown place".to_owned(),
+    }
+}
+
+fn doing(psw: Psw, symbols: &Symbols) -> Doing {
+    if psw.mask & PSW_WAIT != 0 {
+        Doing::Idle
+    } else if psw.mask & PSW_PROBLEM != 0 {
+        Doing::UserSpace
+    } else {
+        Doing::Kernel(symbols.function_at(psw.addr).map(str::to_owned))
+    }
+}
+
+fn table(cpus: Option<&CpuState>, symbols: &Symbols) -> String {
+    let Some(state) = cpus else { return "the state of its CPUs could not be read".to_owned() };
+    let line = |cpu: &Cpu| match cpu.psw {
+        None => format!("CPU {}: {}", cpu.number, cpu.state),
+        Some(psw) => {
+            let doing = match doing(psw, symbols) {
+                Doing::Kernel(Some(function)) => format!("in {function}"),
+                Doing::Kernel(None) => "in the kernel".to_owned(),
+                Doing::UserSpace => "in user space".to_owned(),
+                Doing::Idle => "waiting".to_owned(),
+            };
+            format!("CPU {}: {}, PSW {psw}, {doing}", cpu.number, cpu.state)
+        }
+    };
+    state.cpus.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const IDLE: u64 = 0x0706_0001_8000_0000;
+    const USER: u64 = 0x0705_0001_8000_0000;
+    const KERNEL: u64 = 0x0704_c001_8000_0000;
+
+    fn state(masks: &[u64]) -> CpuState {
+        let cpu = |(number, mask): (usize, &u64)| Cpu {
+            number: u32::try_from(number).unwrap(),
+            state: "operating".to_owned(),
+            psw: Some(Psw { mask: *mask, addr: 0x1000 }),
+        };
+        let cpus = masks.iter().enumerate().map(cpu).collect();
+        CpuState { status: "paused".to_owned(), cpus, registers: String::new() }
+    }
+
+    #[test]
+    fn the_cpu_that_says_most_names_the_hang() {
+        for (masks, expected) in [
+            (&[IDLE, KERNEL, USER][..], "the kernel"),
+            (&[IDLE, USER], "user space"),
+            (&[IDLE, IDLE], "idle"),
+            (&[], "an unknown place"),
+        ] {
+            assert_eq!(place(Some(&state(masks)), &Symbols::default()), expected);
+        }
+        assert_eq!(place(None, &Symbols::default()), "an unknown place");
+    }
+}

@@ -1,1 +1,7 @@
-fn main() {}
+//! The `farm` program.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    farm::cli::main()
+}

@@ -1,0 +1,197 @@
+//! The command line's grammar. Its doc comments are what `--help` prints.
+
+use camino::Utf8PathBuf;
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+
+const EXAMPLES: &str = "\
+Examples:
+  farm doctor                                   what this host can do, and what mends what is missing
+  farm run smoke                                the quick check, on Debian's stock 6.1 kernel
+  farm run splice --kernel debian-12 --kernel debian-13 --repeat 20
+  farm run ./mine.yaml --kernel arch/s390/boot/bzImage --modules /lib/modules/6.9.0
+  farm hits                                     what was found, over all runs
+  farm show last                                the newest run; `farm show ID` for a run, life or hit
+
+Exit codes:
+    0  all passed
+    1  a fault of farm itself
+    2  usage or bad input
+  100  new hits, missed hits or failed workloads
+  102  a kernel did not boot
+  103  the farm's own trouble: QEMU died, disk full, no network
+  104  nothing ran: all skipped
+  105  ineffective: the steps did too little to prove anything
+  106  timed out
+  130  interrupted";
+
+/// A test farm for the Linux kernel on s390x.
+///
+/// Boots s390x guests under QEMU (TCG on any host, KVM and protected on IBM Z), runs splice, sendfile and
+/// direct-I/O stress inside them, and reports every WARN, BUG, oops and corrupted byte.
+#[derive(Debug, Parser)]
+#[command(name = "farm", version, after_help = EXAMPLES, max_term_width = 110)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    pub(super) command: Command,
+
+    /// Where results are kept [default: the XDG state directory, ~/.local/state/farm]
+    #[arg(long, global = true, env = "FARM_STATE", value_name = "DIR")]
+    pub(super) state: Option<Utf8PathBuf>,
+
+    /// Where kernels and images are cached [default: the XDG cache directory, ~/.cache/farm]
+    #[arg(long, global = true, env = "FARM_CACHE", value_name = "DIR")]
+    pub(super) cache: Option<Utf8PathBuf>,
+
+    /// Print the result as one JSON document on stdout
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+
+    /// Say more on stderr about what farm does (-v, -vv); FARM_LOG takes tracing filters
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(super) verbose: u8,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Run scenarios and judge what the kernel did
+    Run(RunArgs),
+    /// Boot a guest and give you a shell on its console
+    Shell(ShellArgs),
+    /// List the runs there have been
+    Runs,
+    /// List findings: hits with the same fingerprint, over all runs or one
+    Hits(HitsArgs),
+    /// Show a run, a life of a cell, or a hit
+    Show {
+        /// An id or its unique beginning, as `farm runs` and `farm hits` print it; `last` is the newest run
+        id: String,
+    },
+    /// Say what this host can do, what is missing, and the command that mends it
+    Doctor,
+    /// Kernels that have names
+    #[command(subcommand)]
+    Kernel(KernelCommand),
+    /// Scenarios: list, check, show
+    #[command(subcommand)]
+    Scenario(ScenarioCommand),
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum KernelCommand {
+    /// List the kernels that have names, and which are in the cache
+    List,
+    /// Fetch kernels anew, so that a newer package is found; otherwise a cached kernel is used as it is
+    Fetch {
+        /// Names, as `farm kernel list` prints them
+        #[arg(required = true)]
+        names: Vec<String>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ScenarioCommand {
+    /// List the scenarios that have names
+    List,
+    /// Check scenario files and report every problem with its place
+    Check {
+        /// Scenario files, or names
+        #[arg(required = true)]
+        files: Vec<String>,
+    },
+    /// Print a scenario's YAML
+    Show {
+        /// Its name, or a file
+        name: String,
+    },
+}
+
+/// What boots, and on what.
+#[derive(Debug, ClapArgs)]
+pub(super) struct GuestArgs {
+    /// A kernel by name (see `farm kernel list`), or the path of a bzImage or vmlinux
+    #[arg(long = "kernel", value_name = "K", default_value = "debian-12")]
+    pub(super) kernels: Vec<String>,
+
+    /// Modules of a kernel given by path: a lib/modules/RELEASE directory
+    #[arg(long, value_name = "DIR")]
+    pub(super) modules: Option<Utf8PathBuf>,
+
+    /// vmlinux of a kernel given by path
+    #[arg(long, value_name = "FILE")]
+    pub(super) vmlinux: Option<Utf8PathBuf>,
+
+    /// The QEMU to use [default: the newest of those that set-up fetched and those on PATH]
+    #[arg(long, value_name = "PATH")]
+    pub(super) qemu: Option<Utf8PathBuf>,
+
+    /// Who executes the guest's instructions [default: kvm on an s390x host that has it, else tcg]
+    #[arg(long, value_enum)]
+    pub(super) accel: Option<AccelArg>,
+
+    /// QEMU's CPU model [default: max under TCG, host under KVM]
+    #[arg(long, value_name = "MODEL")]
+    pub(super) cpu: Option<String>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct RunArgs {
+    /// Scenarios by name (see `farm scenario list`) or by path
+    #[arg(required = true, value_name = "SCENARIO")]
+    pub(super) scenarios: Vec<String>,
+
+    #[command(flatten)]
+    pub(super) guest: GuestArgs,
+
+    /// Whether guests run as protected guests; a host that can't is said and the cell is skipped
+    #[arg(long, value_enum, default_value = "none")]
+    pub(super) protection: ProtectionArg,
+
+    /// The seed of every random choice inside the guest [default: the scenario's]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..1 << 53))]
+    pub(super) seed: Option<u64>,
+
+    /// How often each cell is run, each time in a fresh guest
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) repeat: u32,
+
+    /// How many guests run side by side [default: what CPUs and memory allow; printed]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) jobs: Option<u32>,
+
+    /// Stop at the first life that does not pass
+    #[arg(long)]
+    pub(super) fail_fast: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct ShellArgs {
+    #[command(flatten)]
+    pub(super) guest: GuestArgs,
+
+    /// The machine and modules of this scenario
+    #[arg(long, value_name = "SCENARIO")]
+    pub(super) scenario: Option<String>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct HitsArgs {
+    /// Only this run's
+    #[arg(long, value_name = "RUN")]
+    pub(super) run: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum AccelArg {
+    /// QEMU's translator: any host
+    Tcg,
+    /// The CPUs of an s390x host
+    Kvm,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum ProtectionArg {
+    /// Ordinary guests
+    None,
+    /// Protected guests: needs IBM Z with an ultravisor and KVM
+    Hardware,
+}

@@ -1,0 +1,80 @@
+//! What every command needs: where things lie, and how to print.
+
+use camino::{Utf8Path, Utf8PathBuf};
+use tracing_subscriber::EnvFilter;
+
+use super::args::Args;
+use super::output;
+use crate::cache::Cache;
+use crate::error::{ExitCode, Failure};
+use crate::store::Store;
+
+pub(super) struct Environment {
+    pub(super) store: Store,
+    pub(super) state_dir: Utf8PathBuf,
+    pub(super) cache: Cache,
+    pub(super) cache_dir: Utf8PathBuf,
+    pub(super) json: bool,
+}
+
+impl Environment {
+    pub(super) fn new(args: &Args) -> Result<Self, Failure> {
+        start_logging(args.verbose)?;
+        let state_dir = directory(args.state.as_deref(), "XDG_STATE_HOME", ".local/state", "--state")?;
+        let cache_dir = directory(args.cache.as_deref(), "XDG_CACHE_HOME", ".cache", "--cache")?;
+        Ok(Self {
+            store: Store::new(state_dir.clone()),
+            state_dir,
+            cache: Cache::new(&cache_dir)?,
+            cache_dir,
+            json: args.json,
+        })
+    }
+
+    /// Prints a result: as text, or as JSON if asked.
+    pub(super) fn print(&self, text: &str, value: &impl serde::Serialize) -> Result<(), Failure> {
+        if self.json { output::json(value) } else { output::text(text) }
+    }
+}
+
+/// The directory given, or the one the XDG base directory specification names. Always absolute: QEMU and the
+/// compiler are started in other directories.
+fn directory(
+    given: Option<&Utf8Path>,
+    xdg: &str,
+    fallback: &str,
+    option: &str,
+) -> Result<Utf8PathBuf, Failure> {
+    if let Some(given) = given {
+        return absolute(given);
+    }
+    let from_env =
+        |name: &str| std::env::var(name).ok().map(Utf8PathBuf::from).filter(|path| path.is_absolute());
+    match from_env(xdg).or_else(|| from_env("HOME").map(|home| home.join(fallback))) {
+        Some(base) => Ok(base.join("farm")),
+        None => Err(Failure::new(ExitCode::Usage, format!("neither {xdg} nor HOME names a directory"))
+            .hint(format!("give one with {option} DIR"))),
+    }
+}
+
+pub(super) fn absolute(path: &Utf8Path) -> Result<Utf8PathBuf, Failure> {
+    camino::absolute_utf8(path).map_err(|error| {
+        Failure::of(ExitCode::Usage, &error).hint(format!("{path} cannot be made an absolute path"))
+    })
+}
+
+fn start_logging(verbose: u8) -> Result<(), Failure> {
+    let level = match verbose {
+        0 => "warn",
+        1 => "farm=info,warn",
+        _ => "farm=debug,info",
+    };
+    let filter = match std::env::var("FARM_LOG") {
+        Ok(filter) => EnvFilter::try_new(&filter).map_err(|error| {
+            Failure::of(ExitCode::Usage, &error).hint(format!("FARM_LOG={filter} is not a tracing filter"))
+        })?,
+        Err(_) => EnvFilter::new(level),
+    };
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).compact().init();
+    Ok(())
+}

@@ -1,0 +1,38 @@
+//! The one place that writes results to stdout and failures to stderr.
+#![expect(clippy::print_stderr, reason = "this is where printing is done")]
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+use crate::error::{ExitCode, Failure};
+
+/// Prints text on stdout. A reader that has gone away (`farm runs | head`) is no failure.
+pub(super) fn text(text: &str) -> Result<(), Failure> {
+    finish(io::stdout().write_all(text.as_bytes()))
+}
+
+/// Prints one JSON document on stdout.
+pub(super) fn json(value: &impl Serialize) -> Result<(), Failure> {
+    let mut text = serde_json::to_string_pretty(value).map_err(|e| Failure::of(ExitCode::Fault, &e))?;
+    text.push('\n');
+    finish(io::stdout().write_all(text.as_bytes()))
+}
+
+fn finish(result: io::Result<()>) -> Result<(), Failure> {
+    match result {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::of(ExitCode::Infra, &error).hint("stdout cannot be written to"))
+        }
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn failure(failure: &Failure) {
+    eprintln!("{failure}");
+}
+
+/// A line of progress or advice.
+pub(super) fn note(line: &str) {
+    eprintln!("{line}");
+}

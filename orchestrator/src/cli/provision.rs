@@ -1,0 +1,206 @@
+//! Kernels, images and QEMU for a command: found, fetched or built, with progress on stderr.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use camino::Utf8Path;
+
+use super::args::GuestArgs;
+use super::environment::{Environment, absolute};
+use super::output;
+use super::scenarios::library;
+use crate::assets;
+use crate::cache::{Cache, CacheError};
+use crate::error::{ExitCode, Failure};
+use crate::guest::{GuestError, ImageParts, Manifest, Programs, compile, lite_image};
+use crate::kernel::{
+    Catalog, Fetcher, Kernel, KernelError, MirrorChoice, OwnKernel, Refresh, Symbols, find_qemus,
+};
+use crate::machine::{Candidate, KERNEL_ARGUMENTS, Launcher, Qemu, QemuError, find, inspect};
+use crate::plan::{Cell, KernelKey};
+use crate::runner::Guest;
+
+/// The kernels of a command, ready to boot, and what all their images hold.
+pub(super) struct Provision {
+    kernels: Vec<Kernel>,
+    programs: Programs,
+    manifest: Manifest,
+    busybox: camino::Utf8PathBuf,
+}
+
+impl Provision {
+    pub(super) fn new(environment: &Environment, options: &GuestArgs) -> Result<Self, Failure> {
+        let catalog = kernel_catalog()?;
+        let fetcher = fetcher(&environment.cache, Refresh::No);
+        let kernels = kernels(&fetcher, &catalog, options)?;
+        let busybox = fetcher.busybox(&catalog.busybox)?;
+        let library = library()?;
+        let programs = compile(&environment.cache, &assets::GUESTS, &library.catalog, &output::note)?;
+        let manifest = Manifest::parse(assets::LITE_YAML)?;
+        Ok(Self { kernels, programs, manifest, busybox })
+    }
+
+    pub(super) fn keys(&self) -> Vec<KernelKey> {
+        self.kernels.iter().map(|kernel| kernel.key.clone()).collect()
+    }
+
+    /// Refuses a cell whose kernel arguments its kernel would cut off.
+    pub(super) fn check_command_line(&self, cell: &Cell) -> Result<(), Failure> {
+        let line: Vec<&str> = KERNEL_ARGUMENTS
+            .iter()
+            .copied()
+            .chain(cell.shape.kernel_args.iter().map(String::as_str))
+            .collect();
+        Ok(self.kernel(&cell.kernel)?.check_command_line(&line.join(" "))?)
+    }
+
+    /// The guest for a kernel, made once.
+    pub(super) fn guest(
+        &self,
+        environment: &Environment,
+        key: &KernelKey,
+        qemu: &Qemu,
+        made: &mut BTreeMap<String, Arc<Guest>>,
+    ) -> Result<Arc<Guest>, Failure> {
+        if let Some(guest) = made.get(&key.sha256) {
+            return Ok(Arc::clone(guest));
+        }
+        let kernel = self.kernel(key)?;
+        let parts =
+            ImageParts { kernel, programs: &self.programs, busybox: &self.busybox, manifest: &self.manifest };
+        let image = lite_image(&environment.cache, parts, &output::note)?;
+        let symbols = match &kernel.vmlinux {
+            None => Symbols::default(),
+            Some(vmlinux) => {
+                Symbols::of_vmlinux(vmlinux).map_err(|error| Failure::of(ExitCode::Usage, &error))?
+            }
+        };
+        let guest = Arc::new(Guest {
+            kernel: kernel.clone(),
+            image,
+            qemu: qemu.clone(),
+            symbols,
+            cache: environment.cache.clone(),
+        });
+        made.insert(key.sha256.clone(), Arc::clone(&guest));
+        Ok(guest)
+    }
+
+    fn kernel(&self, key: &KernelKey) -> Result<&Kernel, Failure> {
+        let found = self.kernels.iter().find(|kernel| kernel.key == *key);
+        found.ok_or_else(|| Failure::new(ExitCode::Fault, format!("no kernel {} was provided", key.name)))
+    }
+}
+
+pub(super) fn kernel_catalog() -> Result<Catalog, Failure> {
+    Catalog::parse(assets::KERNELS_YAML).map_err(|error| Failure::of(ExitCode::Fault, &error))
+}
+
+pub(super) fn fetcher(cache: &Cache, refresh: Refresh) -> Fetcher<'_> {
+    Fetcher { cache, refresh, mirrors: MirrorChoice::OfHost, progress: &output::note }
+}
+
+/// A word with a `/` is a path, as is one that names a file and no kernel; anything else is a name.
+fn kernels(fetcher: &Fetcher<'_>, catalog: &Catalog, options: &GuestArgs) -> Result<Vec<Kernel>, Failure> {
+    let mut kernels = Vec::new();
+    let mut own = 0;
+    for word in &options.kernels {
+        if let Some(named) = catalog.kernel(word) {
+            kernels.push(fetcher.kernel(named)?);
+        } else if word.contains('/') || Utf8Path::new(word).is_file() {
+            own += 1;
+            let modules = options.modules.as_deref().map(absolute).transpose()?;
+            let vmlinux = options.vmlinux.as_deref().map(absolute).transpose()?;
+            let boot = absolute(Utf8Path::new(word))?;
+            kernels.push(Kernel::from_path(OwnKernel {
+                boot: &boot,
+                modules: modules.as_deref(),
+                vmlinux: vmlinux.as_deref(),
+            })?);
+        } else {
+            return Err(unknown_kernel(word, catalog));
+        }
+    }
+    if own != 1 && (options.modules.is_some() || options.vmlinux.is_some()) {
+        return Err(Failure::new(
+            ExitCode::Usage,
+            "--modules and --vmlinux go with exactly one kernel given by path",
+        ));
+    }
+    Ok(kernels)
+}
+
+pub(super) fn unknown_kernel(word: &str, catalog: &Catalog) -> Failure {
+    let names: Vec<_> = catalog.kernels.iter().map(|kernel| kernel.name.as_str()).collect();
+    let known = names.join(", ");
+    let nearest = names.iter().map(|name| (strsim::damerau_levenshtein(word, name), name)).min();
+    let hint = match nearest {
+        Some((distance, name)) if distance <= 3 => format!("did you mean '{name}'? Known are {known}"),
+        _ => format!("known are {known}; a kernel of your own is given by its path"),
+    };
+    Failure::new(ExitCode::Usage, format!("there is no kernel '{}'", word.escape_debug())).hint(hint)
+}
+
+/// The QEMU asked for, or the newest of those that set-up fetched and those on PATH.
+pub(super) async fn qemu(
+    environment: &Environment,
+    options: &GuestArgs,
+    launcher: &Launcher,
+) -> Result<Qemu, Failure> {
+    match &options.qemu {
+        Some(path) => {
+            let candidate = Candidate::at(absolute(path)?);
+            Ok(inspect(&candidate, launcher).await?)
+        }
+        None => {
+            let candidates = qemu_candidates(environment)?;
+            Ok(find(&candidates, std::env::var_os("PATH").as_deref(), launcher).await?)
+        }
+    }
+}
+
+pub(super) fn qemu_candidates(environment: &Environment) -> Result<Vec<Candidate>, Failure> {
+    let fetched = find_qemus(&environment.cache)?;
+    Ok(fetched.into_iter().map(|qemu| Candidate { binary: qemu.binary, data: Some(qemu.data) }).collect())
+}
+
+impl From<KernelError> for Failure {
+    fn from(error: KernelError) -> Self {
+        let exit = match error {
+            KernelError::UnknownName { .. }
+            | KernelError::NotAKernel { .. }
+            | KernelError::NoRelease { .. }
+            | KernelError::NoModules { .. }
+            | KernelError::OtherRelease { .. }
+            | KernelError::NotVmlinux { .. }
+            | KernelError::CommandLine { .. } => ExitCode::Usage,
+            _ => ExitCode::Infra,
+        };
+        Failure::of(exit, &error)
+    }
+}
+
+impl From<GuestError> for Failure {
+    fn from(error: GuestError) -> Self {
+        let exit = match error {
+            GuestError::NoModule { .. } => ExitCode::Usage,
+            GuestError::Manifest(_) | GuestError::ModuleNames { .. } | GuestError::NoSource { .. } => {
+                ExitCode::Fault
+            }
+            _ => ExitCode::Infra,
+        };
+        Failure::of(exit, &error)
+    }
+}
+
+impl From<CacheError> for Failure {
+    fn from(error: CacheError) -> Self {
+        Failure::of(ExitCode::Infra, &error)
+    }
+}
+
+impl From<QemuError> for Failure {
+    fn from(error: QemuError) -> Self {
+        Failure::of(ExitCode::Infra, &error).hint("`farm doctor` says what else is missing")
+    }
+}

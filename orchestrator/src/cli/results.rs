@@ -1,0 +1,99 @@
+//! `farm runs`, `farm hits`, `farm show`: what there has been.
+
+use serde::Serialize;
+
+use super::args::HitsArgs;
+use super::environment::Environment;
+use super::output;
+use crate::error::{ExitCode, Failure};
+use crate::report;
+use crate::store::{Found, StoreError, StoredRun};
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Unknown(_) => Failure::of(ExitCode::Usage, &error)
+                .hint("`farm runs` and `farm hits` list ids; any unique beginning of one will do"),
+            StoreError::Ambiguous { .. } => Failure::of(ExitCode::Usage, &error).hint("give more of it"),
+            StoreError::Write { .. } | StoreError::Read { .. } => Failure::of(ExitCode::Infra, &error)
+                .hint("--state DIR or FARM_STATE names another place for results"),
+            StoreError::Corrupt { .. } => Failure::of(ExitCode::Infra, &error)
+                .hint("it may be from another version of farm; move its directory away to go on without it"),
+        }
+    }
+}
+
+pub(super) fn runs(environment: &Environment) -> Result<ExitCode, Failure> {
+    let runs = read_runs(environment)?;
+    if runs.is_empty() && !environment.json {
+        output::note(&format!("no runs yet in {}; `farm run smoke` makes one", environment.state_dir));
+        return Ok(ExitCode::Passed);
+    }
+    environment.print(&report::run_list(&runs), &runs.iter().map(RunView::new).collect::<Vec<_>>())?;
+    Ok(ExitCode::Passed)
+}
+
+/// Runs that can be read; those that can't are named, and don't keep the others from being shown.
+fn read_runs(environment: &Environment) -> Result<Vec<StoredRun>, Failure> {
+    let (runs, unreadable) = environment.store.read_runs()?;
+    for error in unreadable {
+        output::note(&format!("left out: {}", Failure::from(error)));
+    }
+    Ok(runs)
+}
+
+pub(super) fn hits(environment: &Environment, options: &HitsArgs) -> Result<ExitCode, Failure> {
+    let runs = match &options.run {
+        None => read_runs(environment)?,
+        Some(id) => match environment.store.find(id)? {
+            Found::Run(run) => vec![*run],
+            _ => {
+                return Err(Failure::new(ExitCode::Usage, format!("{id} is not a run"))
+                    .hint("`farm runs` lists runs"));
+            }
+        },
+    };
+    let table = report::finding_table(&runs);
+    if table.is_empty() && !environment.json {
+        output::note("no hits");
+        return Ok(ExitCode::Passed);
+    }
+    let hits: Vec<_> = runs
+        .iter()
+        .flat_map(|run| run.lives.iter().map(move |life| (run, life)))
+        .flat_map(|(run, life)| life.hits.iter().map(move |hit| (run, life, hit)))
+        .map(|(run, life, hit)| {
+            serde_json::json!({
+                "run": run.record.id, "life": life.life, "scenario": life.scenario, "kernel": life.kernel,
+                "id": hit.id, "standing": hit.judged.standing, "hit": hit.judged.hit,
+            })
+        })
+        .collect();
+    environment.print(&table.to_string(), &hits)?;
+    Ok(ExitCode::Passed)
+}
+
+pub(super) fn show(environment: &Environment, id: &str) -> Result<ExitCode, Failure> {
+    match environment.store.find(id)? {
+        Found::Run(run) => environment.print(&report::run_text(&run), &RunView::new(&run))?,
+        Found::Life(run, life) => environment.print(&report::life_text(&run, &life), &life)?,
+        Found::Hit(found) => environment.print(&report::hit_text(&found), &found.hit)?,
+    }
+    Ok(ExitCode::Passed)
+}
+
+/// A run as JSON.
+#[derive(Serialize)]
+pub(super) struct RunView<'a> {
+    directory: &'a camino::Utf8Path,
+    run: &'a crate::store::RunRecord,
+    /// null: the run was cut short, or is still going on.
+    summary: &'a Option<crate::store::RunSummary>,
+    lives: &'a [crate::store::LifeRecord],
+}
+
+impl<'a> RunView<'a> {
+    pub(super) fn new(run: &'a StoredRun) -> Self {
+        Self { directory: &run.directory, run: &run.record, summary: &run.summary, lives: &run.lives }
+    }
+}

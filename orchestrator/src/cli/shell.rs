@@ -1,0 +1,105 @@
+//! `farm shell`: a guest to look around in.
+
+use std::collections::BTreeMap;
+use std::io::IsTerminal;
+use std::sync::Arc;
+
+use camino::Utf8PathBuf;
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
+
+use super::args::ShellArgs;
+use super::environment::Environment;
+use super::provision::{self, Provision};
+use super::run::{accel, cpu_model};
+use super::scenarios::library;
+use super::{output, runtime};
+use crate::error::{ExitCode, Failure};
+use crate::machine::{Exit, Host, Launcher};
+use crate::plan::{Image, Protection, QemuKey, Request, Schedule, expand};
+use crate::runner::{ShellError, interact};
+use crate::store::LifeFiles;
+
+/// Whose machine a shell gets where no scenario is named.
+const DEFAULT_SCENARIO: &str = "smoke";
+
+pub(super) fn shell(environment: &Environment, options: &ShellArgs) -> Result<ExitCode, Failure> {
+    let scenario = Arc::new(library()?.load(options.scenario.as_deref().unwrap_or(DEFAULT_SCENARIO))?);
+    let host = Host::of_this_machine().map_err(|error| Failure::of(ExitCode::Infra, &error))?;
+    let runtime = runtime()?;
+    let launcher = Launcher::this_program();
+    let qemu = runtime.block_on(provision::qemu(environment, &options.guest, &launcher))?;
+    let provision = Provision::new(environment, &options.guest)?;
+    let accel = accel(&options.guest, &host);
+    let request = Request {
+        kernels: provision.keys(),
+        image: Image::Lite,
+        schedule: Schedule::Parallel,
+        protection: Protection::None,
+        seed: None,
+        accel,
+        cpu_model: cpu_model(&options.guest, accel),
+        qemu: QemuKey { version: qemu.full_version() },
+    };
+    let cells = expand(&scenario, &request);
+    let Some(cell) = cells.first().filter(|_| request.kernels.len() == 1) else {
+        return Err(Failure::new(ExitCode::Usage, "a shell takes one --kernel"));
+    };
+    let guest = provision.guest(environment, &cell.kernel, &qemu, &mut BTreeMap::new())?;
+
+    let scratch = tempfile::tempdir().map_err(|error| Failure::of(ExitCode::Infra, &error))?;
+    let directory = Utf8PathBuf::try_from(scratch.path().to_owned())
+        .map_err(|error| Failure::of(ExitCode::Infra, &error.into_io_error()))?;
+    let files = LifeFiles::at(directory);
+    output::note(&format!(
+        "booting {} under QEMU {}; `poweroff` or Ctrl-] ends it. Its console is shown as it is.",
+        cell.kernel.release, qemu.version
+    ));
+    let ended = {
+        let _raw = RawTerminal::enter()?;
+        let (input, output) = (tokio::io::stdin(), tokio::io::stdout());
+        runtime.block_on(interact(&guest, cell, &files, &launcher, input, output))
+    };
+    // A thread of tokio's may still wait for a key.
+    runtime.shutdown_background();
+    match ended?.exit {
+        Exit::PoweredOff | Exit::Stopped | Exit::Reset => Ok(ExitCode::Passed),
+        Exit::Panicked(panic) => {
+            Err(Failure::new(ExitCode::Hits, format!("the guest panicked: {:?}", panic.reason)))
+        }
+        exit => Err(Failure::new(ExitCode::Infra, format!("QEMU did not end well: {exit:?}"))),
+    }
+}
+
+impl From<ShellError> for Failure {
+    fn from(error: ShellError) -> Self {
+        Failure::of(ExitCode::Infra, &error)
+    }
+}
+
+/// The terminal passes every key to the guest, until this is dropped.
+struct RawTerminal(Option<Termios>);
+
+impl RawTerminal {
+    fn enter() -> Result<Self, Failure> {
+        let stdin = std::io::stdin();
+        if !stdin.is_terminal() {
+            return Ok(Self(None));
+        }
+        let failed = |error: rustix::io::Errno| Failure::of(ExitCode::Infra, &std::io::Error::from(error));
+        let before = tcgetattr(&stdin).map_err(failed)?;
+        let mut raw = before.clone();
+        raw.make_raw();
+        tcsetattr(&stdin, OptionalActions::Now, &raw).map_err(failed)?;
+        Ok(Self(Some(before)))
+    }
+}
+
+impl Drop for RawTerminal {
+    fn drop(&mut self) {
+        if let Some(before) = &self.0
+            && let Err(error) = tcsetattr(std::io::stdin(), OptionalActions::Now, before)
+        {
+            output::note(&format!("the terminal could not be set back ({error}); `reset` does"));
+        }
+    }
+}

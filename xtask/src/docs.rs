@@ -4,6 +4,9 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
+use farm::assets::PROGRAMS_YAML;
+use farm::scenario::Catalog;
+use farm::scenario::docs::reference;
 
 use crate::cmd;
 
@@ -19,16 +22,20 @@ struct Document {
     text: String,
 }
 
-fn documents() -> Vec<Document> {
-    vec![]
+fn documents() -> Result<Vec<Document>> {
+    let (file, text) = PROGRAMS_YAML;
+    let catalog = Catalog::parse(file, text).map_err(|problems| {
+        anyhow::Error::msg(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+    })?;
+    Ok(vec![Document { path: "docs/scenario.md", text: reference(&catalog) }])
 }
 
 pub(crate) fn run(options: &Options) -> Result<()> {
-    if options.check { check() } else { write(&documents(), cmd::root()) }
+    if options.check { check() } else { write(&documents()?, cmd::root()) }
 }
 
 pub(crate) fn check() -> Result<()> {
-    let stale = stale(&documents(), cmd::root())?;
+    let stale = stale(&documents()?, cmd::root())?;
     if !stale.is_empty() {
         bail!("{} not what the code says; run `cargo xtask docs`", stale.join(", "));
     }

@@ -3,9 +3,17 @@
 //! With everything in place it only looks: no network, no root, well under a second.
 
 use anyhow::{Context as _, Result, bail};
+use camino::Utf8Path;
+use farm::assets::KERNELS_YAML;
+use farm::cache::Cache;
+use farm::kernel::{Catalog, Fetcher, FoundQemu, MirrorChoice, Refresh};
 
 use crate::cmd::{self, Cmd};
 use crate::packages::{self, CROSS_COMPILER, Distribution, Privilege, Proof, REQUIREMENTS, Requirement};
+
+const QEMU: &str = "qemu-system-s390x";
+/// From here on the host's own QEMU is as good as the one that set-up fetches.
+const PREFERRED_QEMU: (u32, u32) = (10, 0);
 
 pub(crate) fn run() -> Result<()> {
     host_packages()?;
@@ -36,9 +44,39 @@ pub(crate) fn host_packages() -> Result<()> {
     Ok(())
 }
 
-/// QEMU 10 of Debian's backports in farm's cache, beside the distribution's own.
+/// Fetches the newer QEMU of `kernels.yaml` into farm's cache where the host's own is older. The older one
+/// serves too, so a host where the newer cannot be had, or does not run, is told so and goes on.
 fn qemu() -> Result<()> {
+    let answer = Cmd::new([QEMU, "--version"]).quiet_output()?;
+    let own = String::from_utf8_lossy(&answer.stdout);
+    let own = own.lines().next().unwrap_or_default();
+    if qemu_version(own).is_some_and(|version| version >= PREFERRED_QEMU) {
+        println!("set-up: {own}");
+        return Ok(());
+    }
+    match fetch_qemu() {
+        Ok(found) => println!("set-up: QEMU {} is in farm's cache, beside the host's {own}", found.version),
+        Err(error) => {
+            println!("set-up: farm will use the host's {own}; no newer one could be had: {error:#}");
+        }
+    }
     Ok(())
+}
+
+fn fetch_qemu() -> Result<FoundQemu> {
+    let asked = std::env::var("FARM_CACHE").ok();
+    let cache = Cache::locate(asked.as_deref().map(Utf8Path::new), |name| std::env::var(name).ok())?;
+    let catalog = Catalog::parse(KERNELS_YAML)?;
+    let progress = |line: &str| println!("set-up: {line}");
+    let fetcher =
+        Fetcher { cache: &cache, refresh: Refresh::No, mirrors: MirrorChoice::OfHost, progress: &progress };
+    Ok(fetcher.qemu(&catalog.qemu)?)
+}
+
+/// Major and minor version in the first line of `qemu-system-s390x --version`.
+fn qemu_version(line: &str) -> Option<(u32, u32)> {
+    let mut parts = line.strip_prefix("QEMU emulator version ")?.split(|c: char| !c.is_ascii_digit());
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
 fn unmet() -> Vec<&'static Requirement> {
@@ -94,4 +132,22 @@ fn os_release() -> Result<String> {
         }
     }
     Ok(String::new())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_of_qemu_is_read() {
+        for (line, version) in [
+            ("QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18)", Some((7, 2))),
+            ("QEMU emulator version 10.0.2 (qemu-10.0.2-1.fc43)", Some((10, 0))),
+            ("QEMU emulator version 11.1.0-rc2", Some((11, 1))),
+            ("qemu-system-s390x: not found", None),
+            ("", None),
+        ] {
+            assert_eq!(qemu_version(line), version, "{line:?}");
+        }
+    }
 }

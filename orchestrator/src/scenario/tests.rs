@@ -272,7 +272,6 @@ fn every_bound_holds_on_both_sides() {
             machine(&format!("kernel-args: [{}]", list(&word(127), 4))),
             machine(&format!("kernel-args: [{}, x]", list(&word(127), 4))),
         ),
-        (steps(1), with_steps("  []")),
         (steps(64), steps(65)),
         (step("stress: splice, for: 100ms"), step("stress: splice, for: 99ms")),
         (step("stress: splice, for: 24h"), step("stress: splice, for: 24h 1s")),

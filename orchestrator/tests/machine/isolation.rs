@@ -134,7 +134,7 @@ async fn the_script_does_what_farm_does() {
     let scratch = Scratch::new();
     let kernel = scratch.file("print", guests::print(b"by hand"));
     for qemu in qemus().await {
-        let path = scratch.file("command.sh", script(&spec(&qemu, kernel.clone())).unwrap());
+        let path = scratch.file("command.sh", script(&spec(&qemu, kernel.clone()), &[]).unwrap());
         let output = Command::new("sh").arg(&path).current_dir("/").output().unwrap();
         assert!(output.status.success(), "{output:?}");
         let console = std::fs::read(scratch.path().join("by-hand/console.log")).unwrap();

@@ -14,9 +14,10 @@ use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use farm::machine::{
-    Accel, Boot, Candidate, Discovery, Ended, Launcher, Machine, MachineEvent, Qemu, Schedule, Spec, Streams,
-    Timeout, discover,
+    Boot, Candidate, Discovery, Ended, Launcher, Machine, MachineEvent, Qemu, Spec, Streams, Timeout,
+    discover,
 };
+use farm::plan::{Accel, Schedule};
 
 /// For what must come: only a broken test waits this long.
 const AMPLE: Timeout = Timeout(Duration::from_secs(60));

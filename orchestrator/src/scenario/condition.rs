@@ -259,7 +259,7 @@ mod tests {
             ("kernel>=6.5", "'kernel>=6.5' is not of the form 'kernel >= 6.5' (blanks around the sign)"),
             ("kernel >= 6.5 and", "'' is not of the form 'kernel >= 6.5' (blanks around the sign)"),
             ("kernel => 6.5", "'=>' is none of < <= == != >= >"),
-            ("kernal >= 6.5", "'kernal' is neither 'kernel' nor 'protection'"),
+            ("kernelx >= 6.5", "'kernelx' is neither 'kernel' nor 'protection'"),
             ("kernel >= v6.5", "'v6.5' is not a release as in 6.5 or 6.12.107"),
             ("kernel >= 6.5-rc1", "'6.5-rc1' is not a release as in 6.5 or 6.12.107"),
             ("kernel >= 6..5", "'6..5' is not a release as in 6.5 or 6.12.107"),

@@ -88,6 +88,20 @@ impl ExitCode {
     }
 }
 
+/// An error and the chain of its sources, outermost first; an error that only repeats its source counts once.
+pub fn chain(error: &(dyn Error + 'static)) -> Vec<String> {
+    let mut messages = vec![error.to_string()];
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let message = cause.to_string();
+        if messages.last() != Some(&message) {
+            messages.push(message);
+        }
+        source = cause.source();
+    }
+    messages
+}
+
 /// What ends a command early, ready to be told: what happened, why, and what mends it.
 #[derive(Debug)]
 pub struct Failure {
@@ -104,13 +118,9 @@ impl Failure {
 
     /// Takes an error with its chain of sources.
     pub fn of(exit: ExitCode, error: &(dyn Error + 'static)) -> Self {
-        let mut causes = Vec::new();
-        let mut source = error.source();
-        while let Some(cause) = source {
-            causes.push(cause.to_string());
-            source = cause.source();
-        }
-        Self { exit, message: error.to_string(), causes, hint: None }
+        let mut causes = chain(error);
+        let message = causes.remove(0);
+        Self { exit, message, causes, hint: None }
     }
 
     #[must_use]

@@ -14,7 +14,7 @@ pub struct Event {
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "event", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
+#[serde(tag = "event", rename_all = "kebab-case")]
 pub enum What {
     /// The plan is made; `lives` guests will be started, up to `jobs` at a time.
     RunStarted {
@@ -23,16 +23,10 @@ pub enum What {
         jobs: u32,
         jobs_why: String,
     },
-    /// A cell will not be run on this host.
-    Skipped {
-        life: LifeId,
-        label: String,
-        reason: String,
-    },
-    /// QEMU has been started.
+    /// A guest is being prepared and started. `name` is for people: `splice cpus=4 on debian-12, life 3`.
     LifeStarted {
         life: LifeId,
-        label: String,
+        name: String,
     },
     /// Init is up and takes its job.
     Ready {
@@ -49,6 +43,8 @@ pub enum What {
         step: u32,
         name: String,
         outcome: String,
+        /// Why it was skipped; empty otherwise.
+        note: String,
         ops: u64,
         bytes: u64,
     },
@@ -59,16 +55,41 @@ pub enum What {
     },
     LifeEnded {
         life: LifeId,
-        label: String,
+        /// As in `LifeStarted`; a life that was skipped had none.
+        name: String,
         verdict: Verdict,
         reason: String,
         wall_us: u64,
         ops: u64,
         bytes: u64,
     },
-    /// The user asked to stop.
-    Interrupted,
+    /// No more lives are started, and those that run are ended.
+    Stopping {
+        cause: StopCause,
+    },
     RunEnded {
         exit: u8,
     },
+}
+
+/// Why a run ends before all its lives were lived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StopCause {
+    /// The user asked for it.
+    Interrupted,
+    /// A life did not pass, and the run was to stop at the first.
+    FailFast,
+    /// The run cannot be recorded any more.
+    Trouble,
+}
+
+impl std::fmt::Display for StopCause {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Interrupted => "interrupted",
+            Self::FailFast => "stopped: another life did not pass, and --fail-fast was given",
+            Self::Trouble => "stopped: the run could not be recorded any more",
+        })
+    }
 }

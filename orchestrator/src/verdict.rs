@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::detect::Hit;
+use crate::event::StopCause;
 use crate::scenario::{Facts, Scenario};
 use crate::workload::{StepOutcome, StepReport, WorkerReport};
 
@@ -60,7 +61,7 @@ impl std::fmt::Display for Verdict {
 
 /// How a life came to its end.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "ending", rename_all = "kebab-case")]
+#[serde(tag = "type", rename_all = "kebab-case")]
 pub enum Ending {
     /// The guest switched itself off.
     PoweredOff,
@@ -76,8 +77,10 @@ pub enum Ending {
     WallLimit,
     /// It did not become ready within the boot limit.
     BootLimit,
-    /// The user stopped the run.
-    Interrupted,
+    /// The run was stopped while it lived.
+    Stopped { cause: StopCause },
+    /// It was never started.
+    NotRun { reason: String },
     /// QEMU died, went silent, or farm could not do its work.
     Infra { trouble: String },
 }
@@ -93,6 +96,8 @@ pub struct Evidence<'a> {
     pub steps: &'a [StepReport],
     pub workers: &'a [WorkerReport],
     pub hits: Vec<Hit>,
+    /// Hits that were seen and not kept, none of whose kind was: whether they are foreseen is not known.
+    pub unknown_hits: u64,
 }
 
 /// The verdict, why, and what became of each hit.
@@ -112,7 +117,7 @@ pub struct JudgedHit {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "standing", rename_all = "kebab-case")]
+#[serde(tag = "type", rename_all = "kebab-case")]
 pub enum Standing {
     /// Neither expected nor known.
     New,
@@ -123,18 +128,17 @@ pub enum Standing {
 }
 
 /// Decides. `facts` are what the scenario's `when:` conditions ask about.
-pub fn judge(scenario: &Scenario, facts: Facts<'_>, evidence: Evidence<'_>) -> Judgement {
-    let hits: Vec<JudgedHit> = evidence
-        .hits
-        .iter()
-        .map(|hit| JudgedHit { standing: standing(scenario, facts, hit), hit: hit.clone() })
-        .collect();
+pub fn judge(scenario: &Scenario, facts: Facts<'_>, mut evidence: Evidence<'_>) -> Judgement {
     let missed: Vec<String> = scenario
         .expect
         .iter()
         .filter(|e| e.when.as_ref().is_none_or(|when| when.holds(facts)))
         .filter(|e| !evidence.hits.iter().any(|hit| e.pattern.matches(&hit.title, hit.fingerprint.as_str())))
         .map(|e| e.pattern.to_string())
+        .collect();
+    let hits: Vec<JudgedHit> = std::mem::take(&mut evidence.hits)
+        .into_iter()
+        .map(|hit| JudgedHit { standing: standing(scenario, facts, &hit), hit })
         .collect();
     let (verdict, reason) = decide(&evidence, &hits, &missed);
     Judgement { verdict, reason, hits, missed }
@@ -153,74 +157,90 @@ fn standing(scenario: &Scenario, facts: Facts<'_>, hit: &Hit) -> Standing {
     }
 }
 
+/// The order of the rules is the order of trust.
 fn decide(evidence: &Evidence<'_>, hits: &[JudgedHit], missed: &[String]) -> (Verdict, String) {
-    let new_hit = hits.iter().find(|h| h.standing == Standing::New);
-
-    // A life that never became ready is a boot failure, whatever was said on the way; but farm's own trouble
-    // comes first, since then nothing is known about the kernel.
+    // Farm's own trouble comes first: nothing is known about the kernel then.
     match evidence.ending {
         Ending::Infra { trouble } => return (Verdict::Infra, trouble.clone()),
-        Ending::Interrupted => return (Verdict::Skipped, "interrupted".to_owned()),
+        Ending::NotRun { reason } => return (Verdict::Skipped, reason.clone()),
         _ => {}
     }
-    if !evidence.ready {
-        let how = match evidence.ending {
-            Ending::Panicked => "the kernel panicked before init was ready",
-            Ending::BootLimit | Ending::Hung => "init was not ready within the boot limit",
-            Ending::Reset => "the guest reset itself before init was ready",
-            Ending::Discarded => "the kernel was not to be trusted any more before init was ready",
-            _ => "the guest went off before init was ready",
-        };
-        let reason = match (evidence.init_error, new_hit) {
-            (Some(error), _) => format!("init: {error}"),
-            (None, Some(hit)) => format!("{how}: {}", hit.hit.title),
-            (None, None) => how.to_owned(),
-        };
-        return (Verdict::BootFailed, reason);
+    let new: Vec<_> = hits.iter().filter(|h| h.standing == Standing::New).collect();
+    let stopped = matches!(evidence.ending, Ending::Stopped { .. });
+    if !evidence.ready && !stopped {
+        return (Verdict::BootFailed, boot_failure(evidence, new.first().map(|h| &h.hit)));
     }
-    if let Some(hit) = new_hit {
-        let others = hits.iter().filter(|h| h.standing == Standing::New).count() - 1;
-        let more = if others > 0 { format!(" and {others} more") } else { String::new() };
-        return (Verdict::Hit, format!("{}{more}", hit.hit.title));
+    match new[..] {
+        [] if evidence.unknown_hits > 0 => {
+            return (Verdict::Hit, format!("{} hits of more kinds than are kept", evidence.unknown_hits));
+        }
+        [] => {}
+        [only] => return (Verdict::Hit, only.hit.title.clone()),
+        [first, ref others @ ..] => {
+            return (Verdict::Hit, format!("{} and {} more", first.hit.title, others.len()));
+        }
+    }
+    if let Ending::Stopped { cause } = evidence.ending {
+        return (Verdict::Skipped, cause.to_string());
     }
     if let Some(error) = evidence.init_error {
         return (Verdict::Infra, format!("init: {error}"));
     }
-    if let Some(first) = missed.first() {
-        return (Verdict::Missed, format!("expected but not seen: {first}"));
-    }
 
-    // From here on only expected and known hits are left. One of them may have ended the life before its
-    // steps were over; that is what the scenario asked for.
-    let cut_short_as_foreseen = !hits.is_empty() && !evidence.ended;
+    // From here on only foreseen hits are left, or none.
     if let Some(step) = evidence.steps.iter().find(|s| s.outcome == StepOutcome::Limit) {
         return (Verdict::TimedOut, format!("step {} ran into its wall limit", step.step));
     }
-    if matches!(evidence.ending, Ending::WallLimit) {
+    if *evidence.ending == Ending::WallLimit {
         return (Verdict::TimedOut, "the life ran into its wall limit".to_owned());
     }
     if let Some(step) = evidence.steps.iter().find(|s| s.outcome == StepOutcome::Failed) {
         return (Verdict::WorkloadFailed, failure_of(step.step, evidence.workers));
     }
-    if !evidence.ended && !cut_short_as_foreseen {
+    if !evidence.ended && !ended_by_a_foreseen_hit(evidence.ending, hits) {
         let how = match evidence.ending {
             Ending::Reset => "the guest reset itself before its job was done",
             _ => "the guest went off before its job was done",
         };
         return (Verdict::WorkloadFailed, how.to_owned());
     }
-    if let Some(reason) = without_effect(evidence) {
-        return (Verdict::Ineffective, reason);
-    }
     if !evidence.steps.is_empty() && evidence.steps.iter().all(|s| s.outcome == StepOutcome::Skipped) {
         return (Verdict::Skipped, skip_reason(evidence.workers));
     }
-    let reason = match hits.len() {
-        0 => String::new(),
-        1 => format!("as foreseen: {}", hits[0].hit.title),
-        n => format!("{n} hits, all foreseen"),
+    if let Some(first) = missed.first() {
+        return (Verdict::Missed, format!("expected but not seen: {first}"));
+    }
+    if let Some(reason) = without_effect(evidence) {
+        return (Verdict::Ineffective, reason);
+    }
+    let reason = match hits {
+        [] => String::new(),
+        [only] => format!("as foreseen: {}", only.hit.title),
+        all => format!("{} hits, all foreseen", all.len()),
     };
     (Verdict::Passed, reason)
+}
+
+fn boot_failure(evidence: &Evidence<'_>, hit: Option<&Hit>) -> String {
+    let how = match evidence.ending {
+        Ending::Panicked => "the kernel panicked before init was ready",
+        Ending::BootLimit | Ending::Hung | Ending::WallLimit => "init was not ready within the boot limit",
+        Ending::Reset => "the guest reset itself before init was ready",
+        Ending::Discarded => "the kernel was not to be trusted any more before init was ready",
+        _ => "the guest went off before init was ready",
+    };
+    match (evidence.init_error, hit) {
+        (Some(error), _) => format!("init: {error}"),
+        (None, Some(hit)) => format!("{how}: {}", hit.title),
+        (None, None) => how.to_owned(),
+    }
+}
+
+/// Steps that were not reached are no failure where a foreseen hit ended the guest: that is what the scenario is
+/// about. A harmless one excuses nothing.
+fn ended_by_a_foreseen_hit(ending: &Ending, hits: &[JudgedHit]) -> bool {
+    matches!(ending, Ending::Panicked | Ending::Discarded | Ending::Hung)
+        && hits.iter().any(|h| h.hit.ends_the_guest() || h.hit.kind.corrupts_memory())
 }
 
 fn failure_of(step: u32, workers: &[WorkerReport]) -> String {

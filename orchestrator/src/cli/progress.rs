@@ -8,97 +8,104 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::output;
 use crate::console::escape::escape;
-use crate::event::{Event, What};
+use crate::event::{Event, StopCause, What};
 use crate::plan::LifeId;
 use crate::report::{seconds, size, thousands};
 
 /// Shows events on stderr.
-pub(super) enum Progress {
-    Plain,
-    Live(Live),
+pub(super) struct Progress {
+    /// How lives are called; ids are for machines.
+    names: HashMap<LifeId, String>,
+    live: Option<Live>,
 }
 
 impl Progress {
     /// Live where stderr is a terminal that can move its cursor.
     pub(super) fn new() -> Self {
         let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
-        if std::io::stderr().is_terminal() && !dumb { Self::Live(Live::default()) } else { Self::Plain }
+        let live = (std::io::stderr().is_terminal() && !dumb).then(Live::default);
+        Self { names: HashMap::new(), live }
     }
 
     pub(super) fn show(&mut self, event: &Event) {
-        match self {
-            Self::Plain => {
-                if let Some(line) = line(&event.what) {
-                    output::note(&format!("[{:>7}] {line}", seconds(event.at_us)));
-                }
-            }
-            Self::Live(live) => live.show(event),
+        if let What::LifeStarted { life, name } = &event.what {
+            self.names.insert(*life, name.clone());
+        }
+        match (&mut self.live, line(&event.what, &self.names)) {
+            (Some(live), line) => live.show(&event.what, line, &self.names),
+            (None, Some(line)) => output::note(&format!("[{:>7}] {line}", seconds(event.at_us))),
+            (None, None) => {}
+        }
+        if let What::LifeEnded { life, .. } = &event.what {
+            self.names.remove(life);
         }
     }
 }
 
-/// One line for each life that is running, finished ones above them.
+/// One line for each life that is running, what is worth keeping above them.
 #[derive(Default)]
-pub(super) struct Live {
+struct Live {
     bars: MultiProgress,
-    running: HashMap<LifeId, (ProgressBar, String)>,
+    running: HashMap<LifeId, ProgressBar>,
     whole: Option<ProgressBar>,
 }
 
 impl Live {
-    fn show(&mut self, event: &Event) {
-        match &event.what {
-            What::RunStarted { lives, .. } => {
-                self.print(event);
-                if *lives > 1 {
-                    let bar = self.bars.add(ProgressBar::new(u64::from(*lives)));
-                    bar.set_style(style("{bar:30} {pos}/{len} lives, {elapsed} gone, about {eta} left"));
-                    self.whole = Some(bar);
-                }
+    fn show(&mut self, what: &What, line: Option<String>, names: &HashMap<LifeId, String>) {
+        match what {
+            What::RunStarted { lives, .. } if *lives > 1 => {
+                let bar = self.bars.add(ProgressBar::new(u64::from(*lives)));
+                bar.set_style(style("{bar:30} {pos}/{len} lives, {elapsed} gone, about {eta} left"));
+                self.whole = Some(bar);
             }
-            What::LifeStarted { life, label } => {
+            What::LifeStarted { life, name } => {
                 let bar = self.bars.insert(0, ProgressBar::new_spinner());
                 bar.set_style(style("{spinner} {elapsed:>4} {msg}"));
                 bar.enable_steady_tick(Duration::from_millis(120));
-                bar.set_message(format!("{label}: booting"));
-                self.running.insert(*life, (bar, label.clone()));
+                bar.set_message(format!("{name}: booting"));
+                self.running.insert(*life, bar);
+                return;
             }
-            What::Ready { life, .. } => self.say(life, "ready"),
+            What::Ready { life, .. } => return self.say(life, names, "ready"),
             What::StepStarted { life, step, name } => {
-                self.say(life, &format!("step {step}: {}", escape(name.as_bytes())));
+                return self.say(life, names, &format!("step {step}: {}", escape(name.as_bytes())));
             }
-            What::StepEnded { .. } => {}
+            What::StepEnded { .. } => return,
             What::LifeEnded { life, .. } => {
-                if let Some((bar, _)) = self.running.remove(life) {
+                if let Some(bar) = self.running.remove(life) {
                     bar.finish_and_clear();
                 }
-                self.print(event);
                 if let Some(whole) = &self.whole {
                     whole.inc(1);
                 }
             }
-            What::RunEnded { .. } => {
-                self.running.drain().for_each(|(_, (bar, _))| bar.finish_and_clear());
-                if let Some(whole) = self.whole.take() {
-                    whole.finish_and_clear();
-                }
-            }
-            What::Skipped { .. } | What::HitSeen { .. } | What::Interrupted => self.print(event),
+            What::RunEnded { .. } => self.clear(),
+            What::RunStarted { .. } | What::HitSeen { .. } | What::Stopping { .. } => {}
         }
-    }
-
-    fn say(&self, life: &LifeId, what: &str) {
-        if let Some((bar, label)) = self.running.get(life) {
-            bar.set_message(format!("{label}: {what}"));
-        }
-    }
-
-    /// A line that stays.
-    fn print(&self, event: &Event) {
-        if let Some(line) = line(&event.what) {
+        if let Some(line) = line {
             // Only a closed stderr makes this fail, and then there is nobody to tell.
             let _ = self.bars.println(line);
         }
+    }
+
+    fn say(&self, life: &LifeId, names: &HashMap<LifeId, String>, what: &str) {
+        if let (Some(bar), Some(name)) = (self.running.get(life), names.get(life)) {
+            bar.set_message(format!("{name}: {what}"));
+        }
+    }
+
+    fn clear(&mut self) {
+        self.running.drain().for_each(|(_, bar)| bar.finish_and_clear());
+        if let Some(whole) = self.whole.take() {
+            whole.finish_and_clear();
+        }
+    }
+}
+
+/// A run that is left at once sends no last event.
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.clear();
     }
 }
 
@@ -107,41 +114,44 @@ fn style(template: &str) -> ProgressStyle {
 }
 
 /// An event in one line; `None` for those that only matter while they last.
-fn line(what: &What) -> Option<String> {
+fn line(what: &What, names: &HashMap<LifeId, String>) -> Option<String> {
+    let of = |life: &LifeId| names.get(life).map_or_else(|| life.to_string(), Clone::clone);
     let line = match what {
         What::RunStarted { run, lives, jobs, jobs_why } => {
             let lives = if *lives == 1 {
                 "1 life".to_owned()
             } else {
-                format!("{} lives", thousands(u64::from(*lives)))
+                format!("{} lives", thousands((*lives).into()))
             };
             format!("run {run}: {lives}, up to {jobs} at a time ({jobs_why})")
         }
-        What::Skipped { label, reason, .. } => format!("{label}: skipped: {reason}"),
-        What::LifeStarted { life, label } => format!("{label}: started, cell {life}"),
+        What::LifeStarted { life, name } => format!("{name}: booting (cell {life})"),
         What::Ready { life, uptime_us } => {
-            format!("{life}: ready, {} after its kernel started", seconds(*uptime_us))
+            format!("{}: ready, {} after its kernel started", of(life), seconds(*uptime_us))
         }
-        What::StepStarted { .. } => return None,
-        What::StepEnded { life, step, name, outcome, ops, bytes } => {
+        What::StepEnded { life, step, name, outcome, note, ops, bytes } => {
             let name = escape(name.as_bytes());
-            format!("{life}: step {step} {name}: {outcome}, {} ops, {}", thousands(*ops), size(*bytes))
+            let done = match (note.as_str(), *ops) {
+                ("", 0) => String::new(),
+                ("", _) => format!(", {} ops, {} verified", thousands(*ops), size(*bytes)),
+                (note, _) => format!(": {}", escape(note.as_bytes())),
+            };
+            format!("{}: step {step} {name}: {outcome}{done}", of(life))
         }
-        What::HitSeen { life, title } => format!("{life}: hit: {}", escape(title.as_bytes())),
-        What::LifeEnded { label, verdict, reason, wall_us, ops, bytes, .. } => {
+        What::HitSeen { life, title } => format!("{}: hit: {}", of(life), escape(title.as_bytes())),
+        What::LifeEnded { name, verdict, reason, wall_us, .. } => {
             let why =
                 if reason.is_empty() { String::new() } else { format!(": {}", escape(reason.as_bytes())) };
-            format!(
-                "{label}: {verdict}{why} ({}, {} ops, {})",
-                seconds(*wall_us),
-                thousands(*ops),
-                size(*bytes)
-            )
+            format!("{name}: {verdict}{why} ({})", seconds(*wall_us))
         }
-        What::Interrupted => {
-            "stopping: running guests are ended and reported; press Ctrl-C again to stop at once".to_owned()
+        What::Stopping { cause: StopCause::Interrupted } => {
+            "stopping: running guests are ended and reported; Ctrl-C again leaves at once".to_owned()
         }
-        What::RunEnded { .. } => return None,
+        What::Stopping { cause: StopCause::FailFast } => "stopping at the first that did not pass".to_owned(),
+        What::Stopping { cause: StopCause::Trouble } => {
+            "stopping: the run cannot be recorded any more".to_owned()
+        }
+        What::StepStarted { .. } | What::RunEnded { .. } => return None,
     };
     Some(line)
 }

@@ -1,11 +1,12 @@
 //! Kernels, images and QEMU for a command: found, fetched or built, with progress on stderr.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use camino::Utf8Path;
+use tokio::runtime::Runtime;
 
-use super::args::GuestArgs;
+use super::args::{AccelArg, GuestArgs};
 use super::environment::{Environment, absolute};
 use super::output;
 use super::scenarios::library;
@@ -16,9 +17,68 @@ use crate::guest::{GuestError, ImageParts, Manifest, Programs, compile, lite_ima
 use crate::kernel::{
     Catalog, Fetcher, Kernel, KernelError, MirrorChoice, OwnKernel, Refresh, Symbols, find_qemus,
 };
-use crate::machine::{Candidate, KERNEL_ARGUMENTS, Launcher, Qemu, QemuError, find, inspect};
-use crate::plan::{Cell, KernelKey};
+use crate::machine::{Access, Candidate, Host, KERNEL_ARGUMENTS, Launcher, Qemu, QemuError, find, inspect};
+use crate::plan::{Accel, Cell, Image, KernelKey, Protection, QemuKey, Request, Schedule};
 use crate::runner::Guest;
+use crate::store::KernelRecord;
+
+/// What a command's guests are to run on, and how.
+pub(super) struct Grounds {
+    pub(super) host: Host,
+    pub(super) launcher: Launcher,
+    pub(super) qemu: Qemu,
+    pub(super) provision: Provision,
+    pub(super) request: Request,
+}
+
+impl Grounds {
+    pub(super) fn new(
+        environment: &Environment,
+        runtime: &Runtime,
+        options: &GuestArgs,
+        protection: Protection,
+        seed: Option<u64>,
+    ) -> Result<Self, Failure> {
+        let host = Host::of_this_machine().map_err(|error| Failure::of(ExitCode::Infra, &error))?;
+        let launcher = Launcher::this_program();
+        let qemu = runtime.block_on(find_qemu(environment, options, &launcher))?;
+        let provision = Provision::new(environment, options)?;
+        let accel = accel(options, &host);
+        let request = Request {
+            kernels: provision.keys(),
+            image: Image::Lite,
+            protection,
+            schedule: Schedule::Parallel,
+            seed,
+            accel,
+            cpu_model: cpu_model(options, accel),
+            qemu: QemuKey { version: qemu.full_version() },
+        };
+        Ok(Self { host, launcher, qemu, provision, request })
+    }
+}
+
+/// KVM where the host has it for s390x guests, unless TCG is asked for.
+fn accel(options: &GuestArgs, host: &Host) -> Accel {
+    match options.accel {
+        Some(AccelArg::Tcg) => Accel::Tcg,
+        Some(AccelArg::Kvm) => Accel::Kvm,
+        None if host.architecture == "s390x" && host.kvm == Access::Usable => Accel::Kvm,
+        None => Accel::Tcg,
+    }
+}
+
+/// `max` under TCG: all that the translator can do; under KVM the host's own CPU.
+fn cpu_model(options: &GuestArgs, accel: Accel) -> String {
+    let default = match accel {
+        Accel::Tcg => "max",
+        Accel::Kvm => "host",
+    };
+    options.cpu.clone().unwrap_or_else(|| default.to_owned())
+}
+
+/// Guests that have been made, by kernel.
+pub(super) type Guests = HashMap<KernelKey, Arc<Guest>>;
 
 /// The kernels of a command, ready to boot, and what all their images hold.
 pub(super) struct Provision {
@@ -29,7 +89,7 @@ pub(super) struct Provision {
 }
 
 impl Provision {
-    pub(super) fn new(environment: &Environment, options: &GuestArgs) -> Result<Self, Failure> {
+    fn new(environment: &Environment, options: &GuestArgs) -> Result<Self, Failure> {
         let catalog = kernel_catalog()?;
         let fetcher = fetcher(&environment.cache, Refresh::No);
         let kernels = kernels(&fetcher, &catalog, options)?;
@@ -40,32 +100,35 @@ impl Provision {
         Ok(Self { kernels, programs, manifest, busybox })
     }
 
-    pub(super) fn keys(&self) -> Vec<KernelKey> {
+    fn keys(&self) -> Vec<KernelKey> {
         self.kernels.iter().map(|kernel| kernel.key.clone()).collect()
     }
 
-    /// Refuses a cell whose kernel arguments its kernel would cut off.
-    pub(super) fn check_command_line(&self, cell: &Cell) -> Result<(), Failure> {
-        let line: Vec<&str> = KERNEL_ARGUMENTS
-            .iter()
-            .copied()
-            .chain(cell.shape.kernel_args.iter().map(String::as_str))
-            .collect();
-        Ok(self.kernel(&cell.kernel)?.check_command_line(&line.join(" "))?)
+    pub(super) fn records(&self) -> Vec<KernelRecord> {
+        let record = |kernel: &Kernel| KernelRecord {
+            key: kernel.key.clone(),
+            origin: kernel.origin.clone(),
+            boot: kernel.boot.clone(),
+            modules: kernel.modules.clone(),
+        };
+        self.kernels.iter().map(record).collect()
     }
 
-    /// The guest for a kernel, made once.
+    /// The guest for a cell; made once for each kernel.
     pub(super) fn guest(
         &self,
         environment: &Environment,
-        key: &KernelKey,
+        cell: &Cell,
         qemu: &Qemu,
-        made: &mut BTreeMap<String, Arc<Guest>>,
+        made: &mut Guests,
     ) -> Result<Arc<Guest>, Failure> {
-        if let Some(guest) = made.get(&key.sha256) {
+        let kernel = self.kernel(&cell.kernel)?;
+        let own = cell.shape.kernel_args.iter().map(String::as_str);
+        let line: Vec<&str> = KERNEL_ARGUMENTS.iter().copied().chain(own).collect();
+        kernel.check_command_line(&line.join(" "))?;
+        if let Some(guest) = made.get(&cell.kernel) {
             return Ok(Arc::clone(guest));
         }
-        let kernel = self.kernel(key)?;
         let parts =
             ImageParts { kernel, programs: &self.programs, busybox: &self.busybox, manifest: &self.manifest };
         let image = lite_image(&environment.cache, parts, &output::note)?;
@@ -75,14 +138,9 @@ impl Provision {
                 Symbols::of_vmlinux(vmlinux).map_err(|error| Failure::of(ExitCode::Usage, &error))?
             }
         };
-        let guest = Arc::new(Guest {
-            kernel: kernel.clone(),
-            image,
-            qemu: qemu.clone(),
-            symbols,
-            cache: environment.cache.clone(),
-        });
-        made.insert(key.sha256.clone(), Arc::clone(&guest));
+        let (kernel, qemu, cache) = (kernel.clone(), qemu.clone(), environment.cache.clone());
+        let guest = Arc::new(Guest { kernel, image, qemu, symbols, cache });
+        made.insert(cell.kernel.clone(), Arc::clone(&guest));
         Ok(guest)
     }
 
@@ -142,7 +200,7 @@ pub(super) fn unknown_kernel(word: &str, catalog: &Catalog) -> Failure {
 }
 
 /// The QEMU asked for, or the newest of those that set-up fetched and those on PATH.
-pub(super) async fn qemu(
+async fn find_qemu(
     environment: &Environment,
     options: &GuestArgs,
     launcher: &Launcher,

@@ -7,7 +7,7 @@ use super::environment::Environment;
 use super::output;
 use crate::error::{ExitCode, Failure};
 use crate::report;
-use crate::store::{Found, StoreError, StoredRun};
+use crate::store::{Found, StoreError, StoredRun, find};
 
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
@@ -45,7 +45,7 @@ fn read_runs(environment: &Environment) -> Result<Vec<StoredRun>, Failure> {
 pub(super) fn hits(environment: &Environment, options: &HitsArgs) -> Result<ExitCode, Failure> {
     let runs = match &options.run {
         None => read_runs(environment)?,
-        Some(id) => match environment.store.find(id)? {
+        Some(id) => match find(&read_runs(environment)?, id)? {
             Found::Run(run) => vec![*run],
             _ => {
                 return Err(Failure::new(ExitCode::Usage, format!("{id} is not a run"))
@@ -74,7 +74,7 @@ pub(super) fn hits(environment: &Environment, options: &HitsArgs) -> Result<Exit
 }
 
 pub(super) fn show(environment: &Environment, id: &str) -> Result<ExitCode, Failure> {
-    match environment.store.find(id)? {
+    match find(&read_runs(environment)?, id)? {
         Found::Run(run) => environment.print(&report::run_text(&run), &RunView::new(&run))?,
         Found::Life(run, life) => environment.print(&report::life_text(&run, &life), &life)?,
         Found::Hit(found) => environment.print(&report::hit_text(&found), &found.hit)?,

@@ -1,68 +1,57 @@
 //! `farm run`: from words on the command line to a run, and its report.
 
-use std::collections::BTreeMap;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-use super::args::{AccelArg, GuestArgs, ProtectionArg, RunArgs};
+use super::args::{ProtectionArg, RunArgs};
 use super::environment::Environment;
 use super::progress::Progress;
-use super::provision::{self, Provision};
+use super::provision::{Grounds, Guests};
 use super::results::RunView;
 use super::scenarios::library;
 use super::{output, runtime};
 use crate::error::{ExitCode, Failure};
-use crate::machine::{Access, Host, Launcher, Preflight, Wanted, preflight};
-use crate::plan::{Accel, Image, Protection, QemuKey, Request, Schedule, expand};
+use crate::machine::{Preflight, Wanted, preflight};
+use crate::plan::{Protection, expand};
 use crate::report;
 use crate::runner::{
-    self, Assignment, FailFast, Guest, GuestSize, Interrupt, Jobs, Limits, Options, RunError, SkipReason,
+    self, Assignment, FailFast, GuestSize, Interrupt, Jobs, Limits, Options, RunError, SkipReason,
     default_jobs, host_record, host_size,
 };
 use crate::scenario::Scenario;
-use crate::store::{Found, RunId, RunRecord};
+use crate::store::{RunId, RunRecord};
 
 pub(super) fn run(environment: &Environment, options: &RunArgs) -> Result<ExitCode, Failure> {
     let scenarios = load(&options.scenarios)?;
-    let host = Host::of_this_machine().map_err(|error| Failure::of(ExitCode::Infra, &error))?;
-    let runtime = runtime()?;
-    let launcher = Launcher::this_program();
-
-    let qemu = runtime.block_on(provision::qemu(environment, &options.guest, &launcher))?;
-    let provision = Provision::new(environment, &options.guest)?;
-    let accel = accel(&options.guest, &host);
-    let request = Request {
-        kernels: provision.keys(),
-        image: Image::Lite,
-        schedule: Schedule::Parallel,
-        protection: match options.protection {
-            ProtectionArg::None => Protection::None,
-            ProtectionArg::Hardware => Protection::Hardware,
-        },
-        seed: options.seed,
-        accel,
-        cpu_model: cpu_model(&options.guest, accel),
-        qemu: QemuKey { version: qemu.full_version() },
+    let protection = match options.protection {
+        ProtectionArg::None => Protection::None,
+        ProtectionArg::Hardware => Protection::Hardware,
     };
+    let runtime = runtime()?;
+    let grounds = Grounds::new(environment, &runtime, &options.guest, protection, options.seed)?;
+    let Grounds { host, launcher, qemu, provision, request } = grounds;
 
     let mut assignments = Vec::new();
-    let mut guests: BTreeMap<String, Arc<Guest>> = BTreeMap::new();
+    let mut guests = Guests::new();
+    let mut seen = HashSet::new();
     for scenario in &scenarios {
-        let wanted = Wanted { accel, protection: request.protection, needs: &scenario.needs };
+        let wanted = Wanted { accel: request.accel, protection, needs: &scenario.needs };
         let lacks = match preflight(wanted, &host, &qemu) {
             Preflight::Run => None,
             Preflight::Skip { reasons } => Some(SkipReason(reasons.join("; "))),
         };
         for cell in expand(scenario, &request) {
+            // A scenario or kernel named twice is meant once; `--repeat` is for more.
+            if !seen.insert(cell.id) {
+                continue;
+            }
             let guest = match &lacks {
                 Some(reason) => Err(reason.clone()),
-                None => {
-                    provision.check_command_line(&cell)?;
-                    Ok(provision.guest(environment, &cell.kernel, &qemu, &mut guests)?)
-                }
+                None => Ok(provision.guest(environment, &cell, &qemu, &mut guests)?),
             };
             assignments.push(Assignment { cell: Arc::new(cell), guest });
         }
@@ -79,12 +68,12 @@ pub(super) fn run(environment: &Environment, options: &RunArgs) -> Result<ExitCo
         qemu: format!("QEMU {}", qemu.full_version()),
         qemu_path: qemu.binary.to_string(),
         scenarios: scenarios.iter().map(|s| s.name.to_string()).collect(),
-        kernels: request.kernels.clone(),
+        kernels: provision.records(),
         lives: u32::try_from(assignments.len()).unwrap_or(u32::MAX).saturating_mul(options.repeat),
         jobs: jobs.jobs,
     };
-    let id = record.id.clone();
     let writer = environment.store.begin(&record)?;
+    let directory = writer.directory().to_owned();
     let run_options = Options {
         jobs,
         repeat: options.repeat,
@@ -93,17 +82,18 @@ pub(super) fn run(environment: &Environment, options: &RunArgs) -> Result<ExitCo
         launcher,
     };
     let mut progress = Progress::new();
-    let exit = runtime.block_on(async {
+    let outcome = runtime.block_on(async {
         let interrupts = interrupts()?;
-        runner::run(assignments, &run_options, writer, interrupts, |event| progress.show(event))
-            .await
-            .map_err(Failure::from)
-    })?;
-
-    if let Found::Run(run) = environment.store.find(id.as_str())? {
-        environment.print(&report::run_text(&run), &RunView::new(&run))?;
+        let run = runner::run(&assignments, &run_options, writer, interrupts, |event| progress.show(event));
+        run.await.map_err(Failure::from)
+    });
+    drop(progress);
+    // What was recorded is reported, whatever else went wrong.
+    match environment.store.read_run(&directory) {
+        Ok(run) => environment.print(&report::run_text(&run), &RunView::new(&run))?,
+        Err(error) => output::failure(&error.into()),
     }
-    Ok(exit)
+    outcome
 }
 
 impl From<RunError> for Failure {
@@ -136,24 +126,6 @@ fn load(names: &[String]) -> Result<Vec<Arc<Scenario>>, Failure> {
         Some(failure) => Err(failure),
         None => Ok(scenarios),
     }
-}
-
-pub(super) fn accel(options: &GuestArgs, host: &Host) -> Accel {
-    match options.accel {
-        Some(AccelArg::Tcg) => Accel::Tcg,
-        Some(AccelArg::Kvm) => Accel::Kvm,
-        None if host.architecture == "s390x" && host.kvm == Access::Usable => Accel::Kvm,
-        None => Accel::Tcg,
-    }
-}
-
-/// `max` under TCG: all that the translator can do; under KVM the host's own CPU.
-pub(super) fn cpu_model(options: &GuestArgs, accel: Accel) -> String {
-    let default = match accel {
-        Accel::Tcg => "max",
-        Accel::Kvm => "host",
-    };
-    options.cpu.clone().unwrap_or_else(|| default.to_owned())
 }
 
 fn jobs(options: &RunArgs, assignments: &[Assignment]) -> Jobs {

@@ -1,6 +1,5 @@
 //! `farm shell`: a guest to look around in.
 
-use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::sync::Arc;
 
@@ -9,13 +8,12 @@ use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 
 use super::args::ShellArgs;
 use super::environment::Environment;
-use super::provision::{self, Provision};
-use super::run::{accel, cpu_model};
+use super::provision::{Grounds, Guests};
 use super::scenarios::library;
 use super::{output, runtime};
 use crate::error::{ExitCode, Failure};
-use crate::machine::{Exit, Host, Launcher};
-use crate::plan::{Image, Protection, QemuKey, Request, Schedule, expand};
+use crate::machine::Exit;
+use crate::plan::{Protection, expand};
 use crate::runner::{ShellError, interact};
 use crate::store::LifeFiles;
 
@@ -24,27 +22,14 @@ const DEFAULT_SCENARIO: &str = "smoke";
 
 pub(super) fn shell(environment: &Environment, options: &ShellArgs) -> Result<ExitCode, Failure> {
     let scenario = Arc::new(library()?.load(options.scenario.as_deref().unwrap_or(DEFAULT_SCENARIO))?);
-    let host = Host::of_this_machine().map_err(|error| Failure::of(ExitCode::Infra, &error))?;
     let runtime = runtime()?;
-    let launcher = Launcher::this_program();
-    let qemu = runtime.block_on(provision::qemu(environment, &options.guest, &launcher))?;
-    let provision = Provision::new(environment, &options.guest)?;
-    let accel = accel(&options.guest, &host);
-    let request = Request {
-        kernels: provision.keys(),
-        image: Image::Lite,
-        schedule: Schedule::Parallel,
-        protection: Protection::None,
-        seed: None,
-        accel,
-        cpu_model: cpu_model(&options.guest, accel),
-        qemu: QemuKey { version: qemu.full_version() },
-    };
+    let grounds = Grounds::new(environment, &runtime, &options.guest, Protection::None, None)?;
+    let Grounds { launcher, qemu, provision, request, .. } = grounds;
     let cells = expand(&scenario, &request);
     let Some(cell) = cells.first().filter(|_| request.kernels.len() == 1) else {
         return Err(Failure::new(ExitCode::Usage, "a shell takes one --kernel"));
     };
-    let guest = provision.guest(environment, &cell.kernel, &qemu, &mut BTreeMap::new())?;
+    let guest = provision.guest(environment, cell, &qemu, &mut Guests::new())?;
 
     let scratch = tempfile::tempdir().map_err(|error| Failure::of(ExitCode::Infra, &error))?;
     let directory = Utf8PathBuf::try_from(scratch.path().to_owned())

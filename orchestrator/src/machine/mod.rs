@@ -34,7 +34,7 @@ pub use launcher::{Launcher, launch_if_asked};
 pub use monitor::{Monitor, MonitorError, QmpEvent, Timeout};
 pub use preflight::{Access, Host, HostError, Preflight, Wanted, preflight};
 pub use qemu::{Candidate, Discovery, Feature, Qemu, QemuError, Version, discover, find, inspect};
-pub use running::{Machine, Stop, Streams};
+pub use running::{Machine, Stop, Streams, end_is_zero};
 pub use script::{BY_HAND, quote, script};
 pub use session::StartError;
 pub use state::{Cpu, CpuState, Psw};

@@ -53,6 +53,14 @@ pub struct Streams {
     pub results: UnixStream,
 }
 
+/// A QEMU that dies while bytes are under way resets the connection: for whoever reads a stream that is its end.
+pub fn end_is_zero(read: io::Result<usize>) -> io::Result<usize> {
+    match read {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(0),
+        read => read,
+    }
+}
+
 /// How to stop a machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stop {

@@ -106,7 +106,7 @@ pub fn run_list(runs: &[StoredRun]) -> String {
         ("wall", Align::Right),
     ]);
     for run in runs {
-        let kernels: Vec<_> = run.record.kernels.iter().map(|k| k.name.as_str()).collect();
+        let kernels: Vec<_> = run.record.kernels.iter().map(|k| k.key.name.as_str()).collect();
         table.row([
             run.record.id.to_string(),
             run.record.started.strftime("%Y-%m-%d %H:%M:%S").to_string(),

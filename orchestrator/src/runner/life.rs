@@ -1,25 +1,26 @@
-//! One life of a cell, from its directory to its verdict.
+//! Drives one life of a cell: prepares its guest, listens to it, and ends it when there is a reason to.
 
-use std::sync::Arc;
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use tokio::io::AsyncReadExt;
-use tokio::net::UnixStream;
 use tokio::sync::{mpsc, watch};
-use tokio::time::sleep_until;
+use tokio::time::{Instant as Clock, sleep_until, timeout_at};
 
-use super::guest::{Guest, PreparedGuest};
-use super::hang;
+use super::Assignment;
+use super::guest::Guest;
+use super::record::{Lived, record_of};
 use super::transcript::{Heard, Told, Transcript};
-use crate::detect::Hit;
-use crate::event::What;
-use crate::machine::{CpuState, Ended, Exit, Launcher, Machine, MachineEvent, Stop, Streams, Timeout};
-use crate::plan::{Cell, LifeId};
-use crate::scenario::Facts;
-use crate::store::{HitId, LifeFiles, LifeRecord, RunId, StepRecord, StoredHit, Timings};
-use crate::verdict::{Ending, Evidence, Judgement, Verdict, judge};
-use crate::workload::StepReport;
+use crate::detect::Fingerprint;
+use crate::error::chain;
+use crate::event::{StopCause, What};
+use crate::machine::{
+    CpuState, Ended, Exit, Launcher, Machine, MachineEvent, Stop, Streams, Timeout, end_is_zero,
+};
+use crate::plan::LifeId;
+use crate::store::{LifeFiles, LifeRecord, RunId, StepRecord, StoreError, Timings};
+use crate::verdict::{Ending, Verdict};
 
 /// How long farm waits for things that no scenario speaks of.
 #[derive(Debug, Clone, Copy)]
@@ -39,109 +40,134 @@ impl Default for Limits {
 const LAST_WORDS: Duration = Duration::from_millis(200);
 /// Quiet in the kernel's log for so long means that a report has come to its end.
 const SETTLE: Duration = Duration::from_millis(100);
-/// For the monitor of a crashed or hung guest to say where its CPUs stand.
-const CAPTURE_LIMIT: Timeout = Timeout(Duration::from_secs(1));
+/// For each question to the monitor of a crashed or hung guest: it answers in milliseconds or not at all.
+const CAPTURE_LIMIT: Timeout = Timeout(Duration::from_millis(400));
 /// For streams of a dead QEMU to reach their end.
 const DRAIN_LIMIT: Duration = Duration::from_secs(5);
 /// What a step may take beyond its own wall limit: stuck workers, draining the kernel log.
 const STEP_SLACK: Duration = Duration::from_secs(20);
+/// A limit that is noticed so much too late says that farm itself was stopped (Ctrl-Z, a suspended host), not the guest.
+const STALL: Duration = Duration::from_secs(1);
 const CHUNK: usize = 64 << 10;
 
 /// All that drives one life. Ends in a verdict, whatever happens.
 pub(super) struct Task {
     pub(super) run: RunId,
     pub(super) life: LifeId,
-    pub(super) cell: Arc<Cell>,
-    pub(super) guest: Arc<Guest>,
+    pub(super) assignment: Assignment,
     pub(super) files: LifeFiles,
     pub(super) limits: Limits,
     pub(super) launcher: Launcher,
-    pub(super) tell: mpsc::Sender<(LifeId, What)>,
-    pub(super) stopping: watch::Receiver<bool>,
-}
-
-/// How far a life has come.
-struct Progress {
-    began: Instant,
-    timings: Timings,
-    cpus: Option<CpuState>,
-    stderr: String,
+    pub(super) tell: mpsc::Sender<What>,
+    pub(super) stopping: watch::Receiver<Option<StopCause>>,
 }
 
 /// Trouble of farm's own, as the verdict will tell it.
-struct Trouble(String);
+pub(super) struct Trouble(pub(super) String);
 
 impl<E: std::error::Error + 'static> From<E> for Trouble {
     fn from(error: E) -> Self {
-        let mut text = error.to_string();
-        let mut source = std::error::Error::source(&error);
-        while let Some(cause) = source {
-            text += &format!(": {cause}");
-            source = cause.source();
-        }
-        Self(text)
+        Self(chain(&error).join(": "))
     }
+}
+
+/// What is known of the machine beside its streams.
+#[derive(Default)]
+pub(super) struct MachineWords {
+    pub(super) cpus: Option<CpuState>,
+    /// QEMU's stderr.
+    pub(super) stderr: String,
 }
 
 impl Task {
     pub(super) async fn live(mut self) -> Verdict {
-        let label = self.cell.label();
-        self.say(What::LifeStarted { life: self.life, label: label.clone() }).await;
-        let mut progress = Progress {
-            began: Instant::now(),
-            timings: Timings { started: Some(Timestamp::now()), ..Timings::default() },
-            cpus: None,
-            stderr: String::new(),
+        let began = Instant::now();
+        let mut timings = Timings { started: Some(Timestamp::now()), ..Timings::default() };
+        let name = self.name();
+        let (record, told) = match self.assignment.guest.clone() {
+            Err(reason) => {
+                let ending = Ending::NotRun { reason: reason.0 };
+                (self.record(ending, Told::default(), &MachineWords::default(), timings), HashSet::new())
+            }
+            Ok(guest) => {
+                self.say(What::LifeStarted { life: self.life, name: name.clone() }).await;
+                self.live_in(&guest, began, &mut timings).await
+            }
         };
-        let mut record = self.record(&mut progress).await;
-        for hit in &record.hits {
-            let title = hit.judged.hit.title.clone();
-            self.say(What::HitSeen { life: self.life, title }).await;
-        }
+        let record = self.keep(record, &told, began).await;
+        let verdict = record.verdict;
+        self.say(What::LifeEnded {
+            life: self.life,
+            name,
+            verdict,
+            ops: record.ops(),
+            bytes: record.bytes(),
+            reason: record.reason,
+            wall_us: micros(began),
+        })
+        .await;
+        verdict
+    }
 
-        record.timings.verdict_us = Some(micros(progress.began));
+    /// For people: `splice cpus=4 on debian-12, life 3`.
+    fn name(&self) -> String {
+        let cell = &self.assignment.cell;
+        let name = format!("{} on {}", cell.label(), cell.kernel.name);
+        if self.life.number == 1 { name } else { format!("{name}, life {}", self.life.number) }
+    }
+
+    /// Gives the record, and which kinds of hits have been told already.
+    async fn live_in(
+        &mut self,
+        guest: &Guest,
+        began: Instant,
+        timings: &mut Timings,
+    ) -> (LifeRecord, HashSet<Fingerprint>) {
+        let mut words = MachineWords::default();
+        let (ending, told) = match Transcript::create(&self.files) {
+            Err(error) => (Err(error.into()), Told::default()),
+            Ok(mut transcript) => {
+                let ending = self.run_guest(guest, began, timings, &mut words, &mut transcript).await;
+                timings.ended_us.get_or_insert(micros(began));
+                match transcript.finish() {
+                    Ok(told) => (ending, told),
+                    Err(error) => (Err(error.into()), Told::default()),
+                }
+            }
+        };
+        let ending =
+            ending.and_then(|ending| self.keep_words(&words).map(|()| ending).map_err(Trouble::from));
+        let ending = ending.unwrap_or_else(|Trouble(trouble)| Ending::Infra { trouble });
+        let announced = told.announced.clone();
+        (self.record(ending, told, &words, timings.clone()), announced)
+    }
+
+    fn record(&self, ending: Ending, told: Told, words: &MachineWords, timings: Timings) -> LifeRecord {
+        let Self { run, life, assignment, .. } = self;
+        record_of(Lived { run, life: *life, assignment, ending, told, words, timings })
+    }
+
+    /// Tells the hits that were not told yet and writes the record.
+    async fn keep(&self, mut record: LifeRecord, told: &HashSet<Fingerprint>, began: Instant) -> LifeRecord {
+        for hit in
+            record.hits.iter().map(|hit| &hit.judged.hit).filter(|hit| !told.contains(&hit.fingerprint))
+        {
+            self.say(What::HitSeen { life: self.life, title: hit.title.clone() }).await;
+        }
+        record.timings.verdict_us = Some(micros(began));
         if let Err(error) = self.files.finish(&record) {
             let Trouble(reason) = error.into();
             (record.verdict, record.reason) = (Verdict::Infra, reason);
         }
-        let (verdict, wall_us) = (record.verdict, micros(progress.began));
-        let (ops, bytes) = (record.ops(), record.bytes());
-        let life = self.life;
-        self.say(What::LifeEnded { life, label, verdict, reason: record.reason, wall_us, ops, bytes }).await;
-        verdict
+        record
     }
 
-    /// Lives and judges; trouble of farm's own becomes an `infra` record.
-    async fn record(&mut self, progress: &mut Progress) -> LifeRecord {
-        let mut transcript = match Transcript::create(&self.files) {
-            Ok(transcript) => transcript,
-            Err(error) => {
-                let Trouble(trouble) = error.into();
-                return self.judged(progress, Ending::Infra { trouble }, None, Vec::new());
-            }
-        };
-        let ending = match self.run_guest(progress, &mut transcript).await {
-            Ok(ending) => ending,
-            Err(Trouble(trouble)) => Ending::Infra { trouble },
-        };
-        progress.timings.ended_us.get_or_insert(micros(progress.began));
-        let mut hits = Vec::new();
-        if ending == Ending::Hung && transcript.ready.is_some() {
-            hits.push(hang::hit(progress.cpus.as_ref(), &self.guest.symbols));
-        }
-        if let Err(error) = self.keep_machine_words(progress) {
-            let Trouble(trouble) = error.into();
-            return self.judged(progress, Ending::Infra { trouble }, Some(transcript), hits);
-        }
-        self.judged(progress, ending, Some(transcript), hits)
-    }
-
-    fn keep_machine_words(&self, progress: &Progress) -> Result<(), crate::store::StoreError> {
-        if let Some(cpus) = &progress.cpus {
+    fn keep_words(&self, words: &MachineWords) -> Result<(), StoreError> {
+        if let Some(cpus) = &words.cpus {
             self.files.document("cpus.json", cpus)?;
         }
-        if !progress.stderr.is_empty() {
-            self.files.text("qemu.log", &progress.stderr)?;
+        if !words.stderr.is_empty() {
+            self.files.text("qemu.log", &words.stderr)?;
         }
         Ok(())
     }
@@ -149,46 +175,39 @@ impl Task {
     /// Prepares, starts, listens, stops. When it returns, no process and no scratch file of this life is left.
     async fn run_guest(
         &mut self,
-        progress: &mut Progress,
+        guest: &Guest,
+        began: Instant,
+        timings: &mut Timings,
+        words: &mut MachineWords,
         transcript: &mut Transcript,
     ) -> Result<Ending, Trouble> {
-        let prepared = self.guest.prepare(&self.cell, &self.life, &self.files)?;
-        let ending = self.run_machine(&prepared, progress, transcript).await;
+        let prepared = guest.prepare(&self.assignment.cell, &self.life, &self.files)?;
+        let started = Machine::start(&prepared.spec, &self.launcher).await;
+        // QEMU has read kernel and initrd by now and holds the disks open.
         prepared.remove()?;
-        ending
-    }
+        let (mut machine, mut streams) = started?;
+        timings.spawned_us = Some(micros(began));
 
-    async fn run_machine(
-        &mut self,
-        prepared: &PreparedGuest,
-        progress: &mut Progress,
-        transcript: &mut Transcript,
-    ) -> Result<Ending, Trouble> {
-        let (mut machine, mut streams) = Machine::start(&prepared.spec, &self.launcher).await?;
-        progress.timings.spawned_us = Some(micros(progress.began));
-
-        let ending = self.listen(&mut machine, &mut streams, progress, transcript).await;
-        progress.timings.ended_us = Some(micros(progress.began));
-        let mut ending = match ending {
-            Ok(ending) => ending,
-            Err(trouble) => {
-                machine.stop(Stop::Now).await;
-                return Err(trouble);
-            }
-        };
-        if matches!(ending, Ending::Panicked | Ending::Hung | Ending::BootLimit | Ending::WallLimit) {
+        let mut ending = self.listen(&mut machine, &mut streams, began, timings, transcript).await;
+        timings.ended_us = Some(micros(began));
+        use Ending::{BootLimit, Discarded, Hung, Panicked, WallLimit};
+        if matches!(ending, Ok(Panicked | Discarded | Hung | BootLimit | WallLimit)) {
             match machine.capture_state(CAPTURE_LIMIT).await {
-                Ok(cpus) => progress.cpus = Some(cpus),
-                Err(error) if ending != Ending::Panicked => {
-                    let Trouble(trouble) = error.into();
-                    ending = Ending::Infra { trouble: format!("QEMU does not answer: {trouble}") };
+                Ok(cpus) => words.cpus = Some(cpus),
+                // That the kernel crashed is known; that it hangs is not, if QEMU does.
+                Err(error) if matches!(ending, Ok(Panicked | Discarded)) => {
+                    tracing::warn!(life = %self.life, %error, "no CPU state of a crashed guest");
                 }
-                Err(error) => tracing::warn!(life = %self.life, %error, "no CPU state of a panicked guest"),
+                Err(error) => {
+                    let Trouble(trouble) = error.into();
+                    ending = Err(Trouble(format!("QEMU does not answer: {trouble}")));
+                }
             }
         }
-        let ended = machine.stop(Stop::Now).await;
-        progress.stderr = ended.stderr;
-        drain(&mut streams, transcript).await?;
+        words.stderr = machine.stop(Stop::Now).await.stderr;
+        let drained = self.drain(&mut streams, began, timings, transcript).await;
+        let ending = ending?;
+        drained?;
         Ok(ending)
     }
 
@@ -197,22 +216,24 @@ impl Task {
         &mut self,
         machine: &mut Machine,
         streams: &mut Streams,
-        progress: &mut Progress,
+        began: Instant,
+        timings: &mut Timings,
         transcript: &mut Transcript,
     ) -> Result<Ending, Trouble> {
-        let now = tokio::time::Instant::now();
-        let heartbeat = self.cell.scenario.heartbeat.0;
-        let steps: Duration = self.cell.steps.iter().map(|step| step.limit + STEP_SLACK).sum();
-        let whole = now + self.limits.boot + heartbeat + steps;
+        let cell = &self.assignment.cell;
+        let heartbeat = cell.scenario.heartbeat.0;
+        let steps: Duration = cell.steps.iter().map(|step| step.limit + STEP_SLACK).sum();
+        let whole = Clock::now() + self.limits.boot + heartbeat + steps;
         // Until init is ready, the boot limit counts; then the time since something was heard from it.
-        let mut deadline = (now + self.limits.boot, Ending::BootLimit);
+        let mut deadline = (Clock::now() + self.limits.boot, Ending::BootLimit);
         let mut last_words = None;
         // Since when the kernel's log has been quiet, if reports may still wait for what follows them.
         let mut unsettled = None;
+        let mut stopping = self.stopping.clone();
         let mut heard = Vec::new();
         let mut buffers = [vec![0; CHUNK], vec![0; CHUNK], vec![0; CHUNK]];
-        let [console_buffer, kmsg_buffer, results_buffer] = &mut buffers;
-        let mut open = Open { console: true, kmsg: true, results: true };
+        let [console, kmsg, results] = &mut buffers;
+        let (mut console_open, mut kmsg_open, mut results_open) = (true, true, true);
         loop {
             let quiet = unsettled.map_or(whole, |since| since + SETTLE);
             let (until, ending) = match last_words {
@@ -221,233 +242,150 @@ impl Task {
                 None => deadline.clone(),
             };
             tokio::select! {
-                read = streams.console.read(console_buffer), if open.console => {
-                    let read = end_is_zero(read)?;
-                    open.console = read > 0;
-                    transcript.console(&console_buffer[..read], &mut heard)?;
-                    unsettled = Some(tokio::time::Instant::now());
+                read = streams.console.read(console), if console_open => {
+                    let bytes = &console[..end_is_zero(read)?];
+                    console_open = !bytes.is_empty();
+                    transcript.console(bytes, &mut heard)?;
+                    unsettled = Some(Clock::now());
                 }
-                read = streams.kmsg.read(kmsg_buffer), if open.kmsg => {
-                    let read = end_is_zero(read)?;
-                    open.kmsg = read > 0;
-                    transcript.kmsg(&kmsg_buffer[..read], &mut heard)?;
-                    unsettled = Some(tokio::time::Instant::now());
+                read = streams.kmsg.read(kmsg), if kmsg_open => {
+                    let bytes = &kmsg[..end_is_zero(read)?];
+                    kmsg_open = !bytes.is_empty();
+                    transcript.kmsg(bytes, &mut heard)?;
+                    unsettled = Some(Clock::now());
                 }
-                read = streams.results.read(results_buffer), if open.results => {
-                    let read = end_is_zero(read)?;
-                    open.results = read > 0;
-                    transcript.results(&results_buffer[..read], &mut heard)?;
+                read = streams.results.read(results), if results_open => {
+                    let bytes = &results[..end_is_zero(read)?];
+                    results_open = !bytes.is_empty();
+                    transcript.results(bytes, &mut heard)?;
                 }
                 event = machine.next_event() => if let Some(ending) = ending_of(event)? {
                     return Ok(ending);
                 },
-                () = sleep_until(until) => return Ok(ending),
                 () = sleep_until(quiet), if unsettled.is_some() => {
                     unsettled = None;
                     transcript.settle(&mut heard);
                 }
-                _ = self.stopping.wait_for(|stop| *stop) => return Ok(Ending::Interrupted),
+                () = sleep_until(until) => match ending {
+                    Ending::Hung if until.elapsed() > STALL => deadline.0 = Clock::now() + heartbeat,
+                    ending => return Ok(ending),
+                },
+                Ok(cause) = stopping.wait_for(Option::is_some) => if let Some(cause) = *cause {
+                    return Ok(Ending::Stopped { cause });
+                },
             }
-            for heard in heard.drain(..) {
-                match heard {
-                    Heard::Alive => {}
-                    Heard::Corrupted => {
-                        last_words.get_or_insert(tokio::time::Instant::now() + LAST_WORDS);
-                        continue;
-                    }
-                    Heard::Ready(ready) => {
-                        progress.timings.ready_us = Some(micros(progress.began));
-                        let life = self.life;
-                        self.say(What::Ready { life, uptime_us: ready.uptime_us }).await;
-                    }
-                    Heard::StepStarted { step, name } => {
-                        self.say(What::StepStarted { life: self.life, step, name }).await;
-                    }
-                    Heard::StepEnded => {
-                        if let Some(step) = transcript.steps.last() {
-                            self.say(step_ended(&self.life, step)).await;
-                        }
-                    }
-                }
-                if transcript.ready.is_some() {
-                    deadline = (tokio::time::Instant::now() + heartbeat, Ending::Hung);
-                }
+            if heard.contains(&Heard::Alive) && transcript.ready.is_some() {
+                deadline = (Clock::now() + heartbeat, Ending::Hung);
             }
+            if heard.contains(&Heard::Corrupted) {
+                last_words.get_or_insert(Clock::now() + LAST_WORDS);
+            }
+            self.tell_heard(&mut heard, began, timings, transcript).await;
         }
     }
 
-    /// Closes the transcript, judges, and puts the record together.
-    fn judged(
+    /// Reads what a dead QEMU left in the sockets.
+    async fn drain(
         &self,
-        progress: &Progress,
-        mut ending: Ending,
-        transcript: Option<Transcript>,
-        mut hits: Vec<Hit>,
-    ) -> LifeRecord {
-        let told = match transcript.map(Transcript::finish) {
-            None => Told::default(),
-            Some(Ok(told)) => told,
-            Some(Err(error)) => {
-                let Trouble(trouble) = error.into();
-                ending = Ending::Infra { trouble };
-                Told::default()
+        streams: &mut Streams,
+        began: Instant,
+        timings: &mut Timings,
+        transcript: &mut Transcript,
+    ) -> Result<(), Trouble> {
+        type Take = fn(&mut Transcript, &[u8], &mut Vec<Heard>) -> std::io::Result<()>;
+        let mut heard = Vec::new();
+        let mut buffer = vec![0; CHUNK];
+        let until = Clock::now() + DRAIN_LIMIT;
+        for (stream, take) in [
+            (&mut streams.console, Transcript::console as Take),
+            (&mut streams.kmsg, Transcript::kmsg),
+            (&mut streams.results, Transcript::results),
+        ] {
+            loop {
+                let read = timeout_at(until, stream.read(&mut buffer)).await;
+                let Ok(read) = read else {
+                    return Err(Trouble("a stream of a dead QEMU has no end".to_owned()));
+                };
+                let bytes = &buffer[..end_is_zero(read)?];
+                if bytes.is_empty() {
+                    break;
+                }
+                take(transcript, bytes, &mut heard)?;
+                self.tell_heard(&mut heard, began, timings, transcript).await;
             }
-        };
-        let Told { hits: logged, hits_dropped, streams, ready, steps, ended, init_error } = told;
-        hits.splice(0..0, logged);
-        hits.extend(data_hits(&self.cell, &steps));
-        if ending == Ending::Panicked
-            && !hits.iter().any(|hit| hit.ends_the_guest() || hit.kind.corrupts_memory())
-        {
-            hits.push(hang::silent_panic(progress.cpus.as_ref(), &self.guest.symbols));
         }
+        Ok(())
+    }
 
-        let reports: Vec<StepReport> = steps.iter().filter_map(step_report).collect();
-        let workers: Vec<_> = steps.iter().flat_map(|s| s.workers.iter().cloned()).collect();
-        let facts = Facts { kernel_release: &self.cell.kernel.release, protection: self.cell.protection };
-        let evidence = Evidence {
-            ending: &ending,
-            ready: ready.is_some(),
-            ended,
-            init_error: init_error.as_deref(),
-            steps: &reports,
-            workers: &workers,
-            hits,
-        };
-        let Judgement { verdict, reason, hits, missed } = judge(&self.cell.scenario, facts, evidence);
-        let hits = hits
-            .into_iter()
-            .enumerate()
-            .map(|(index, judged)| StoredHit { id: HitId::new(&self.run, &self.life, index), judged })
-            .collect();
-        LifeRecord {
-            life: self.life,
-            scenario: self.cell.scenario.name.to_string(),
-            label: self.cell.label(),
-            kernel: self.cell.kernel.clone(),
-            seed: self.cell.seed,
-            verdict,
-            reason,
-            ending,
-            ready,
-            steps,
-            hits,
-            missed,
-            hits_dropped,
-            streams,
-            timings: progress.timings.clone(),
+    async fn tell_heard(
+        &self,
+        heard: &mut Vec<Heard>,
+        began: Instant,
+        timings: &mut Timings,
+        transcript: &Transcript,
+    ) {
+        let life = self.life;
+        for heard in heard.drain(..) {
+            match heard {
+                Heard::Alive | Heard::Corrupted => {}
+                Heard::Hit { title } => self.say(What::HitSeen { life, title }).await,
+                Heard::Ready(ready) => {
+                    timings.ready_us = Some(micros(began));
+                    self.say(What::Ready { life, uptime_us: ready.uptime_us }).await;
+                }
+                Heard::StepStarted { step, name } => self.say(What::StepStarted { life, step, name }).await,
+                Heard::StepEnded(step) => {
+                    if let Some(step) = transcript.steps.iter().find(|s| s.step == step) {
+                        self.say(step_ended(life, step)).await;
+                    }
+                }
+            }
         }
     }
 
     async fn say(&self, what: What) {
         // The dispatcher listens for as long as it has lives; if it is gone, this task is being dropped.
-        let _ = self.tell.send((self.life, what)).await;
-    }
-}
-
-struct Open {
-    console: bool,
-    kmsg: bool,
-    results: bool,
-}
-
-/// QEMU that dies while bytes are under way resets the connection: for a reader that is its end.
-fn end_is_zero(read: std::io::Result<usize>) -> std::io::Result<usize> {
-    match read {
-        Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => Ok(0),
-        read => read,
+        let _ = self.tell.send(what).await;
     }
 }
 
 /// What a machine's event means for the life; `Err` if it is farm's own trouble.
 fn ending_of(event: Option<MachineEvent>) -> Result<Option<Ending>, Trouble> {
-    Ok(Some(match event {
-        Some(MachineEvent::Panicked(_)) => Ending::Panicked,
-        Some(MachineEvent::Reset) => Ending::Reset,
+    let trouble = match event {
+        Some(MachineEvent::Panicked(_)) => return Ok(Some(Ending::Panicked)),
+        Some(MachineEvent::Reset) => return Ok(Some(Ending::Reset)),
         Some(MachineEvent::Paused | MachineEvent::Resumed) => return Ok(None),
         Some(MachineEvent::HostDiskFailed { disk, reason }) => {
-            return Err(Trouble(format!("the host could not serve {disk}: {reason}")));
+            format!("the host could not serve {disk}: {reason}")
         }
-        Some(MachineEvent::MonitorLost) => return Err(Trouble("QEMU's monitor is gone".to_owned())),
+        Some(MachineEvent::MonitorLost) => "QEMU's monitor is gone".to_owned(),
         Some(MachineEvent::Ended(Ended { exit, stderr })) => match exit {
-            Exit::PoweredOff => Ending::PoweredOff,
-            Exit::Reset => Ending::Reset,
-            Exit::Panicked(_) => Ending::Panicked,
+            Exit::PoweredOff => return Ok(Some(Ending::PoweredOff)),
+            Exit::Reset => return Ok(Some(Ending::Reset)),
+            Exit::Panicked(_) => return Ok(Some(Ending::Panicked)),
             Exit::QemuExited { code } => {
-                return Err(Trouble(format!(
-                    "QEMU ended by itself with exit status {code}: {}",
-                    stderr.trim()
-                )));
+                format!("QEMU ended by itself with exit status {code}: {}", stderr.trim())
             }
             Exit::QemuKilled { signal } => {
-                return Err(Trouble(format!("QEMU was killed by signal {signal}: {}", stderr.trim())));
+                format!("QEMU was killed by signal {signal} {}", stderr.trim()).trim_end().to_owned()
             }
-            Exit::Stopped | Exit::MonitorSilent => return Err(Trouble("QEMU was stopped".to_owned())),
+            Exit::Stopped | Exit::MonitorSilent => "QEMU was stopped".to_owned(),
         },
-        None => return Err(Trouble("QEMU is gone".to_owned())),
-    }))
+        None => "QEMU is gone".to_owned(),
+    };
+    Err(Trouble(trouble))
 }
 
-/// Reads what a dead QEMU left in the sockets.
-async fn drain(streams: &mut Streams, transcript: &mut Transcript) -> Result<(), Trouble> {
-    let mut heard = Vec::new();
-    let mut buffer = vec![0; CHUNK];
-    let until = tokio::time::Instant::now() + DRAIN_LIMIT;
-    type Take = fn(&mut Transcript, &[u8], &mut Vec<Heard>) -> std::io::Result<()>;
-    let all: [(&mut UnixStream, Take); 3] = [
-        (&mut streams.console, Transcript::console),
-        (&mut streams.kmsg, Transcript::kmsg),
-        (&mut streams.results, Transcript::results),
-    ];
-    for (stream, take) in all {
-        loop {
-            let read = tokio::time::timeout_at(until, stream.read(&mut buffer)).await;
-            match read.map(end_is_zero) {
-                Ok(Ok(0)) => break,
-                Ok(Ok(length)) => take(transcript, &buffer[..length], &mut heard)?,
-                Ok(Err(error)) => return Err(error.into()),
-                Err(_) => return Err(Trouble("a stream of a dead QEMU has no end".to_owned())),
-            }
-        }
-    }
-    Ok(())
-}
-
-fn step_ended(life: &LifeId, step: &StepRecord) -> What {
+fn step_ended(life: LifeId, step: &StepRecord) -> What {
     What::StepEnded {
-        life: *life,
+        life,
         step: step.step,
         name: step.name.clone(),
         outcome: step.outcome_word().to_owned(),
+        note: step.skip_reason().unwrap_or_default().to_owned(),
         ops: step.ops(),
         bytes: step.bytes(),
     }
-}
-
-fn step_report(step: &StepRecord) -> Option<StepReport> {
-    let outcome = step.outcome?;
-    Some(StepReport {
-        step: step.step,
-        outcome,
-        wall_us: step.wall_us,
-        kmsg_seq: None,
-        rearmed: step.rearmed,
-    })
-}
-
-/// Failed data checks are hits: the kernel corrupted data, though it may have said nothing.
-fn data_hits(cell: &Cell, steps: &[StepRecord]) -> Vec<Hit> {
-    let mut hits: Vec<Hit> = Vec::new();
-    for step in steps {
-        let program = cell.program_of_step(step.step).unwrap_or(&step.name);
-        for failure in step.workers.iter().flat_map(|w| &w.program.data_failures) {
-            let hit = Hit::data(program, &failure.path, &failure.check).with_text(&failure.detail);
-            if !hits.iter().any(|other| other.fingerprint == hit.fingerprint) {
-                hits.push(hit);
-            }
-        }
-    }
-    hits
 }
 
 fn micros(began: Instant) -> u64 {

@@ -10,9 +10,10 @@ mod hang;
 mod host;
 mod interactive;
 mod life;
+mod record;
 mod transcript;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -26,7 +27,7 @@ pub use interactive::{ShellError, interact};
 pub use life::Limits;
 
 use crate::error::ExitCode;
-use crate::event::{Event, What};
+use crate::event::{Event, StopCause, What};
 use crate::machine::Launcher;
 use crate::plan::{Cell, LifeId};
 use crate::store::{RunSummary, RunWriter, StoreError};
@@ -64,6 +65,7 @@ pub struct Options {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Interrupt;
 
+/// Why a run is not all that it should be. What could be recorded has been.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     #[error("the run cannot be recorded")]
@@ -72,112 +74,174 @@ pub enum RunError {
     Panic(#[from] tokio::task::JoinError),
 }
 
-/// What a life tells the dispatcher.
-type Told = (LifeId, What);
-
 /// Runs all assignments `repeat` times and gives the exit code. Must be called on a current-thread runtime: children
 /// are killed when the thread that started them dies.
 pub async fn run(
-    assignments: Vec<Assignment>,
+    assignments: &[Assignment],
     options: &Options,
-    mut writer: RunWriter,
+    writer: RunWriter,
     mut interrupts: mpsc::Receiver<Interrupt>,
-    mut display: impl FnMut(&Event),
+    display: impl FnMut(&Event),
 ) -> Result<ExitCode, RunError> {
-    let began = Instant::now();
-    let (tell, mut told) = mpsc::channel::<Told>(256);
-    let (stop, stopping) = watch::channel(false);
-    let id = writer.id().clone();
-    let mut record = |writer: &mut RunWriter, what: What| -> Result<(), StoreError> {
-        let event = Event { at_us: micros_since(began), what };
-        display(&event);
-        writer.event(&event)
+    let (tell, mut told) = mpsc::channel(256);
+    let (stop, stopping) = watch::channel(None);
+    let mut dispatcher = Dispatcher {
+        options,
+        recorder: Recorder { began: Instant::now(), writer, display, trouble: None },
+        waiting: lives(assignments, options.repeat).collect(),
+        running: JoinSet::new(),
+        verdicts: BTreeMap::new(),
+        not_begun: 0,
+        tell,
+        stop,
+        stopping,
     };
-
-    let mut verdicts = Vec::new();
-    let mut waiting = VecDeque::new();
-    // Lives of one cell are not neighbours, so that a run that is stopped early has seen every cell.
-    for number in 1..=options.repeat {
-        for assignment in &assignments {
-            let life = LifeId { cell: assignment.cell.id, number };
-            waiting.push_back((life, assignment.clone()));
-        }
-    }
-    record(
-        &mut writer,
-        What::RunStarted {
-            run: id.to_string(),
-            lives: u32::try_from(waiting.len()).unwrap_or(u32::MAX),
-            jobs: options.jobs.jobs,
-            jobs_why: options.jobs.why.clone(),
-        },
-    )?;
-
-    let mut running = JoinSet::new();
-    let mut interrupted = false;
+    dispatcher.begin();
     loop {
-        while running.len() < options.jobs.jobs as usize {
-            let Some((life, assignment)) = waiting.pop_front() else { break };
-            let label = assignment.cell.label();
-            match assignment.guest {
-                Err(SkipReason(reason)) => {
-                    verdicts.push(Verdict::Skipped);
-                    record(&mut writer, What::Skipped { life, label, reason })?;
-                }
-                Ok(guest) => {
-                    let files = writer.life(&life, &assignment.cell)?;
-                    let task = life::Task {
-                        run: id.clone(),
-                        life,
-                        cell: assignment.cell,
-                        guest,
-                        files,
-                        limits: options.limits,
-                        launcher: options.launcher.clone(),
-                        tell: tell.clone(),
-                        stopping: stopping.clone(),
-                    };
-                    running.spawn(task.live());
-                }
-            }
-        }
-        if running.is_empty() {
-            break;
+        dispatcher.fill();
+        if dispatcher.running.is_empty() {
+            return dispatcher.end();
         }
         tokio::select! {
             biased;
             Some(Interrupt) = interrupts.recv() => {
-                if interrupted {
+                if dispatcher.stopped_by() == Some(StopCause::Interrupted) {
                     return Ok(ExitCode::Interrupted); // dropping the tasks kills their machines
                 }
-                interrupted = true;
-                waiting.clear();
-                stop.send_replace(true);
-                record(&mut writer, What::Interrupted)?;
+                dispatcher.stop(StopCause::Interrupted);
             }
             // Before `join_next`, so that what a life told stands before its end.
-            Some((_, what)) = told.recv() => record(&mut writer, what)?,
-            Some(ended) = running.join_next() => {
-                let verdict = ended?;
-                verdicts.push(verdict);
-                let failed = !matches!(verdict, Verdict::Passed | Verdict::Skipped);
-                if failed && options.fail_fast == FailFast::Yes {
-                    waiting.clear();
-                    stop.send_replace(true);
+            Some(what) = told.recv() => dispatcher.recorder.record(what),
+            Some(ended) = dispatcher.running.join_next() => match ended {
+                Ok(verdict) => dispatcher.count(verdict),
+                Err(error) => dispatcher.recorder.trouble(error.into()),
+            },
+        }
+        if dispatcher.recorder.trouble.is_some() {
+            dispatcher.stop(StopCause::Trouble);
+        }
+    }
+}
+
+/// Lives of one cell are not neighbours, so that a run that is stopped early has seen every cell.
+fn lives(assignments: &[Assignment], repeat: u32) -> impl Iterator<Item = (LifeId, &Assignment)> {
+    (1..=repeat).flat_map(move |number| {
+        assignments.iter().map(move |assignment| (LifeId { cell: assignment.cell.id, number }, assignment))
+    })
+}
+
+/// What waits, what runs, and whether to stop.
+struct Dispatcher<'a, D> {
+    options: &'a Options,
+    recorder: Recorder<D>,
+    waiting: VecDeque<(LifeId, &'a Assignment)>,
+    running: JoinSet<Verdict>,
+    verdicts: BTreeMap<Verdict, u32>,
+    not_begun: u32,
+    tell: mpsc::Sender<What>,
+    stop: watch::Sender<Option<StopCause>>,
+    stopping: watch::Receiver<Option<StopCause>>,
+}
+
+impl<D: FnMut(&Event)> Dispatcher<'_, D> {
+    fn begin(&mut self) {
+        self.recorder.record(What::RunStarted {
+            run: self.recorder.writer.id().to_string(),
+            lives: u32::try_from(self.waiting.len()).unwrap_or(u32::MAX),
+            jobs: self.options.jobs.jobs,
+            jobs_why: self.options.jobs.why.clone(),
+        });
+    }
+
+    /// Starts lives as long as there is room.
+    fn fill(&mut self) {
+        while self.running.len() < self.options.jobs.jobs as usize {
+            let Some((life, assignment)) = self.waiting.pop_front() else { break };
+            let files = match self.recorder.writer.life(&life, &assignment.cell) {
+                Ok(files) => files,
+                Err(error) => {
+                    self.not_begun += 1;
+                    self.recorder.trouble(error.into());
+                    self.stop(StopCause::Trouble);
+                    continue;
                 }
-            }
+            };
+            let task = life::Task {
+                run: self.recorder.writer.id().clone(),
+                life,
+                assignment: assignment.clone(),
+                files,
+                limits: self.options.limits,
+                launcher: self.options.launcher.clone(),
+                tell: self.tell.clone(),
+                stopping: self.stopping.clone(),
+            };
+            self.running.spawn(task.live());
         }
     }
 
-    let exit =
-        if interrupted { ExitCode::Interrupted } else { ExitCode::of_verdicts(verdicts.iter().copied()) };
-    record(&mut writer, What::RunEnded { exit: exit.code() })?;
-    let mut counts = std::collections::BTreeMap::new();
-    for verdict in verdicts {
-        *counts.entry(verdict).or_default() += 1;
+    fn stopped_by(&self) -> Option<StopCause> {
+        *self.stopping.borrow()
     }
-    writer.finish(&RunSummary { id, wall_us: micros_since(began), exit: exit.code(), verdicts: counts })?;
-    Ok(exit)
+
+    /// Starts nothing more and ends what runs; the first cause stays, but for the user's wish.
+    fn stop(&mut self, cause: StopCause) {
+        if self.stopped_by().is_some() && cause != StopCause::Interrupted {
+            return;
+        }
+        self.not_begun += u32::try_from(self.waiting.len()).unwrap_or(u32::MAX);
+        self.waiting.clear();
+        self.stop.send_replace(Some(cause));
+        self.recorder.record(What::Stopping { cause });
+    }
+
+    fn count(&mut self, verdict: Verdict) {
+        *self.verdicts.entry(verdict).or_default() += 1;
+        let failed = !matches!(verdict, Verdict::Passed | Verdict::Skipped);
+        if failed && self.options.fail_fast == FailFast::Yes {
+            self.stop(StopCause::FailFast);
+        }
+    }
+
+    fn end(mut self) -> Result<ExitCode, RunError> {
+        let exit = match self.stopped_by() {
+            Some(StopCause::Interrupted) => ExitCode::Interrupted,
+            _ => ExitCode::of_verdicts(self.verdicts.keys().copied()),
+        };
+        self.recorder.record(What::RunEnded { exit: exit.code() });
+        let Recorder { began, writer, trouble, .. } = self.recorder;
+        if let Some(trouble) = trouble {
+            return Err(trouble);
+        }
+        let (id, wall_us) = (writer.id().clone(), micros_since(began));
+        let (verdicts, not_begun) = (self.verdicts, self.not_begun);
+        writer.finish(&RunSummary { id, wall_us, exit: exit.code(), verdicts, not_begun })?;
+        Ok(exit)
+    }
+}
+
+/// Shows and records events. The first trouble is kept, and the run goes on to its end without being recorded further.
+struct Recorder<D> {
+    began: Instant,
+    writer: RunWriter,
+    display: D,
+    trouble: Option<RunError>,
+}
+
+impl<D: FnMut(&Event)> Recorder<D> {
+    fn record(&mut self, what: What) {
+        let event = Event { at_us: micros_since(self.began), what };
+        (self.display)(&event);
+        if self.trouble.is_none()
+            && let Err(error) = self.writer.event(&event)
+        {
+            self.trouble(error.into());
+        }
+    }
+
+    fn trouble(&mut self, error: RunError) {
+        self.trouble.get_or_insert(error);
+    }
 }
 
 fn micros_since(began: Instant) -> u64 {

@@ -1,16 +1,24 @@
 //! Everything heard from one guest: its three streams, kept in bounded files and read as they come.
 
+use std::collections::{HashMap, HashSet};
 use std::io::{self, Write};
 
 use crate::console::bounded::{self, BoundedLog, Limits};
-use crate::detect::{Console, Hit, Kmsg, Timestamps, merge};
+use crate::console::escape::escape;
+use crate::detect::{Console, Fingerprint, Hit, Kmsg, Timestamps, merge};
 use crate::store::{LifeFiles, StepRecord, StreamRecord};
 use crate::workload::{Message, Ready, ResultsReader};
 
 /// What is kept of a stream on disk: a boot and its first reports stand at the start, the end shows how it went out.
 const LOG_LIMITS: Limits = Limits { head: 16 << 20, tail: 16 << 20 };
-/// More hits of a stream than this are counted and not kept: a guest in a storm says the same again and again.
-const MOST_HITS: usize = 256;
+/// A guest in a storm says the same again and again: of one fingerprint so many hits are kept, the others counted.
+const MOST_OF_A_KIND: u32 = 16;
+/// No kernel has so many different things to say. Kinds beyond these make the life a hit, foreseen or not.
+const MOST_KINDS: usize = 256;
+/// Enough of a console to hold what init says when it gives up.
+const BOOT_TAIL: usize = 4096;
+/// The version of docs/guest-protocol.md.
+const PROTOCOL: u32 = 1;
 /// More steps or workers than any scenario has mean that the guest makes them up.
 const MOST_STEPS: usize = 4096;
 const MOST_WORKERS: usize = 4096;
@@ -23,9 +31,12 @@ pub(super) enum Heard {
         step: u32,
         name: String,
     },
-    /// A step ended; it is the last of `steps`.
-    StepEnded,
-    /// A hit after which nothing in this guest can be trusted.
+    StepEnded(u32),
+    /// The kernel complained.
+    Hit {
+        title: String,
+    },
+    /// So much that nothing in this guest can be trusted any more.
     Corrupted,
     /// Init is alive.
     Alive,
@@ -40,6 +51,8 @@ pub(super) struct Transcript {
     results: ResultsReader,
     console_hits: Hits,
     kmsg_hits: Hits,
+    /// The console's last bytes before init was ready.
+    boot_tail: Vec<u8>,
     workers: usize,
     pub(super) ready: Option<Ready>,
     pub(super) steps: Vec<StepRecord>,
@@ -53,11 +66,16 @@ pub(super) struct Transcript {
 pub(super) struct Told {
     pub(super) hits: Vec<Hit>,
     pub(super) hits_dropped: u64,
+    pub(super) unknown_hits: u64,
     pub(super) streams: StreamRecord,
     pub(super) ready: Option<Ready>,
     pub(super) steps: Vec<StepRecord>,
     pub(super) ended: bool,
     pub(super) init_error: Option<String>,
+    /// The last line that init wrote to the console, which it does only when it can't use its ports.
+    pub(super) farm_line: Option<String>,
+    /// Kinds of hits that were told while the guest ran.
+    pub(super) announced: HashSet<Fingerprint>,
 }
 
 impl Transcript {
@@ -72,6 +90,7 @@ impl Transcript {
             results: ResultsReader::new(),
             console_hits: Hits::default(),
             kmsg_hits: Hits::default(),
+            boot_tail: Vec::new(),
             workers: 0,
             ready: None,
             steps: Vec::new(),
@@ -82,20 +101,24 @@ impl Transcript {
 
     pub(super) fn console(&mut self, bytes: &[u8], out: &mut Vec<Heard>) -> io::Result<()> {
         self.console_log.write_all(bytes)?;
-        self.console_hits.take(out, |hits| self.console.push(bytes, hits));
+        if self.ready.is_none() {
+            self.boot_tail.extend_from_slice(bytes);
+            self.boot_tail.drain(..self.boot_tail.len().saturating_sub(BOOT_TAIL));
+        }
+        self.console_hits.take(Announce::No, out, |hits| self.console.push(bytes, hits));
         Ok(())
     }
 
     pub(super) fn kmsg(&mut self, bytes: &[u8], out: &mut Vec<Heard>) -> io::Result<()> {
         self.kmsg_log.write_all(bytes)?;
-        self.kmsg_hits.take(out, |hits| self.kmsg.push(bytes, hits));
+        self.kmsg_hits.take(Announce::Yes, out, |hits| self.kmsg.push(bytes, hits));
         Ok(())
     }
 
     /// The kernel has been quiet for a while: reports that only waited for what might follow are whole.
     pub(super) fn settle(&mut self, out: &mut Vec<Heard>) {
-        self.console_hits.take(out, |hits| self.console.settle(hits));
-        self.kmsg_hits.take(out, |hits| self.kmsg.settle(hits));
+        self.console_hits.take(Announce::No, out, |hits| self.console.settle(hits));
+        self.kmsg_hits.take(Announce::Yes, out, |hits| self.kmsg.settle(hits));
     }
 
     pub(super) fn results(&mut self, bytes: &[u8], out: &mut Vec<Heard>) -> io::Result<()> {
@@ -111,6 +134,10 @@ impl Transcript {
     fn message(&mut self, message: Message, out: &mut Vec<Heard>) {
         out.push(Heard::Alive);
         match message {
+            Message::Ready(ready) if ready.protocol != PROTOCOL => {
+                let text = format!("it speaks version {} of the protocol, farm {PROTOCOL}", ready.protocol);
+                self.init_error.get_or_insert(text);
+            }
             Message::Ready(ready) => {
                 self.ready = Some(ready.clone());
                 out.push(Heard::Ready(ready));
@@ -123,6 +150,7 @@ impl Transcript {
                         name: name.clone(),
                         outcome: None,
                         wall_us: 0,
+                        kmsg_seq: None,
                         rearmed: false,
                         workers: Vec::new(),
                     });
@@ -141,8 +169,9 @@ impl Transcript {
                 if let Some(step) = self.steps.last_mut().filter(|s| s.step == report.step) {
                     step.outcome = Some(report.outcome);
                     step.wall_us = report.wall_us;
+                    step.kmsg_seq = report.kmsg_seq;
                     step.rearmed = report.rearmed;
-                    out.push(Heard::StepEnded);
+                    out.push(Heard::StepEnded(report.step));
                 }
             }
             Message::End => self.ended = true,
@@ -155,11 +184,17 @@ impl Transcript {
     /// The streams are at their end: what both views of the kernel log say together.
     pub(super) fn finish(mut self) -> Result<Told, bounded::Error> {
         let mut unheard = Vec::new();
-        self.console_hits.take(&mut unheard, |hits| self.console.finish(hits));
-        self.kmsg_hits.take(&mut unheard, |hits| self.kmsg.finish(hits));
+        self.console_hits.take(Announce::No, &mut unheard, |hits| self.console.finish(hits));
+        self.kmsg_hits.take(Announce::No, &mut unheard, |hits| self.kmsg.finish(hits));
 
         let kmsg = self.kmsg.state();
-        let hits = merge(self.kmsg_hits.kept, self.console_hits.kept, &kmsg.user_records);
+        let (kmsg_repeated, kmsg_unknown) = (self.kmsg_hits.repeated, self.kmsg_hits.unknown);
+        let (console_repeated, console_unknown) = (self.console_hits.repeated, self.console_hits.unknown);
+        let hits = merge(
+            std::mem::take(&mut self.kmsg_hits.kept),
+            std::mem::take(&mut self.console_hits.kept),
+            &kmsg.user_records,
+        );
         let logs = [self.console_log.close()?, self.kmsg_log.close()?, self.results_log.close()?];
         let streams = StreamRecord {
             console_bytes: logs[0].written,
@@ -168,28 +203,114 @@ impl Transcript {
             kmsg_lost: kmsg.lost,
             dropped_bytes: logs.iter().map(|log| log.dropped).sum(),
         };
-        let hits_dropped = self.kmsg_hits.dropped.max(self.console_hits.dropped);
+        // The two streams tell the same twice.
+        let hits_dropped = kmsg_repeated.max(console_repeated);
+        let unknown_hits = kmsg_unknown.max(console_unknown);
+        let farm_line = farm_line(&self.boot_tail);
+        let announced = self.kmsg_hits.announced;
         let Self { ready, steps, ended, init_error, .. } = self;
-        Ok(Told { hits, hits_dropped, streams, ready, steps, ended, init_error })
+        Ok(Told {
+            hits,
+            hits_dropped,
+            unknown_hits,
+            streams,
+            ready,
+            steps,
+            ended,
+            init_error,
+            farm_line,
+            announced,
+        })
     }
+}
+
+/// The last line that begins as init's do. Lines of the kernel begin with a time.
+fn farm_line(console: &[u8]) -> Option<String> {
+    let line = console.split(|byte| *byte == b'\n').rev().find_map(|line| line.strip_prefix(b"farm: "))?;
+    Some(escape(line.trim_ascii_end()))
+}
+
+/// Whether a hit is told as soon as it is found. What stands on the console is in the kernel's log as well, or is told
+/// when both have been compared.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Announce {
+    Yes,
+    No,
 }
 
 /// Hits of one stream, so many and no more.
 #[derive(Default)]
 struct Hits {
     kept: Vec<Hit>,
-    dropped: u64,
+    of_a_kind: HashMap<Fingerprint, u32>,
+    announced: HashSet<Fingerprint>,
+    /// Repetitions that were not kept.
+    repeated: u64,
+    /// Hits of kinds of which none was kept.
+    unknown: u64,
 }
 
 impl Hits {
-    /// Lets a detector add hits, and says whether one of them ends all trust in the guest.
-    fn take(&mut self, out: &mut Vec<Heard>, detect: impl FnOnce(&mut Vec<Hit>)) {
-        let known = self.kept.len();
-        detect(&mut self.kept);
-        if self.kept[known..].iter().any(|hit| hit.kind.corrupts_memory()) {
-            out.push(Heard::Corrupted);
+    /// Lets a detector find hits; keeps them within bounds, and says what the driver must know.
+    fn take(&mut self, announce: Announce, out: &mut Vec<Heard>, detect: impl FnOnce(&mut Vec<Hit>)) {
+        let mut found = Vec::new();
+        detect(&mut found);
+        for hit in found {
+            if hit.kind.corrupts_memory() {
+                out.push(Heard::Corrupted);
+            }
+            let kinds = self.of_a_kind.len();
+            match self.of_a_kind.get_mut(&hit.fingerprint) {
+                Some(count) if *count >= MOST_OF_A_KIND => {
+                    self.repeated += 1;
+                    continue;
+                }
+                Some(count) => *count += 1,
+                None if kinds >= MOST_KINDS => {
+                    self.unknown += 1;
+                    continue;
+                }
+                None => {
+                    self.of_a_kind.insert(hit.fingerprint.clone(), 1);
+                }
+            }
+            if announce == Announce::Yes && self.announced.insert(hit.fingerprint.clone()) {
+                out.push(Heard::Hit { title: hit.title.clone() });
+            }
+            self.kept.push(hit);
         }
-        self.dropped += self.kept.len().saturating_sub(MOST_HITS) as u64;
-        self.kept.truncate(MOST_HITS);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_storm_of_one_kind_hides_no_other() {
+        let mut hits = Hits::default();
+        let mut heard = Vec::new();
+        hits.take(Announce::Yes, &mut heard, |found| found.extend((0..1000).map(|_| Hit::hang("storm"))));
+        hits.take(Announce::Yes, &mut heard, |found| found.push(Hit::silent_panic()));
+        assert_eq!((hits.kept.len(), hits.repeated, hits.unknown), (17, 984, 0));
+        assert_eq!(hits.kept.last(), Some(&Hit::silent_panic()));
+        assert_eq!(heard.last(), Some(&Heard::Hit { title: Hit::silent_panic().title }));
+        assert!(heard.contains(&Heard::Corrupted), "a panic ends all trust, however many hits came before");
+    }
+
+    #[test]
+    fn what_init_says_on_the_console_is_found() {
+        let console = b"[    1.0] farm: no, that is the kernel\r\nfarm: first\r\nfarm: mount debugfs \x1b[m\r\n[    2.0] x\r\n";
+        assert_eq!(farm_line(console).as_deref(), Some("mount debugfs \\x1b[m"));
+        assert_eq!(farm_line(b"[    1.0] nothing"), None);
+    }
+
+    #[test]
+    fn more_kinds_than_are_kept_are_counted() {
+        let mut hits = Hits::default();
+        hits.take(Announce::No, &mut Vec::new(), |found| {
+            found.extend((0..300).map(|n| Hit::hang(&format!("f{n}"))))
+        });
+        assert_eq!((hits.kept.len(), hits.unknown), (MOST_KINDS, 44));
     }
 }

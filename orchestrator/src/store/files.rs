@@ -83,7 +83,8 @@ impl RunWriter {
     /// Makes a life's directory and writes `cell.json`.
     pub fn life(&self, life: &LifeId, cell: &Cell) -> Result<LifeFiles, StoreError> {
         let directory = self.directory.join("cells").join(life.to_string());
-        create_dir(&directory)?;
+        // Not `create_dir_all`: two lives of one name would overwrite each other.
+        fs::create_dir(&directory).map_err(|source| StoreError::Write { path: directory.clone(), source })?;
         write_document(&directory.join("cell.json"), cell)?;
         Ok(LifeFiles { directory })
     }

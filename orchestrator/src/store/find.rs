@@ -24,15 +24,23 @@ pub struct FoundHit {
     pub hit: StoredHit,
 }
 
+/// A thing with an id, by its place among the runs that were read.
+#[derive(Clone, Copy)]
+struct Named<'a> {
+    run: &'a StoredRun,
+    life: Option<&'a LifeRecord>,
+    hit: Option<&'a StoredHit>,
+}
+
 impl Store {
-    /// All runs that can be read, the newest last, and why others can't. A directory without `run.json` is a run
-    /// that was killed in its first moment.
+    /// All runs that can be read, the newest last, and why others, or lives of these, can't. A directory without
+    /// `run.json` is a run that was killed in its first moment.
     pub fn read_runs(&self) -> Result<(Vec<StoredRun>, Vec<StoreError>), StoreError> {
         let mut runs = Vec::new();
         let mut unreadable = Vec::new();
         for directory in list(&self.runs())? {
             if directory.join("run.json").exists() {
-                match read_run(&directory) {
+                match read_run(&directory, &mut unreadable) {
                     Ok(run) => runs.push(run),
                     Err(error) => unreadable.push(error),
                 }
@@ -42,56 +50,82 @@ impl Store {
         Ok((runs, unreadable))
     }
 
-    /// What the id, or its unique beginning, names: a run, a life (`CELL.N` or just the cell, if it lived once), or a hit.
-    pub fn find(&self, prefix: &str) -> Result<Found, StoreError> {
-        let (runs, _) = self.read_runs()?;
-        if prefix == "last" {
-            return match runs.into_iter().next_back() {
-                Some(run) => Ok(Found::Run(Box::new(run))),
-                None => Err(StoreError::Unknown("last: there is no run yet".to_owned())),
-            };
-        }
-        let mut found: Vec<(String, Found)> = Vec::new();
-        for run in &runs {
-            if run.record.id.as_str().starts_with(prefix) {
-                found.push((format!("run {}", run.record.id), Found::Run(Box::new(run.clone()))));
-            }
-            for life in &run.lives {
-                if life.life.to_string().starts_with(prefix) {
-                    let name = format!("life {} of run {}", life.life, run.record.id);
-                    found.push((name, Found::Life(Box::new(run.clone()), Box::new(life.clone()))));
-                }
-                for hit in life.hits.iter().filter(|hit| hit.id.as_str().starts_with(prefix)) {
-                    let hit = FoundHit { run: run.clone(), life: life.clone(), hit: hit.clone() };
-                    found.push((format!("hit {}", hit.hit.id), Found::Hit(Box::new(hit))));
-                }
-            }
-        }
-        // A cell that was run again and again has lives in many runs: the newest is meant.
-        if found.len() > 1 && found.iter().all(|(_, f)| same_life(f, &found[0].1)) {
-            found.drain(..found.len() - 1);
-        }
-        match found.len() {
-            0 => Err(StoreError::Unknown(prefix.to_owned())),
-            1 => Ok(found.remove(0).1),
-            _ => Err(StoreError::Ambiguous {
-                prefix: prefix.to_owned(),
-                candidates: found.into_iter().map(|(name, _)| name).take(8).collect(),
-            }),
+    /// One run, by its directory.
+    pub fn read_run(&self, directory: &Utf8Path) -> Result<StoredRun, StoreError> {
+        let mut unreadable = Vec::new();
+        let run = read_run(directory, &mut unreadable)?;
+        match unreadable.pop() {
+            Some(error) => Err(error),
+            None => Ok(run),
         }
     }
 }
 
-fn same_life(a: &Found, b: &Found) -> bool {
-    matches!((a, b), (Found::Life(_, a), Found::Life(_, b)) if a.life == b.life)
+/// What the id, or its unique beginning, names: a run, a life (`CELL.N`; the newest, if a cell lived in many
+/// runs), or a hit. `last` is the newest run.
+pub fn find(runs: &[StoredRun], id: &str) -> Result<Found, StoreError> {
+    if id == "last" {
+        let run = runs.last().ok_or_else(|| StoreError::Unknown("last: there is no run yet".to_owned()))?;
+        return Ok(Found::Run(Box::new(run.clone())));
+    }
+    let all: Vec<(String, Named<'_>)> = runs.iter().flat_map(names).collect();
+    let exact: Vec<_> = all.iter().filter(|(name, _)| name == id).collect();
+    let mut found =
+        if exact.is_empty() { all.iter().filter(|(name, _)| name.starts_with(id)).collect() } else { exact };
+    if found.iter().all(|(name, named)| named.hit.is_none() && *name == found[0].0) {
+        found = found.split_off(found.len().saturating_sub(1));
+    }
+    match found[..] {
+        [] => Err(StoreError::Unknown(id.to_owned())),
+        [(_, named)] => Ok(named.owned()),
+        _ => {
+            let candidates =
+                found.iter().map(|(name, named)| format!("{} {name}", named.kind())).take(8).collect();
+            Err(StoreError::Ambiguous { prefix: id.to_owned(), candidates })
+        }
+    }
 }
 
-fn read_run(directory: &Utf8Path) -> Result<StoredRun, StoreError> {
+fn names(run: &StoredRun) -> Vec<(String, Named<'_>)> {
+    let mut names = vec![(run.record.id.to_string(), Named { run, life: None, hit: None })];
+    for life in &run.lives {
+        names.push((life.life.to_string(), Named { run, life: Some(life), hit: None }));
+        for hit in &life.hits {
+            names.push((hit.id.to_string(), Named { run, life: Some(life), hit: Some(hit) }));
+        }
+    }
+    names
+}
+
+impl Named<'_> {
+    fn kind(self) -> &'static str {
+        match (self.life, self.hit) {
+            (_, Some(_)) => "hit",
+            (Some(_), None) => "life",
+            (None, None) => "run",
+        }
+    }
+
+    fn owned(self) -> Found {
+        let run = self.run.clone();
+        match (self.life.cloned(), self.hit.cloned()) {
+            (Some(life), Some(hit)) => Found::Hit(Box::new(FoundHit { run, life, hit })),
+            (Some(life), None) => Found::Life(Box::new(run), Box::new(life)),
+            (None, _) => Found::Run(Box::new(run)),
+        }
+    }
+}
+
+/// A life whose record cannot be read is left out and named in `unreadable`.
+fn read_run(directory: &Utf8Path, unreadable: &mut Vec<StoreError>) -> Result<StoredRun, StoreError> {
     let record = read_document(&directory.join("run.json"))?;
     let summary = read_if_there(&directory.join("summary.json"))?;
     let mut lives: Vec<LifeRecord> = Vec::new();
     for life in list(&directory.join("cells"))? {
-        lives.extend(read_if_there(&life.join("result.json"))?);
+        match read_if_there(&life.join("result.json")) {
+            Ok(life) => lives.extend(life),
+            Err(error) => unreadable.push(error),
+        }
     }
     lives.sort_by(|a, b| (a.timings.started, &a.life).cmp(&(b.timings.started, &b.life)));
     Ok(StoredRun { directory: directory.to_owned(), record, summary, lives })

@@ -7,7 +7,8 @@
 //!   summary.json     verdicts and the exit code; written last, so its absence means the run was cut short
 //!   cells/5f0c2a1122334455.1/      the first life of cell 5f0c2a1122334455
 //!     cell.json      the cell: everything that went into it
-//!     command.sh     the QEMU command line, to run by hand in this directory
+//!     job.txt        what init was told; job.cpio is the archive that brings it into the guest
+//!     command.sh     starts the same guest by hand; what that writes goes to by-hand/
 //!     console.log kmsg.log results.log     the guest's three streams, bounded
 //!     qemu.log       what QEMU wrote to its standard error
 //!     cpus.json      PSW and registers, if the guest crashed or hung
@@ -21,8 +22,8 @@ mod find;
 mod record;
 
 pub use files::{LifeFiles, RunWriter, Store, StoreError};
-pub use find::{Found, FoundHit};
+pub use find::{Found, FoundHit, find};
 pub use record::{
-    HitId, HostRecord, LifeRecord, RunId, RunRecord, RunSummary, StepRecord, StoredHit, StoredRun,
-    StreamRecord, Timings,
+    HitId, HostRecord, KernelRecord, LifeRecord, RunId, RunRecord, RunSummary, StepRecord, StoredHit,
+    StoredRun, StreamRecord, Timings,
 };

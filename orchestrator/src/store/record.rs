@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use camino::Utf8PathBuf;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::kernel::Origin;
 use crate::plan::{KernelKey, LifeId};
 use crate::verdict::{Ending, JudgedHit, Standing, Verdict};
 use crate::workload::{Ready, StepOutcome, WorkerReport};
@@ -70,9 +72,18 @@ pub struct RunRecord {
     pub qemu: String,
     pub qemu_path: String,
     pub scenarios: Vec<String>,
-    pub kernels: Vec<KernelKey>,
+    pub kernels: Vec<KernelRecord>,
     pub lives: u32,
     pub jobs: u32,
+}
+
+/// A kernel of a run, exactly.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KernelRecord {
+    pub key: KernelKey,
+    pub origin: Origin,
+    pub boot: Utf8PathBuf,
+    pub modules: Option<Utf8PathBuf>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,6 +101,8 @@ pub struct RunSummary {
     pub wall_us: u64,
     pub exit: u8,
     pub verdicts: BTreeMap<Verdict, u32>,
+    /// Lives that were planned and not begun.
+    pub not_begun: u32,
 }
 
 /// `result.json`: all that one life showed.
@@ -109,8 +122,10 @@ pub struct LifeRecord {
     pub hits: Vec<StoredHit>,
     /// Expected hits that did not come.
     pub missed: Vec<String>,
-    /// Hits beyond the bound that were counted but not kept.
+    /// Hits that were counted but not kept: repetitions in a storm.
     pub hits_dropped: u64,
+    /// What was booted.
+    pub image_sha256: String,
     pub streams: StreamRecord,
     pub timings: Timings,
 }
@@ -133,6 +148,8 @@ pub struct StepRecord {
     /// None: the life ended before the step did.
     pub outcome: Option<StepOutcome>,
     pub wall_us: u64,
+    /// The last kernel log record that was drained before its end was said.
+    pub kmsg_seq: Option<u64>,
     /// Whether WARN_ON_ONCE was armed again after it.
     pub rearmed: bool,
     pub workers: Vec<WorkerReport>,
@@ -145,6 +162,15 @@ impl StepRecord {
 
     pub fn bytes(&self) -> u64 {
         self.workers.iter().fold(0, |sum, w| sum.saturating_add(w.program.bytes()))
+    }
+
+    /// Why it was skipped, in the words of the first program that says so.
+    pub fn skip_reason(&self) -> Option<&str> {
+        if self.outcome != Some(StepOutcome::Skipped) {
+            return None;
+        }
+        let tests = self.workers.iter().flat_map(|w| &w.program.tests);
+        tests.map(|test| test.reason.as_str()).find(|reason| !reason.is_empty())
     }
 
     pub fn outcome_word(&self) -> &'static str {
@@ -161,6 +187,8 @@ impl StepRecord {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StoredHit {
     pub id: HitId,
+    /// The step during which the kernel said it, where its log tells.
+    pub step: Option<u32>,
     pub judged: JudgedHit,
 }
 
@@ -192,14 +220,14 @@ pub struct Timings {
     pub ready_us: Option<u64>,
     /// The guest's end was known: it went off, crashed, or its limit was over.
     pub ended_us: Option<u64>,
-    /// The verdict was known and everything was written.
+    /// The verdict was known; its record is written right after.
     pub verdict_us: Option<u64>,
 }
 
 /// A run as read back from its directory.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StoredRun {
-    pub directory: camino::Utf8PathBuf,
+    pub directory: Utf8PathBuf,
     pub record: RunRecord,
     /// None: the run was cut short, or is still going on.
     pub summary: Option<RunSummary>,

@@ -1,0 +1,134 @@
+//! The record of a life, from all that was seen of it. Pure.
+
+use super::Assignment;
+use super::hang;
+use super::life::MachineWords;
+use super::transcript::Told;
+use crate::detect::Hit;
+use crate::kernel::Symbols;
+use crate::plan::{Cell, LifeId};
+use crate::scenario::Facts;
+use crate::store::{HitId, LifeRecord, RunId, StepRecord, StoredHit, Timings};
+use crate::verdict::{Ending, Evidence, Judgement, judge};
+use crate::workload::StepReport;
+
+/// A life that is over.
+pub(super) struct Lived<'a> {
+    pub(super) run: &'a RunId,
+    pub(super) life: LifeId,
+    pub(super) assignment: &'a Assignment,
+    pub(super) ending: Ending,
+    pub(super) told: Told,
+    pub(super) words: &'a MachineWords,
+    pub(super) timings: Timings,
+}
+
+/// Gathers the hits of all sources, judges, and writes it all down.
+pub(super) fn record_of(lived: Lived<'_>) -> LifeRecord {
+    let Lived { run, life, assignment, ending, told, words, timings } = lived;
+    let cell = &assignment.cell;
+    let guest = assignment.guest.as_ref().ok();
+    let Told {
+        mut hits,
+        hits_dropped,
+        unknown_hits,
+        streams,
+        ready,
+        steps,
+        ended,
+        init_error,
+        farm_line,
+        ..
+    } = told;
+    hits.extend(data_hits(cell, &steps));
+    hits.extend(hit_without_log(&ending, ready.is_some(), &hits, words, guest.map(|guest| &guest.symbols)));
+    // A developer's kernel that lacks what init needs says so on the console, before there is a results port.
+    let init_error = init_error.or(if ready.is_none() { farm_line } else { None });
+
+    let reports: Vec<StepReport> = steps.iter().filter_map(step_report).collect();
+    let workers: Vec<_> = steps.iter().flat_map(|s| s.workers.iter().cloned()).collect();
+    let facts = Facts { kernel_release: &cell.kernel.release, protection: cell.protection };
+    let evidence = Evidence {
+        ending: &ending,
+        ready: ready.is_some(),
+        ended,
+        init_error: init_error.as_deref(),
+        steps: &reports,
+        workers: &workers,
+        hits,
+        unknown_hits,
+    };
+    let Judgement { verdict, reason, hits, missed } = judge(&cell.scenario, facts, evidence);
+    let hits = hits
+        .into_iter()
+        .enumerate()
+        .map(|(index, judged)| StoredHit {
+            id: HitId::new(run, &life, index),
+            step: step_of(judged.hit.sequence, &steps),
+            judged,
+        })
+        .collect();
+    LifeRecord {
+        life,
+        scenario: cell.scenario.name.to_string(),
+        label: cell.label(),
+        kernel: cell.kernel.clone(),
+        image_sha256: guest.map(|guest| guest.image.sha256.clone()).unwrap_or_default(),
+        seed: cell.seed,
+        verdict,
+        reason,
+        ending,
+        ready,
+        steps,
+        hits,
+        missed,
+        hits_dropped,
+        streams,
+        timings,
+    }
+}
+
+/// What no log has: a guest that fell silent, or that gave up without a word.
+fn hit_without_log(
+    ending: &Ending,
+    ready: bool,
+    hits: &[Hit],
+    words: &MachineWords,
+    symbols: Option<&Symbols>,
+) -> Option<Hit> {
+    let symbols = symbols.cloned().unwrap_or_default();
+    let explained = || hits.iter().any(|hit| hit.ends_the_guest() || hit.kind.corrupts_memory());
+    match ending {
+        Ending::Hung if ready => Some(hang::hit(words.cpus.as_ref(), &symbols)),
+        Ending::Panicked if !explained() => Some(hang::silent_panic(words.cpus.as_ref(), &symbols)),
+        _ => None,
+    }
+}
+
+/// Failed data checks are hits: the kernel corrupted data, though it may have said nothing.
+fn data_hits(cell: &Cell, steps: &[StepRecord]) -> Vec<Hit> {
+    let mut hits: Vec<Hit> = Vec::new();
+    for step in steps {
+        let program = cell.program_of_step(step.step).unwrap_or(&step.name);
+        for failure in step.workers.iter().flat_map(|w| &w.program.data_failures) {
+            let hit = Hit::data(program, &failure.path, &failure.check).with_text(&failure.detail);
+            if !hits.iter().any(|other| other.fingerprint == hit.fingerprint) {
+                hits.push(hit);
+            }
+        }
+    }
+    hits
+}
+
+/// The step in which a kernel log record was written: the first whose end had drained it; else the one that never ended.
+fn step_of(sequence: Option<u64>, steps: &[StepRecord]) -> Option<u32> {
+    let sequence = sequence?;
+    let step = steps.iter().find(|s| s.kmsg_seq.is_none_or(|last| sequence <= last))?;
+    Some(step.step)
+}
+
+fn step_report(step: &StepRecord) -> Option<StepReport> {
+    let outcome = step.outcome?;
+    let StepRecord { step, wall_us, kmsg_seq, rearmed, .. } = *step;
+    Some(StepReport { step, outcome, wall_us, kmsg_seq, rearmed })
+}

@@ -7,6 +7,7 @@
 pub mod assets;
 pub mod cache;
 pub mod error;
+pub mod escape;
 pub mod event;
 
 // The flow.

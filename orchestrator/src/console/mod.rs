@@ -4,6 +4,5 @@
 //! results do not depend on how the bytes were cut into chunks.
 
 pub mod bounded;
-pub mod escape;
 pub mod kmsg;
 pub mod lines;

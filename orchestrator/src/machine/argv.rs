@@ -64,6 +64,8 @@ pub const KERNEL_ARGUMENTS: &[&str] = &[
     "printk.devkmsg=on",
     // Room for a storm of reports until init has drained them; 128 KiB is the usual default.
     "log_buf_len=4M",
+    // A vmlinux's addresses are the running kernel's, also under KVM, where there are random numbers at boot.
+    "nokaslr",
     // A panic ends in a disabled wait, which QEMU reports with the PSW, whatever CONFIG_PANIC_TIMEOUT says.
     "panic=0",
     // Under TCG on a busy host a virtual CPU can be away for longer than a real one ever is: 60 s instead of 21 s.
@@ -76,7 +78,7 @@ const COMMAND_LINE_LIMIT: usize = 895;
 /// The kernel arguments do not fit.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error(
-    "kernel command line of {length} bytes: an s390x kernel takes {COMMAND_LINE_LIMIT}; shorten the scenario's kernel_args"
+    "kernel command line of {length} bytes: an s390x kernel takes {COMMAND_LINE_LIMIT}; shorten the scenario's kernel-args"
 )]
 pub struct CommandLineTooLong {
     length: usize,

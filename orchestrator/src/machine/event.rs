@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use super::exit::Ended;
 use super::monitor::QmpEvent;
-use super::process::escape;
 use super::state::Psw;
+use crate::escape::escape;
 
 /// In the order in which things happened; [`MachineEvent::Ended`] is the last one.
 #[derive(Debug, Clone, PartialEq)]
@@ -95,8 +95,7 @@ mod tests {
             psw: Psw { mask: 0x0002_0001_8000_0000, addr: 0xdead },
             reason: PanicReason::DisabledWait,
         });
-        let disk =
-            MachineEvent::HostDiskFailed { disk: "disk0".into(), reason: "No space left\\u{1b}".into() };
+        let disk = MachineEvent::HostDiskFailed { disk: "disk0".into(), reason: "No space left\\x1b".into() };
         for (event, data, expected) in [
             (
                 "GUEST_PANICKED",

@@ -18,7 +18,7 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
-use super::process::escape;
+use crate::escape::escape;
 
 /// The longest message taken. The registers of 248 CPUs, the largest reply that farm asks for, are below 1 MiB.
 const LINE_LIMIT: usize = 4 << 20;
@@ -332,8 +332,8 @@ mod tests {
     #[tokio::test]
     async fn no_qmp_instead_of_a_greeting() {
         for (text, expected) in [
-            ("qemu: \u{1b}[2J", r"not a QMP message: qemu: \u{1b}[2J\r (11 bytes)"),
-            ("{}", r"not a QMP message: {}\r (3 bytes)"),
+            ("qemu: \u{1b}[2J", r"not a QMP message: qemu: \x1b[2J\x0d (11 bytes)"),
+            ("{}", r"not a QMP message: {}\x0d (3 bytes)"),
         ] {
             let (mut peer, socket) = Peer::pair();
             peer.say(text).await;
@@ -430,7 +430,7 @@ mod tests {
             peer.say(&json!({"error": error, "id": id}).to_string()).await;
         };
         let (reply, ()) = tokio::join!(monitor.execute(qmp::cont {}, AMPLE), refuse);
-        assert_eq!(reply.unwrap_err().to_string(), r"QEMU refused the QMP command cont: not \u{1b}now");
+        assert_eq!(reply.unwrap_err().to_string(), r"QEMU refused the QMP command cont: not \x1bnow");
     }
 
     #[tokio::test]
@@ -473,7 +473,7 @@ mod tests {
         assert_eq!(errors_after("").await, closed);
         assert_eq!(errors_after(r#"{"return": {"status": "run"#).await, closed);
         for (deed, excerpt) in [
-            ("\u{7}ouch\n", r"\u{7}ouch (5 bytes)"),
+            ("\u{7}ouch\n", r"\x07ouch (5 bytes)"),
             ("{\"return\": {}}\n", r#"{"return": {}} (14 bytes)"#),
             ("{\"return\": {}, \"id\": 77}\n", r#"{"return": {}, "id": 77} (24 bytes)"#),
             ("[]\n", "[] (2 bytes)"),

@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::launcher::Launcher;
+use crate::escape::escape;
 
 /// The start of stderr names what was wrong with an argument, its end what killed the process.
 const STDERR_HEAD: usize = 8 << 10;
@@ -129,24 +130,17 @@ impl HeadAndTail {
     }
 
     fn text(self) -> String {
-        let mut text = escape(&self.head);
+        let mut text = escape_lines(&self.head);
         if self.dropped > 0 {
             text.push_str(&format!("\n({} bytes dropped)\n", self.dropped));
         }
-        text + &escape(&Vec::from(self.tail))
+        text + &escape_lines(&Vec::from(self.tail))
     }
 }
 
-/// Bytes as text that a terminal shows and does not obey.
-pub(super) fn escape(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len());
-    for character in String::from_utf8_lossy(bytes).chars() {
-        match character {
-            '\n' | '\t' | '"' | '\'' | '\\' => text.push(character),
-            _ => text.extend(character.escape_debug()),
-        }
-    }
-    text
+/// Text of several lines made safe for a terminal; the lines stay lines.
+pub(super) fn escape_lines(bytes: &[u8]) -> String {
+    bytes.split(|byte| *byte == b'\n').map(escape).collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]
@@ -174,13 +168,11 @@ mod tests {
     #[test]
     fn nothing_reaches_a_terminal_raw() {
         for (bytes, expected) in [
-            (&b"it's \"so\"\t\\ \n"[..], "it's \"so\"\t\\ \n"),
-            (b"\x1b[2Jred", "\\u{1b}[2Jred"),
-            (b"\x9b2J", "\u{fffd}2J"),
-            ("\u{9b}2J \u{202e}x \u{2018}ok\u{2019}".as_bytes(), "\\u{9b}2J \\u{202e}x \u{2018}ok\u{2019}"),
-            (b"a\rb\0", "a\\rb\\0"),
+            (&b"it's \"so\"\t\\ \n"[..], "it's \"so\"\\x09\\ \n"),
+            (b"\x1b[2Jred\n\n", "\\x1b[2Jred\n\n"),
+            (b"a\rb\0", "a\\x0db\\x00"),
         ] {
-            assert_eq!(escape(bytes), expected);
+            assert_eq!(escape_lines(bytes), expected);
         }
     }
 }

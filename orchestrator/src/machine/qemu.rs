@@ -183,7 +183,7 @@ async fn interview(candidate: &Candidate, launcher: &Launcher) -> Result<Answers
         let answers = Answers {
             architecture: qapi::Enum::name(&target.arch).to_owned(),
             version: Version::from(&version.qemu),
-            package: super::process::escape(version.package.as_bytes()),
+            package: crate::escape::escape(version.package.as_bytes()),
             kvm: has_type(&monitor, "kvm-accel").await?,
             protected: has_type(&monitor, "s390-pv-guest").await?,
             sandbox: feature(monitor.execute(sandbox, START_LIMIT).await)?,

@@ -63,7 +63,7 @@ fn name(word: impl qapi::Enum) -> String {
 
 fn bounded(registers: &str) -> String {
     let kept = &registers[..registers.floor_char_boundary(REGISTERS_LIMIT)];
-    super::process::escape(kept.replace("\r\n", "\n").as_bytes())
+    super::process::escape_lines(kept.replace("\r\n", "\n").as_bytes())
 }
 
 /// The PSW of each CPU in the text of `info registers -a` (QEMU, target/s390x/cpu-dump.c):
@@ -168,7 +168,7 @@ mod tests {
               "psw": null
             }
           ],
-          "registers": "CPU#0\nPSW=mask 0002000180000000 addr 000000000000dead cc 00\n\\u{1b}"
+          "registers": "CPU#0\nPSW=mask 0002000180000000 addr 000000000000dead cc 00\n\\x1b"
         }
         "#);
     }

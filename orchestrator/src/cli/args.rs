@@ -22,7 +22,8 @@ Exit codes:
   104  nothing ran: all skipped
   105  ineffective: the steps did too little to prove anything
   106  timed out
-  130  interrupted";
+  130  interrupted
+Several at once: the first of 130, 1, 2, 103, 100, 106, 102, 105, 104.";
 
 /// A test farm for the Linux kernel on s390x.
 ///

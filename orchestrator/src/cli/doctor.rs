@@ -74,7 +74,7 @@ pub(super) fn doctor(environment: &Environment) -> Result<ExitCode, Failure> {
     checks.push(ultravisor(&host));
     checks.extend(tools());
     checks.extend(kernels(environment)?);
-    checks.push(directory("cache", &environment.cache_dir, "--cache DIR or FARM_CACHE"));
+    checks.push(directory("cache", environment.cache.root(), "--cache DIR or FARM_CACHE"));
     checks.push(directory("results", &environment.state_dir, "--state DIR or FARM_STATE"));
     checks.push(memory(host_size().available_mib));
     checks.push(tun(&host));

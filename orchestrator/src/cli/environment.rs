@@ -13,22 +13,16 @@ pub(super) struct Environment {
     pub(super) store: Store,
     pub(super) state_dir: Utf8PathBuf,
     pub(super) cache: Cache,
-    pub(super) cache_dir: Utf8PathBuf,
     pub(super) json: bool,
 }
 
 impl Environment {
     pub(super) fn new(args: &Args) -> Result<Self, Failure> {
         start_logging(args.verbose)?;
-        let state_dir = directory(args.state.as_deref(), "XDG_STATE_HOME", ".local/state", "--state")?;
-        let cache_dir = directory(args.cache.as_deref(), "XDG_CACHE_HOME", ".cache", "--cache")?;
-        Ok(Self {
-            store: Store::new(state_dir.clone()),
-            state_dir,
-            cache: Cache::new(&cache_dir)?,
-            cache_dir,
-            json: args.json,
-        })
+        let variable = |name: &str| std::env::var(name).ok();
+        let state_dir = state_directory(args.state.as_deref(), variable)?;
+        let cache = Cache::locate(args.cache.as_deref(), variable)?;
+        Ok(Self { store: Store::new(state_dir.clone()), state_dir, cache, json: args.json })
     }
 
     /// Prints a result: as text, or as JSON if asked.
@@ -37,23 +31,20 @@ impl Environment {
     }
 }
 
-/// The directory given, or the one the XDG base directory specification names. Always absolute: QEMU and the
-/// compiler are started in other directories.
-fn directory(
+/// The directory given, or the one the XDG base directory specification names. Always absolute: QEMU is started in
+/// other directories.
+fn state_directory(
     given: Option<&Utf8Path>,
-    xdg: &str,
-    fallback: &str,
-    option: &str,
+    variable: impl Fn(&str) -> Option<String>,
 ) -> Result<Utf8PathBuf, Failure> {
     if let Some(given) = given {
         return absolute(given);
     }
-    let from_env =
-        |name: &str| std::env::var(name).ok().map(Utf8PathBuf::from).filter(|path| path.is_absolute());
-    match from_env(xdg).or_else(|| from_env("HOME").map(|home| home.join(fallback))) {
+    let set = |name| variable(name).map(Utf8PathBuf::from).filter(|path| path.is_absolute());
+    match set("XDG_STATE_HOME").or_else(|| set("HOME").map(|home| home.join(".local/state"))) {
         Some(base) => Ok(base.join("farm")),
-        None => Err(Failure::new(ExitCode::Usage, format!("neither {xdg} nor HOME names a directory"))
-            .hint(format!("give one with {option} DIR"))),
+        None => Err(Failure::new(ExitCode::Usage, "neither XDG_STATE_HOME nor HOME names a directory")
+            .hint("give one with --state DIR")),
     }
 }
 
@@ -75,6 +66,11 @@ fn start_logging(verbose: u8) -> Result<(), Failure> {
         })?,
         Err(_) => EnvFilter::new(level),
     };
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).compact().init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .compact()
+        .init();
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::output;
-use crate::console::escape::escape;
+use crate::escape::escape;
 use crate::event::{Event, StopCause, What};
 use crate::plan::LifeId;
 use crate::report::{seconds, size, thousands};

@@ -41,6 +41,10 @@ pub(super) fn run(environment: &Environment, options: &RunArgs) -> Result<ExitCo
     for scenario in &scenarios {
         let wanted = Wanted { accel: request.accel, protection, needs: &scenario.needs };
         let lacks = match preflight(wanted, &host, &qemu) {
+            // A protected guest boots an image sealed for its host, and never quietly an open one instead.
+            Preflight::Run if protection == Protection::Hardware => {
+                Some(SkipReason("this farm cannot seal an image for the host's ultravisor yet".to_owned()))
+            }
             Preflight::Run => None,
             Preflight::Skip { reasons } => Some(SkipReason(reasons.join("; "))),
         };

@@ -1,7 +1,7 @@
 //! The parts that reports are made of, one line each.
 //!
 //! Sources: arch/s390/kernel/dumpstack.c (`show_registers()`, `show_stack()`, `die()`), lib/dump_stack.c,
-//! kernel/panic.c. All functions take text that [`crate::console::escape`] has made safe.
+//! kernel/panic.c. All functions take text that [`crate::escape`] has made safe.
 
 use super::hit::{Frame, Reliability, SourceLocation, Task};
 use super::symbol::source_path;

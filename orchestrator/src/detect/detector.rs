@@ -2,7 +2,7 @@
 
 use super::hit::{Hit, Stream};
 use super::report::{Preface, Progress, Report};
-use super::rules::{Begins, begins};
+use super::rules::{Begins, Clock, begins};
 use crate::console::lines::{Caller, Line, Origin};
 
 /// Reports that are open at the same time. More than CPUs that report at once is noise.
@@ -32,6 +32,8 @@ pub struct Detector {
     options: Options,
     /// Oldest first.
     channels: Vec<Channel>,
+    /// A line with a timestamp has been seen.
+    stamped: bool,
 }
 
 /// What one caller is printing. Without CONFIG_PRINTK_CALLER there is one channel for all.
@@ -58,7 +60,7 @@ impl State {
 
 impl Detector {
     pub fn new(options: Options) -> Self {
-        Self { options, channels: Vec::new() }
+        Self { options, channels: Vec::new(), stamped: false }
     }
 
     /// Reads one line, and appends the hits that it completes to `out`.
@@ -66,10 +68,14 @@ impl Detector {
         if line.origin == Origin::User {
             return;
         }
-        if self.options.timestamps == Timestamps::Required && line.at.is_none() {
+        let begins = begins(line.text);
+        self.stamped |= line.at.is_some();
+        if self.options.timestamps == Timestamps::Required
+            && line.at.is_none()
+            && !self.is_of_the_decompressor(&begins)
+        {
             return;
         }
-        let begins = begins(line.text);
         if begins.is_none() && self.channels.is_empty() {
             return;
         }
@@ -82,6 +88,11 @@ impl Detector {
         if self.channels.len() > CHANNEL_LIMIT {
             out.push(self.channels.remove(0).state.into_hit(self.options.stream));
         }
+    }
+
+    /// Before printk there is the decompressor, which has no clock, and nobody else who could print.
+    fn is_of_the_decompressor(&self, begins: &Option<Begins>) -> bool {
+        !self.stamped && matches!(begins, Some(Begins::Report(rule, _)) if rule.clock == Clock::NotYet)
     }
 
     /// The state of a channel after a line.
@@ -146,5 +157,28 @@ impl Detector {
     pub fn finish(&mut self, out: &mut Vec<Hit>) {
         let stream = self.options.stream;
         out.extend(self.channels.drain(..).map(|channel| channel.state.into_hit(stream)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Console;
+    use super::*;
+
+    #[test]
+    fn only_the_decompressor_speaks_without_a_clock() {
+        let fault = "Kernel fault: interruption code 0005 ilc:2\n";
+        let stamped = "[    0.000000] Linux version 6.1.0\n";
+        for (console, hits) in [
+            (fault.to_owned(), 1),
+            (format!("{stamped}{fault}"), 0),
+            ("kernel BUG at mm/x.c:1!\n".to_owned(), 0),
+        ] {
+            let mut reader = Console::new(Timestamps::Required);
+            let mut found = Vec::new();
+            reader.push(console.as_bytes(), &mut found);
+            reader.finish(&mut found);
+            assert_eq!(found.len(), hits, "{console}");
+        }
     }
 }

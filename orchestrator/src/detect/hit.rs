@@ -5,8 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::symbol::slug;
-use crate::console::escape::escape;
 use crate::console::lines::Micros;
+use crate::escape::escape;
 
 /// What a hit complains of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

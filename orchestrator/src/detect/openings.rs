@@ -1,6 +1,6 @@
 //! What the first line of a report says.
 //!
-//! All functions take text that [`crate::console::escape`] has made safe, and give nothing back where the
+//! All functions take text that [`crate::escape`] has made safe, and give nothing back where the
 //! line has not the form after all.
 
 use super::anatomy::{location, symbol};

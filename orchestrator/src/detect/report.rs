@@ -5,8 +5,8 @@ use super::hit::{Fingerprint, Hit, Kind, Stream};
 use super::naming::Name;
 use super::openings::Opening;
 use super::rules::{PROGRAM_CHECK, Rule};
-use crate::console::escape::{Fit, push_escaped};
 use crate::console::lines::{Line, Micros};
+use crate::escape::{Fit, push_escaped};
 
 /// Bytes of text that a report keeps, and of one line.
 const TEXT_LIMIT: usize = 32 * 1024;

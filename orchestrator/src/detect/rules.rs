@@ -12,7 +12,7 @@ use super::machinery::{ALLOCATING, CHECKING, LIBRARY, LOCKING, Machinery, PAGES,
 use super::openings::{
     Opening, as_is, at_place, bug, hung, lockup, panic, program_check, sanitizer, slub, ubsan, warning,
 };
-use crate::console::escape::push_escaped;
+use crate::escape::push_escaped;
 
 /// One format.
 #[derive(Debug)]
@@ -28,6 +28,15 @@ pub(super) struct Rule {
     /// What is never to blame in such a report.
     pub(super) machinery: &'static [&'static Machinery],
     pub(super) ends: Ends,
+    pub(super) clock: Clock,
+}
+
+/// Whether printk, and with it the time before each line, exists when the report is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Clock {
+    Runs,
+    /// The decompressor prints before there is a kernel.
+    NotYet,
 }
 
 /// Where a report names the function to blame.
@@ -77,7 +86,17 @@ const fn row(
     kind: Kind,
     title: &'static str,
 ) -> Rule {
-    Rule { begins, contains, read: as_is, kind, title, blame: TRACE, machinery: &[], ends: Ends::Trace }
+    Rule {
+        begins,
+        contains,
+        read: as_is,
+        kind,
+        title,
+        blame: TRACE,
+        machinery: &[],
+        ends: Ends::Trace,
+        clock: Clock::Runs,
+    }
 }
 
 const fn lockdep(begins: &'static str, title: &'static str) -> Rule {
@@ -109,7 +128,7 @@ pub(super) static RULES: &[Rule] = &[
     Rule { blame: CODE, ends: Ends::Trace, ..row("Kernel stack overflow.", &[], Oops, "kernel stack overflow") },
 
     // arch/s390/boot/pgm_check_info.c: print_pgm_check_info(). The decompressor's: no timestamp, no `Krnl`.
-    Rule { blame: CODE, ends: Ends::Line, ..row("Kernel fault: interruption code ", &[" ilc:"], Oops, "kernel fault at boot") },
+    Rule { blame: CODE, ends: Ends::Line, clock: Clock::NotYet, ..row("Kernel fault: interruption code ", &[" ilc:"], Oops, "kernel fault at boot") },
 
     // kernel/panic.c: panic(). No trace follows where an oops came before it.
     Rule { read: panic, ends: Ends::Line, ..row("Kernel panic - not syncing", &[], Panic, "kernel panic") },

@@ -74,6 +74,7 @@ pub enum JobAction {
     Write {
         path: String,
         text: String,
+        limit: Duration,
     },
 }
 
@@ -196,7 +197,7 @@ fn job_action(step: &Step, seed: u64, executables: &mut Vec<Executable>) -> JobA
             let number = executable_number(executables, path.clone());
             JobAction::Bare { program: format!("/job/exec/{number}"), arguments, workers: *workers, limit }
         }
-        Action::Write { path, text } => JobAction::Write { path: path.clone(), text: text.clone() },
+        Action::Write { path, text } => JobAction::Write { path: path.clone(), text: text.clone(), limit },
     }
 }
 
@@ -237,7 +238,10 @@ impl Lines {
     fn add_step(&mut self, step: &JobStep) -> Result<(), GuestError> {
         self.add("step", &[&step.name])?;
         match &step.action {
-            JobAction::Write { path, text } => self.add("write", &[path, text])?,
+            JobAction::Write { path, text, limit } => {
+                self.add("write", &[path, text])?;
+                self.add("limit", &[&milliseconds(*limit)])?;
+            }
             JobAction::Stress { program, arguments, seed, workers, limit } => {
                 self.add_run(program, arguments)?;
                 self.add("seed", &[&seed.to_string()])?;
@@ -380,6 +384,7 @@ mod tests {
         end
         step crash
         write /proc/sysrq-trigger c%0A
+        limit 30000
         end
         ");
         let executables: Vec<_> = cell.executables.iter().map(|e| (e.number, e.path.as_str())).collect();

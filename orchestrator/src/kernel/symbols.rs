@@ -22,8 +22,7 @@ pub struct Symbols {
 }
 
 impl Symbols {
-    /// The functions of a vmlinux. TCG guests have no random numbers so early that KASLR could use them, so its
-    /// addresses are the running kernel's.
+    /// The functions of a vmlinux. Guests boot with `nokaslr`, so its addresses are the running kernel's.
     pub fn of_vmlinux(path: &Utf8Path) -> Result<Self, SymbolsError> {
         let bytes = fs::read(path).map_err(|source| SymbolsError::Read { path: path.to_owned(), source })?;
         let file = object::File::parse(&*bytes)

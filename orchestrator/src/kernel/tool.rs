@@ -43,13 +43,14 @@ impl fmt::Display for Tool {
 }
 
 /// What farm's main job needs of this host beside QEMU, and what for.
-pub(crate) fn needed() -> [(&'static str, Tool); 5] {
+pub(crate) fn needed() -> [(&'static str, Tool); 6] {
     [
         ("cross compiler", CROSS_GCC),
         ("apt", APT_GET),
         ("dpkg-deb", DPKG_DEB),
         ("depmod", DEPMOD),
         ("mkfs.ext4", MKFS_EXT4),
+        ("setpriv", SETPRIV),
     ]
 }
 

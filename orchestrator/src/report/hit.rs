@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::{Align, Table};
-use crate::console::escape::escape;
+use crate::escape::escape;
+use crate::machine::quote;
 use crate::store::{FoundHit, StoredHit, StoredRun};
 use crate::verdict::Standing;
 
@@ -20,6 +21,7 @@ pub fn finding_table(runs: &[StoredRun]) -> Table {
     ]);
     struct Finding<'a> {
         first: &'a StoredHit,
+        last: &'a StoredHit,
         hits: usize,
         lives: Vec<String>,
         kernels: Vec<&'a str>,
@@ -30,11 +32,13 @@ pub fn finding_table(runs: &[StoredRun]) -> Table {
             for stored in &life.hits {
                 let finding = findings.entry(stored.judged.hit.fingerprint.as_str()).or_insert(Finding {
                     first: stored,
+                    last: stored,
                     hits: 0,
                     lives: Vec::new(),
                     kernels: Vec::new(),
                 });
                 finding.hits += 1;
+                finding.last = stored;
                 let name = format!("{}/{}", run.record.id, life.life);
                 if finding.lives.last() != Some(&name) {
                     finding.lives.push(name);
@@ -45,10 +49,13 @@ pub fn finding_table(runs: &[StoredRun]) -> Table {
             }
         }
     }
+    // What is new comes first, then what was seen most.
+    let mut findings: Vec<_> = findings.into_iter().collect();
+    findings.sort_by_key(|(_, finding)| (!finding.last.is_new(), std::cmp::Reverse(finding.hits)));
     for (fingerprint, finding) in findings {
         table.row([
             escape(finding.first.judged.hit.title.as_bytes()),
-            standing_word(&finding.first.judged.standing).to_owned(),
+            standing_word(&finding.last.judged.standing).to_owned(),
             finding.hits.to_string(),
             finding.lives.len().to_string(),
             finding.kernels.join(" "),
@@ -59,7 +66,7 @@ pub fn finding_table(runs: &[StoredRun]) -> Table {
     table
 }
 
-fn standing_word(standing: &Standing) -> &'static str {
+pub(super) fn standing_word(standing: &Standing) -> &'static str {
     match standing {
         Standing::New => "new",
         Standing::Expected => "expected",
@@ -93,7 +100,13 @@ pub fn hit_text(found: &FoundHit) -> String {
     }
     let directory = found.run.directory.join("cells").join(life.life.to_string());
     line("logs", directory.to_string());
-    line("again", format!("farm run {} --kernel {} --seed {}", life.scenario, life.kernel.name, life.seed));
+    if let Some(step) = found.hit.step {
+        let name = life.steps.iter().find(|s| s.step == step).map_or("", |s| s.name.as_str());
+        line("step", format!("{step} {}", escape(name.as_bytes())));
+    }
+    let words: Vec<String> = found.run.record.command.iter().map(|word| quote(word)).collect();
+    line("again", words.join(" "));
+    line("by hand", format!("sh {directory}/command.sh"));
     out.push('\n');
     for text in hit.text.lines() {
         out += &format!("  {}\n", escape(text.as_bytes()));

@@ -1,7 +1,8 @@
 //! One life of a cell: its steps, their workers, its hits.
 
+use super::hit::standing_word;
 use super::{Align, Table, seconds, size, thousands};
-use crate::console::escape::escape;
+use crate::escape::escape;
 use crate::store::{LifeRecord, StoredRun};
 use crate::workload::{TestResult, WorkerReport};
 
@@ -34,6 +35,19 @@ pub fn life_text(run: &StoredRun, life: &LifeRecord) -> String {
     if life.streams.dropped_bytes > 0 {
         line("dropped", format!("{} from the middle of the logs", size(life.streams.dropped_bytes)));
     }
+    if life.hits_dropped > 0 {
+        line(
+            "storm",
+            format!("{} repetitions of hits were counted and not kept", thousands(life.hits_dropped)),
+        );
+    }
+    let not_rearmed = life.steps.iter().filter(|s| s.outcome.is_some() && !s.rearmed).count();
+    if not_rearmed > 0 {
+        line(
+            "not armed",
+            format!("after {not_rearmed} steps WARN_ON_ONCE could not be armed again: no debugfs"),
+        );
+    }
     line("logs", run.directory.join("cells").join(life.life.to_string()).to_string());
 
     if !life.steps.is_empty() {
@@ -43,7 +57,8 @@ pub fn life_text(run: &StoredRun, life: &LifeRecord) -> String {
         out += &worker_trouble(worker);
     }
     for hit in &life.hits {
-        out += &format!("\nhit {}: {}\n", hit.id, escape(hit.judged.hit.title.as_bytes()));
+        let standing = standing_word(&hit.judged.standing);
+        out += &format!("\nhit {} ({standing}): {}\n", hit.id, escape(hit.judged.hit.title.as_bytes()));
     }
     for missed in &life.missed {
         out += &format!("\nmissed: {}\n", escape(missed.as_bytes()));

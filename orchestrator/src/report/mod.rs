@@ -1,6 +1,6 @@
 //! What a person reads: pure functions from stored results to text.
 //!
-//! Everything that came out of a guest passes through `console::escape` before it stands in a report.
+//! Everything that came out of a guest passes through `escape` before it stands in a report.
 
 mod hit;
 mod life;

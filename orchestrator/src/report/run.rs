@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::hit::finding_table;
 use super::{Align, Table, seconds, size, thousands};
-use crate::console::escape::escape;
+use crate::escape::escape;
 use crate::store::{LifeRecord, StoredRun};
 use crate::verdict::Verdict;
 
@@ -17,12 +17,23 @@ pub fn run_text(run: &StoredRun) -> String {
         out += &format!("\n{findings}");
     }
     for (life, reason) in unexplained(run) {
-        out += &format!("\n{} {}: {}\n", life.life, life.verdict, escape(reason.as_bytes()));
+        out += &format!(
+            "\n{} on {}: {}: {}\n",
+            life.label,
+            life.kernel.name,
+            life.verdict,
+            escape(reason.as_bytes())
+        );
     }
 
     out += &format!("\nrun {}: {}", run.record.id, verdict_counts(&run.verdicts()));
     match &run.summary {
-        Some(summary) => out += &format!(" in {}", seconds(summary.wall_us)),
+        Some(summary) => {
+            if summary.not_begun > 0 {
+                out += &format!(", {} not begun", summary.not_begun);
+            }
+            out += &format!(" in {}", seconds(summary.wall_us));
+        }
         None => out += "; it has no end: it was cut short, or is still going on",
     }
     out += &format!("; {}\nresults: {}\n", run.record.qemu, run.directory);
@@ -64,7 +75,7 @@ fn cell_table(run: &StoredRun) -> Table {
             first.label.clone(),
             format!("{} {}", first.kernel.name, first.kernel.version).trim_end().to_owned(),
             verdict_cell(&lives),
-            lives.iter().map(|l| l.hits.len()).sum::<usize>().to_string(),
+            hit_cell(&lives),
             steps.to_string(),
             thousands(lives.iter().map(|l| l.ops()).sum()),
             size(lives.iter().map(|l| l.bytes()).sum()),
@@ -85,6 +96,13 @@ fn verdict_cell(lives: &[&LifeRecord]) -> String {
         (1, 1) => lives[0].verdict.to_string(),
         _ => counts.iter().map(|(verdict, n)| format!("{verdict} {n}")).collect::<Vec<_>>().join(", "),
     }
+}
+
+/// `2`, or `0 + 1 foreseen` where some were expected or known.
+fn hit_cell(lives: &[&LifeRecord]) -> String {
+    let all = lives.iter().map(|l| l.hits.len()).sum::<usize>();
+    let new = lives.iter().flat_map(|l| &l.hits).filter(|hit| hit.is_new()).count();
+    if new == all { new.to_string() } else { format!("{new} + {} foreseen", all - new) }
 }
 
 fn verdict_counts(verdicts: &BTreeMap<Verdict, u32>) -> String {

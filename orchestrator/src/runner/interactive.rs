@@ -1,9 +1,11 @@
 //! A guest whose console is somebody's terminal.
 
+use std::collections::VecDeque;
+
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::guest::{Guest, PrepareError};
-use crate::machine::{Ended, Launcher, Machine, MachineEvent, StartError, Stop};
+use crate::machine::{Ended, Launcher, Machine, MachineEvent, StartError, Stop, end_is_zero};
 use crate::plan::{Cell, LifeId};
 use crate::store::LifeFiles;
 use crate::workload::{Message, ResultsReader};
@@ -35,33 +37,43 @@ pub async fn interact(
     let life = LifeId { cell: cell.id, number: 1 };
     let prepared = guest.prepare_shell(cell, &life, files)?;
     let (mut machine, mut streams) = Machine::start(&prepared.spec, launcher).await?;
+    prepared.remove()?; // QEMU has read kernel and initrd by now and holds the disks open
     let mut results = ResultsReader::new();
     let (mut typed, mut shown, mut kmsg, mut told) = ([0; 1024], [0; 4096], [0; 4096], [0; 4096]);
-    let mut typing = true;
+    let (mut console_open, mut kmsg_open, mut results_open, mut typing) = (true, true, true, true);
+    // What was typed and not yet taken: a guest that does not read must not keep its console from being shown.
+    let mut pending: VecDeque<u8> = VecDeque::new();
     let mut init_error = None;
+    let (mut from_guest, mut to_guest) = streams.console.split();
     let ended = loop {
         tokio::select! {
-            read = input.read(&mut typed), if typing => {
+            read = input.read(&mut typed), if typing && pending.is_empty() => {
                 let bytes = &typed[..read?];
                 typing = !bytes.is_empty();
-                let (bytes, leave) = match bytes.iter().position(|byte| *byte == ESCAPE) {
-                    Some(at) => (&bytes[..at], true),
-                    None => (bytes, false),
-                };
-                streams.console.write_all(bytes).await?;
-                if leave {
+                let escape = bytes.iter().position(|byte| *byte == ESCAPE);
+                pending.extend(&bytes[..escape.unwrap_or(bytes.len())]);
+                if escape.is_some() {
                     break machine.stop(Stop::Now).await;
                 }
             }
-            read = streams.console.read(&mut shown) => {
-                output.write_all(&shown[..read?]).await?;
+            written = to_guest.write(pending.as_slices().0), if !pending.is_empty() => {
+                // A guest that has just gone off takes nothing more; its end is told by the machine.
+                let taken = written.unwrap_or(pending.len());
+                pending.drain(..taken);
+            }
+            read = from_guest.read(&mut shown), if console_open => {
+                let bytes = &shown[..end_is_zero(read)?];
+                console_open = !bytes.is_empty();
+                output.write_all(bytes).await?;
                 output.flush().await?;
             }
             // The kernel's log is on the console too.
-            read = streams.kmsg.read(&mut kmsg) => { read?; }
-            read = streams.results.read(&mut told) => {
+            read = streams.kmsg.read(&mut kmsg), if kmsg_open => kmsg_open = end_is_zero(read)? > 0,
+            read = streams.results.read(&mut told), if results_open => {
+                let bytes = &told[..end_is_zero(read)?];
+                results_open = !bytes.is_empty();
                 let mut messages = Vec::new();
-                results.feed(&told[..read?], &mut messages);
+                results.feed(bytes, &mut messages);
                 init_error = init_error.or(messages.into_iter().find_map(|message| match message {
                     Message::Error { text } => Some(text),
                     _ => None,
@@ -69,12 +81,21 @@ pub async fn interact(
             }
             event = machine.next_event() => match event {
                 Some(MachineEvent::Ended(ended)) => break ended,
-                Some(MachineEvent::Panicked(_)) | None => break machine.stop(Stop::Now).await,
-                Some(_) => {}
+                Some(MachineEvent::Reset | MachineEvent::Paused | MachineEvent::Resumed) => {}
+                Some(
+                    MachineEvent::Panicked(_) | MachineEvent::HostDiskFailed { .. } | MachineEvent::MonitorLost,
+                )
+                | None => break machine.stop(Stop::Now).await,
             },
         }
     };
-    prepared.remove()?;
+    // The last words of a guest that has gone.
+    while console_open {
+        let length = end_is_zero(from_guest.read(&mut shown).await)?;
+        console_open = length > 0;
+        output.write_all(&shown[..length]).await?;
+    }
+    output.flush().await?;
     match init_error {
         Some(text) => Err(ShellError::Init(text)),
         None => Ok(ended),

@@ -4,8 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::io::{self, Write};
 
 use crate::console::bounded::{self, BoundedLog, Limits};
-use crate::console::escape::escape;
 use crate::detect::{Console, Fingerprint, Hit, Kmsg, Timestamps, merge};
+use crate::escape::escape;
 use crate::store::{LifeFiles, StepRecord, StreamRecord};
 use crate::workload::{Message, Ready, ResultsReader};
 

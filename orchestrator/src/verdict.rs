@@ -295,3 +295,190 @@ fn signal_name(signal: i32) -> String {
     };
     name.to_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::detect::Kind;
+    use crate::plan::Protection;
+    use crate::scenario::executable::Nowhere;
+    use crate::scenario::{Catalog, Source, check};
+    use crate::workload::{PathStats, ProgramReport};
+
+    const FORESEEN: &str = "\
+name: a
+purpose: p
+steps: []
+expect: [{title: hang in expected, when: kernel >= 6.5}]
+known: [{title: hang in known, reason: it is}, {fingerprint: 'panic:*', reason: so it ends}]
+";
+
+    fn scenario(text: &str) -> Scenario {
+        let (file, programs) = crate::assets::PROGRAMS_YAML;
+        let catalog = Catalog::parse(file, programs).unwrap();
+        check(Source { file: "a.yaml", text }, &catalog, &Nowhere).unwrap()
+    }
+
+    fn step(step: u32, outcome: StepOutcome) -> StepReport {
+        StepReport { step, outcome, wall_us: 1, kmsg_seq: None, rearmed: true }
+    }
+
+    fn worker(exit: Option<i32>, signal: Option<i32>) -> WorkerReport {
+        let program = ProgramReport::default();
+        WorkerReport {
+            step: 1,
+            worker: 2,
+            exit,
+            signal,
+            limit: false,
+            stuck: false,
+            wall_us: 1,
+            truncated: 0,
+            program,
+        }
+    }
+
+    const GOOD: Evidence<'_> = Evidence {
+        ending: &Ending::PoweredOff,
+        ready: true,
+        ended: true,
+        init_error: None,
+        steps: &[],
+        workers: &[],
+        hits: Vec::new(),
+        unknown_hits: 0,
+    };
+
+    fn verdict(release: &str, evidence: Evidence<'_>) -> (Verdict, String) {
+        let facts = Facts { kernel_release: release, protection: Protection::None };
+        let judgement = judge(&scenario(FORESEEN), facts, evidence);
+        (judgement.verdict, judgement.reason)
+    }
+
+    #[test]
+    fn every_end_has_its_verdict() {
+        use Verdict::{BootFailed, Infra, Passed, Skipped, TimedOut, WorkloadFailed};
+        let infra = Ending::Infra { trouble: "disk full".to_owned() };
+        let stopped = Ending::Stopped { cause: StopCause::Interrupted };
+        let not_run = Ending::NotRun { reason: "no KVM".to_owned() };
+        let hang = |name: &str| vec![Hit::hang(name)];
+        let (failed, limit) = ([step(1, StepOutcome::Failed)], [step(1, StepOutcome::Limit)]);
+        let (ok, skipped) = ([step(1, StepOutcome::Ok)], [step(1, StepOutcome::Skipped)]);
+        let killed = [worker(None, Some(11))];
+        let exited = [worker(Some(3), None)];
+        let early = |ending| Evidence { ending, ended: false, ..GOOD };
+        let unready = |ending| Evidence { ready: false, ..early(ending) };
+        for (what, evidence, expected, reason) in [
+            ("all well", Evidence { steps: &ok, ..GOOD }, Passed, ""),
+            (
+                "trouble hides every hit",
+                Evidence { ending: &infra, hits: hang("x"), ..GOOD },
+                Infra,
+                "disk full",
+            ),
+            ("init gave up", Evidence { init_error: Some("no ext4"), ..GOOD }, Infra, "init: no ext4"),
+            ("not run", unready(&not_run), Skipped, "no KVM"),
+            ("stopped before ready", unready(&stopped), Skipped, "interrupted"),
+            (
+                "a new hit outlives a stop",
+                Evidence { hits: hang("x"), ..early(&stopped) },
+                Verdict::Hit,
+                "hang in x",
+            ),
+            ("no boot", unready(&Ending::BootLimit), BootFailed, "boot limit"),
+            (
+                "boot panic",
+                Evidence { hits: hang("x"), ..unready(&Ending::Panicked) },
+                BootFailed,
+                "init was ready: hang in x",
+            ),
+            (
+                "boot and init's word",
+                Evidence { init_error: Some("e"), ..unready(&Ending::PoweredOff) },
+                BootFailed,
+                "init: e",
+            ),
+            (
+                "a hit before a failed step",
+                Evidence { hits: hang("x"), steps: &failed, ..GOOD },
+                Verdict::Hit,
+                "hang in x",
+            ),
+            ("a known hit", Evidence { hits: hang("known"), ..GOOD }, Passed, "as foreseen: hang in known"),
+            (
+                "known and new",
+                Evidence { hits: [hang("known"), hang("x"), hang("y")].concat(), ..GOOD },
+                Verdict::Hit,
+                "hang in x and 1 more",
+            ),
+            (
+                "too many kinds",
+                Evidence { hits: hang("known"), unknown_hits: 3, ..GOOD },
+                Verdict::Hit,
+                "3 hits",
+            ),
+            (
+                "signal",
+                Evidence { steps: &failed, workers: &killed, ..GOOD },
+                WorkloadFailed,
+                "worker 2: killed by SIGSEGV",
+            ),
+            (
+                "exit",
+                Evidence { steps: &failed, workers: &exited, ..GOOD },
+                WorkloadFailed,
+                "worker 2: exit status 3",
+            ),
+            ("limit of a step", Evidence { steps: &limit, ..GOOD }, TimedOut, "step 1"),
+            ("limit of a life", early(&Ending::WallLimit), TimedOut, "life"),
+            ("off too early", early(&Ending::PoweredOff), WorkloadFailed, "went off"),
+            ("reset", early(&Ending::Reset), WorkloadFailed, "reset itself"),
+            ("all skipped", Evidence { steps: &skipped, ..GOOD }, Skipped, "every step"),
+            // A foreseen hit that ends the guest excuses the steps behind it; a harmless one excuses nothing.
+            (
+                "foreseen panic",
+                Evidence { hits: vec![Hit::silent_panic()], ..early(&Ending::Panicked) },
+                Passed,
+                "foreseen",
+            ),
+            (
+                "foreseen, then reset",
+                Evidence { hits: vec![Hit::silent_panic()], ..early(&Ending::Reset) },
+                WorkloadFailed,
+                "reset",
+            ),
+        ] {
+            let (verdict, said) = verdict("6.1.0", evidence);
+            assert_eq!(verdict, expected, "{what}: {said}");
+            assert!(said.contains(reason), "{what}: {said}");
+        }
+    }
+
+    #[test]
+    fn an_expected_hit_must_come_where_its_condition_holds() {
+        assert_eq!(verdict("6.1.0", GOOD).0, Verdict::Passed);
+        assert_eq!(verdict("6.12.0", GOOD).0, Verdict::Missed);
+        let seen = Evidence { hits: vec![Hit::hang("expected")], ..GOOD };
+        assert_eq!(verdict("6.12.0", seen).0, Verdict::Passed);
+        let elsewhere = Evidence { hits: vec![Hit::hang("expected")], ..GOOD };
+        assert_eq!(verdict("6.1.0", elsewhere).0, Verdict::Hit, "what need not come there is news there");
+        let crashed = Evidence { steps: &[step(1, StepOutcome::Limit)], ..GOOD };
+        assert_eq!(verdict("6.12.0", crashed).0, Verdict::TimedOut, "what never ran can't be missed");
+    }
+
+    #[test]
+    fn a_program_that_moved_nothing_proves_nothing() {
+        let stats = vec![PathStats { path: "p".to_owned(), ops: 0, bytes: 0 }];
+        let idle = WorkerReport {
+            program: ProgramReport { stats, ..ProgramReport::default() },
+            ..worker(Some(0), None)
+        };
+        let evidence = Evidence { steps: &[step(1, StepOutcome::Ok)], workers: &[idle], ..GOOD };
+        assert_eq!(verdict("6.1.0", evidence).0, Verdict::Ineffective);
+    }
+
+    #[test]
+    fn a_panic_ends_all_trust() {
+        assert!(Kind::Panic.corrupts_memory());
+    }
+}

@@ -170,11 +170,9 @@ fn kernels(fetcher: &Fetcher<'_>, catalog: &Catalog, options: &GuestArgs) -> Res
             let modules = options.modules.as_deref().map(absolute).transpose()?;
             let vmlinux = options.vmlinux.as_deref().map(absolute).transpose()?;
             let boot = absolute(Utf8Path::new(word))?;
-            kernels.push(Kernel::from_path(OwnKernel {
-                boot: &boot,
-                modules: modules.as_deref(),
-                vmlinux: vmlinux.as_deref(),
-            })?);
+            let own = OwnKernel { boot: &boot, modules: modules.as_deref(), vmlinux: vmlinux.as_deref() };
+            // Whatever is wrong with them, these are the files that the user named.
+            kernels.push(Kernel::from_path(own).map_err(|error| Failure::of(ExitCode::Usage, &error))?);
         } else {
             return Err(unknown_kernel(word, catalog));
         }

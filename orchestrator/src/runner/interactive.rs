@@ -13,6 +13,13 @@ use crate::workload::{Message, ResultsReader};
 /// Ctrl-], as in telnet and virsh: leaves the guest, which is then switched off.
 const ESCAPE: u8 = 0x1d;
 
+/// Typed when a script that is piped in is at its end: the shell leaves, and init switches the guest off. Not Ctrl-D,
+/// which is lost if it comes while the shell changes the terminal's mode.
+const END_OF_INPUT: &[u8] = b"exit\n";
+
+/// Typed ahead; beyond it, whoever types waits.
+const MOST_PENDING: usize = 64 << 10;
+
 #[derive(Debug, thiserror::Error)]
 pub enum ShellError {
     #[error("cannot prepare the guest")]
@@ -41,22 +48,25 @@ pub async fn interact(
     let mut results = ResultsReader::new();
     let (mut typed, mut shown, mut kmsg, mut told) = ([0; 1024], [0; 4096], [0; 4096], [0; 4096]);
     let (mut console_open, mut kmsg_open, mut results_open, mut typing) = (true, true, true, true);
+    // What is typed before the console is open, and that is when init has the job, would reach nobody.
+    let mut listening = false;
     // What was typed and not yet taken: a guest that does not read must not keep its console from being shown.
     let mut pending: VecDeque<u8> = VecDeque::new();
     let mut init_error = None;
     let (mut from_guest, mut to_guest) = streams.console.split();
     let ended = loop {
         tokio::select! {
-            read = input.read(&mut typed), if typing && pending.is_empty() => {
+            read = input.read(&mut typed), if typing && pending.len() < MOST_PENDING => {
                 let bytes = &typed[..read?];
                 typing = !bytes.is_empty();
+                let bytes = if typing { bytes } else { END_OF_INPUT };
                 let escape = bytes.iter().position(|byte| *byte == ESCAPE);
                 pending.extend(&bytes[..escape.unwrap_or(bytes.len())]);
                 if escape.is_some() {
                     break machine.stop(Stop::Now).await;
                 }
             }
-            written = to_guest.write(pending.as_slices().0), if !pending.is_empty() => {
+            written = to_guest.write(pending.as_slices().0), if listening && !pending.is_empty() => {
                 // A guest that has just gone off takes nothing more; its end is told by the machine.
                 let taken = written.unwrap_or(pending.len());
                 pending.drain(..taken);
@@ -74,10 +84,13 @@ pub async fn interact(
                 results_open = !bytes.is_empty();
                 let mut messages = Vec::new();
                 results.feed(bytes, &mut messages);
-                init_error = init_error.or(messages.into_iter().find_map(|message| match message {
-                    Message::Error { text } => Some(text),
-                    _ => None,
-                }));
+                for message in messages {
+                    match message {
+                        Message::Job { .. } => listening = true,
+                        Message::Error { text } => init_error = init_error.or(Some(text)),
+                        _ => {}
+                    }
+                }
             }
             event = machine.next_event() => match event {
                 Some(MachineEvent::Ended(ended)) => break ended,

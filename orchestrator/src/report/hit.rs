@@ -22,6 +22,7 @@ pub fn finding_table(runs: &[StoredRun]) -> Table {
     struct Finding<'a> {
         first: &'a StoredHit,
         last: &'a StoredHit,
+        standings: Vec<&'static str>,
         hits: usize,
         lives: Vec<String>,
         kernels: Vec<&'a str>,
@@ -33,12 +34,17 @@ pub fn finding_table(runs: &[StoredRun]) -> Table {
                 let finding = findings.entry(stored.judged.hit.fingerprint.as_str()).or_insert(Finding {
                     first: stored,
                     last: stored,
+                    standings: Vec::new(),
                     hits: 0,
                     lives: Vec::new(),
                     kernels: Vec::new(),
                 });
                 finding.hits += 1;
                 finding.last = stored;
+                let standing = standing_word(&stored.judged.standing);
+                if !finding.standings.contains(&standing) {
+                    finding.standings.push(standing);
+                }
                 let name = format!("{}/{}", run.record.id, life.life);
                 if finding.lives.last() != Some(&name) {
                     finding.lives.push(name);
@@ -55,7 +61,7 @@ pub fn finding_table(runs: &[StoredRun]) -> Table {
     for (fingerprint, finding) in findings {
         table.row([
             escape(finding.first.judged.hit.title.as_bytes()),
-            standing_word(&finding.last.judged.standing).to_owned(),
+            finding.standings.join(", "),
             finding.hits.to_string(),
             finding.lives.len().to_string(),
             finding.kernels.join(" "),

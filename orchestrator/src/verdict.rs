@@ -274,7 +274,7 @@ fn skip_reason(workers: &[WorkerReport]) -> String {
 }
 
 /// Names as in signal(7), for the numbers that are the same on s390x and elsewhere.
-fn signal_name(signal: i32) -> String {
+pub fn signal_name(signal: i32) -> String {
     let name = match signal {
         1 => "SIGHUP",
         2 => "SIGINT",

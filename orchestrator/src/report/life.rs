@@ -4,6 +4,7 @@ use super::hit::standing_word;
 use super::{Align, Table, seconds, size, thousands};
 use crate::escape::escape;
 use crate::store::{LifeRecord, StoredRun};
+use crate::verdict::signal_name;
 use crate::workload::{TestResult, WorkerReport};
 
 pub fn life_text(run: &StoredRun, life: &LifeRecord) -> String {
@@ -18,7 +19,8 @@ pub fn life_text(run: &StoredRun, life: &LifeRecord) -> String {
     line("run", format!("{}, {}", run.record.id, run.record.qemu));
     if let Some(ready) = &life.ready {
         let uptime = seconds(ready.uptime_us);
-        line("guest", format!("{} CPUs, {} MiB, up after {uptime}", ready.cpus, ready.memory_kib / 1024));
+        let cpus = if ready.cpus == 1 { "1 CPU".to_owned() } else { format!("{} CPUs", ready.cpus) };
+        line("guest", format!("{cpus}, {} MiB, up after {uptime}", ready.memory_kib / 1024));
     }
     if let Some(micros) = life.timings.verdict_us {
         line("wall", seconds(micros));
@@ -129,10 +131,11 @@ fn worker_trouble(worker: &WorkerReport) -> String {
         _ if worker.stuck => "could not be killed: it hangs in the kernel".to_owned(),
         _ if worker.limit => "was killed at the step's wall limit".to_owned(),
         (Some(code), _) => format!("ended with exit status {code}"),
-        (None, Some(signal)) => format!("was killed by signal {signal}"),
+        (None, Some(signal)) => format!("was killed by {}", signal_name(signal)),
         (None, None) => "did not end".to_owned(),
     };
-    let mut out = format!("\nstep {}, worker {} {how}; it printed last:\n", worker.step, worker.worker);
+    let mut out = format!("\nstep {}, worker {} {how}", worker.step, worker.worker);
+    out += if worker.program.tail.is_empty() { "; it printed nothing\n" } else { "; it printed last:\n" };
     for line in &worker.program.tail {
         out += &format!("  {}\n", escape(line.as_bytes()));
     }

@@ -14,6 +14,9 @@ impl From<StoreError> for Failure {
         match error {
             StoreError::Unknown(_) => Failure::of(ExitCode::Usage, &error)
                 .hint("`farm runs` and `farm hits` list ids; any unique beginning of one will do"),
+            StoreError::NoRun => Failure::of(ExitCode::Usage, &error).hint(
+                "`farm run smoke` makes one; --state DIR or FARM_STATE names another place for results",
+            ),
             StoreError::Ambiguous { .. } => Failure::of(ExitCode::Usage, &error).hint("give more of it"),
             StoreError::Write { .. } | StoreError::Read { .. } => Failure::of(ExitCode::Infra, &error)
                 .hint("--state DIR or FARM_STATE names another place for results"),
@@ -90,10 +93,17 @@ pub(super) struct RunView<'a> {
     /// null: the run was cut short, or is still going on.
     summary: &'a Option<crate::store::RunSummary>,
     lives: &'a [crate::store::LifeRecord],
+    unfinished: &'a [String],
 }
 
 impl<'a> RunView<'a> {
     pub(super) fn new(run: &'a StoredRun) -> Self {
-        Self { directory: &run.directory, run: &run.record, summary: &run.summary, lives: &run.lives }
+        Self {
+            directory: &run.directory,
+            run: &run.record,
+            summary: &run.summary,
+            lives: &run.lives,
+            unfinished: &run.unfinished,
+        }
     }
 }

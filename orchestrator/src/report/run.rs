@@ -8,6 +8,9 @@ use crate::escape::escape;
 use crate::store::{LifeRecord, StoredRun};
 use crate::verdict::Verdict;
 
+/// Past this many, a report is no shorter than the results that it reports on.
+const MOST_UNEXPLAINED: usize = 10;
+
 /// The table a run ends with, its findings, and where everything lies.
 pub fn run_text(run: &StoredRun) -> String {
     let mut out = cell_table(run).to_string();
@@ -16,14 +19,14 @@ pub fn run_text(run: &StoredRun) -> String {
     if !findings.is_empty() {
         out += &format!("\n{findings}");
     }
-    for (life, reason) in unexplained(run) {
-        out += &format!(
-            "\n{} on {}: {}: {}\n",
-            life.label,
-            life.kernel.name,
-            life.verdict,
-            escape(reason.as_bytes())
-        );
+    for (life, count) in unexplained(run).into_iter().take(MOST_UNEXPLAINED) {
+        let reason = escape(life.reason.as_bytes());
+        let others = if count > 1 { format!(" (and {} more like it)", count - 1) } else { String::new() };
+        out += &format!("\n{} on {}, {}{others}: {}: {reason}\n", life.label, life.kernel.name, life.life, life.verdict);
+    }
+    for life in &run.unfinished {
+        let life = escape(life.as_bytes());
+        out += &format!("\n{life} has no end; what there is of it stands in cells/{life}\n");
     }
 
     out += &format!("\nrun {}: {}", run.record.id, verdict_counts(&run.verdicts()));
@@ -40,10 +43,17 @@ pub fn run_text(run: &StoredRun) -> String {
     out
 }
 
-/// Lives whose verdict needs a word that no finding says.
-fn unexplained(run: &StoredRun) -> impl Iterator<Item = (&LifeRecord, &str)> {
-    let explained = |v| matches!(v, Verdict::Passed | Verdict::Hit);
-    run.lives.iter().filter(move |l| !explained(l.verdict)).map(|l| (l, l.reason.as_str())).take(10)
+/// Lives whose verdict needs a word that no finding says: the first of each cell, and how many said the same.
+fn unexplained(run: &StoredRun) -> Vec<(&LifeRecord, usize)> {
+    let mut told: Vec<(&LifeRecord, usize)> = Vec::new();
+    for life in run.lives.iter().filter(|life| !matches!(life.verdict, Verdict::Passed | Verdict::Hit)) {
+        let key = |life: &LifeRecord| (life.life.cell, life.verdict, life.reason.clone());
+        match told.iter_mut().find(|(first, _)| key(first) == key(life)) {
+            Some((_, count)) => *count += 1,
+            None => told.push((life, 1)),
+        }
+    }
+    told
 }
 
 /// One row for each cell, however many lives it had.

@@ -18,9 +18,11 @@ pub enum StoreError {
     Read { path: Utf8PathBuf, source: io::Error },
     #[error("{path} is not what farm wrote there")]
     Corrupt { path: Utf8PathBuf, source: serde_json::Error },
-    #[error("nothing is called {0}")]
+    #[error("nothing is called '{0}'")]
     Unknown(String),
-    #[error("{prefix} is the beginning of {}", candidates.join(", "))]
+    #[error("there is no run yet")]
+    NoRun,
+    #[error("'{prefix}' is the beginning of {}", candidates.join(", "))]
     Ambiguous { prefix: String, candidates: Vec<String> },
 }
 

@@ -65,7 +65,7 @@ impl Store {
 /// runs), or a hit. `last` is the newest run.
 pub fn find(runs: &[StoredRun], id: &str) -> Result<Found, StoreError> {
     if id == "last" {
-        let run = runs.last().ok_or_else(|| StoreError::Unknown("last: there is no run yet".to_owned()))?;
+        let run = runs.last().ok_or(StoreError::NoRun)?;
         return Ok(Found::Run(Box::new(run.clone())));
     }
     let all: Vec<(String, Named<'_>)> = runs.iter().flat_map(names).collect();
@@ -121,14 +121,16 @@ fn read_run(directory: &Utf8Path, unreadable: &mut Vec<StoreError>) -> Result<St
     let record = read_document(&directory.join("run.json"))?;
     let summary = read_if_there(&directory.join("summary.json"))?;
     let mut lives: Vec<LifeRecord> = Vec::new();
+    let mut unfinished = Vec::new();
     for life in list(&directory.join("cells"))? {
         match read_if_there(&life.join("result.json")) {
-            Ok(life) => lives.extend(life),
+            Ok(Some(record)) => lives.push(record),
+            Ok(None) => unfinished.extend(life.file_name().map(str::to_owned)),
             Err(error) => unreadable.push(error),
         }
     }
     lives.sort_by(|a, b| (a.timings.started, &a.life).cmp(&(b.timings.started, &b.life)));
-    Ok(StoredRun { directory: directory.to_owned(), record, summary, lives })
+    Ok(StoredRun { directory: directory.to_owned(), record, summary, lives, unfinished })
 }
 
 fn list(directory: &Utf8Path) -> Result<Vec<Utf8PathBuf>, StoreError> {

@@ -232,6 +232,8 @@ pub struct StoredRun {
     /// None: the run was cut short, or is still going on.
     pub summary: Option<RunSummary>,
     pub lives: Vec<LifeRecord>,
+    /// Lives without a result, by name: they were cut short, or still go on.
+    pub unfinished: Vec<String>,
 }
 
 impl StoredRun {

@@ -5,6 +5,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::io::ErrorKind;
 
 use crate::verdict::Verdict;
 
@@ -100,6 +101,19 @@ pub fn chain(error: &(dyn Error + 'static)) -> Vec<String> {
         source = cause.source();
     }
     messages
+}
+
+/// Whether what is at the bottom of an error is a disk, or a quota, without room.
+pub fn is_full_disk(error: &(dyn Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+        if matches!(kind, Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded)) {
+            return true;
+        }
+        next = error.source();
+    }
+    false
 }
 
 /// What ends a command early, ready to be told: what happened, why, and what mends it.

@@ -54,6 +54,11 @@ impl BoundedLog {
         Ok(Self { path: path.into(), file, limits, written: 0, ring: None })
     }
 
+    /// Writes all of the bytes, or says which log it was that failed.
+    pub fn append(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        self.write_all(bytes).map_err(|source| Error { action: "write to", path: self.path.clone(), source })
+    }
+
     /// Joins head, marker and tail in the one file, and removes the ring.
     pub fn close(mut self) -> Result<Summary, Error> {
         self.join().map_err(|source| Error { action: "close", path: self.path.clone(), source })

@@ -22,7 +22,10 @@ pub fn run_text(run: &StoredRun) -> String {
     for (life, count) in unexplained(run).into_iter().take(MOST_UNEXPLAINED) {
         let reason = escape(life.reason.as_bytes());
         let others = if count > 1 { format!(" (and {} more like it)", count - 1) } else { String::new() };
-        out += &format!("\n{} on {}, {}{others}: {}: {reason}\n", life.label, life.kernel.name, life.life, life.verdict);
+        out += &format!(
+            "\n{} on {}, {}{others}: {}: {reason}\n",
+            life.label, life.kernel.name, life.life, life.verdict
+        );
     }
     for life in &run.unfinished {
         let life = escape(life.as_bytes());

@@ -12,15 +12,16 @@ use super::Assignment;
 use super::guest::Guest;
 use super::record::{Lived, record_of};
 use super::transcript::{Heard, Told, Transcript};
+use crate::console::bounded;
 use crate::detect::Fingerprint;
-use crate::error::chain;
+use crate::error::{chain, is_full_disk};
 use crate::event::{StopCause, What};
 use crate::machine::{
     CpuState, Ended, Exit, Launcher, Machine, MachineEvent, Stop, Streams, Timeout, end_is_zero,
 };
 use crate::plan::LifeId;
 use crate::store::{LifeFiles, LifeRecord, RunId, StepRecord, StoreError, Timings};
-use crate::verdict::{Ending, Verdict};
+use crate::verdict::{Ending, Verdict, signal_name};
 
 /// How long farm waits for things that no scenario speaks of.
 #[derive(Debug, Clone, Copy)]
@@ -38,6 +39,9 @@ impl Default for Limits {
 
 /// After a hit that corrupts memory, the rest of its report, and a panic that follows, are still read.
 const LAST_WORDS: Duration = Duration::from_millis(200);
+/// A suspicion from the console stands for so long before it counts: the record that may clear it up comes by way
+/// of init, which a loaded guest does not run at once.
+const SUSPICION: Duration = Duration::from_millis(700);
 /// Quiet in the kernel's log for so long means that a report has come to its end.
 const SETTLE: Duration = Duration::from_millis(100);
 /// For each question to the monitor of a crashed or hung guest: it answers in milliseconds or not at all.
@@ -67,7 +71,11 @@ pub(super) struct Trouble(pub(super) String);
 
 impl<E: std::error::Error + 'static> From<E> for Trouble {
     fn from(error: E) -> Self {
-        Self(chain(&error).join(": "))
+        let mut text = chain(&error).join(": ");
+        if is_full_disk(&error) {
+            text += "; free space, or name another place for results with --state DIR";
+        }
+        Self(text)
     }
 }
 
@@ -227,6 +235,7 @@ impl Task {
         // Until init is ready, the boot limit counts; then the time since something was heard from it.
         let mut deadline = (Clock::now() + self.limits.boot, Ending::BootLimit);
         let mut last_words = None;
+        let mut suspicion = None;
         // Since when the kernel's log has been quiet, if reports may still wait for what follows them.
         let mut unsettled = None;
         let mut stopping = self.stopping.clone();
@@ -266,6 +275,12 @@ impl Task {
                     unsettled = None;
                     transcript.settle(&mut heard);
                 }
+                () = sleep_until(suspicion.unwrap_or(whole)), if suspicion.is_some() => {
+                    suspicion = None;
+                    if transcript.is_corrupted() {
+                        return Ok(Ending::Discarded);
+                    }
+                }
                 () = sleep_until(until) => match ending {
                     Ending::Hung if until.elapsed() > STALL => deadline.0 = Clock::now() + heartbeat,
                     ending => return Ok(ending),
@@ -280,6 +295,9 @@ impl Task {
             if heard.contains(&Heard::Corrupted) {
                 last_words.get_or_insert(Clock::now() + LAST_WORDS);
             }
+            if heard.contains(&Heard::Suspected) {
+                suspicion.get_or_insert(Clock::now() + SUSPICION);
+            }
             self.tell_heard(&mut heard, began, timings, transcript).await;
         }
     }
@@ -292,7 +310,7 @@ impl Task {
         timings: &mut Timings,
         transcript: &mut Transcript,
     ) -> Result<(), Trouble> {
-        type Take = fn(&mut Transcript, &[u8], &mut Vec<Heard>) -> std::io::Result<()>;
+        type Take = fn(&mut Transcript, &[u8], &mut Vec<Heard>) -> Result<(), bounded::Error>;
         let mut heard = Vec::new();
         let mut buffer = vec![0; CHUNK];
         let until = Clock::now() + DRAIN_LIMIT;
@@ -327,7 +345,7 @@ impl Task {
         let life = self.life;
         for heard in heard.drain(..) {
             match heard {
-                Heard::Alive | Heard::Corrupted => {}
+                Heard::Alive | Heard::Corrupted | Heard::Suspected => {}
                 Heard::Hit { title } => self.say(What::HitSeen { life, title }).await,
                 Heard::Ready(ready) => {
                     timings.ready_us = Some(micros(began));
@@ -364,16 +382,23 @@ fn ending_of(event: Option<MachineEvent>) -> Result<Option<Ending>, Trouble> {
             Exit::Reset => return Ok(Some(Ending::Reset)),
             Exit::Panicked(_) => return Ok(Some(Ending::Panicked)),
             Exit::QemuExited { code } => {
-                format!("QEMU ended by itself with exit status {code}: {}", stderr.trim())
+                with_last_words(format!("QEMU ended by itself with exit status {code}"), &stderr)
             }
             Exit::QemuKilled { signal } => {
-                format!("QEMU was killed by signal {signal} {}", stderr.trim()).trim_end().to_owned()
+                with_last_words(format!("QEMU was killed by {}", signal_name(signal)), &stderr)
             }
             Exit::Stopped | Exit::MonitorSilent => "QEMU was stopped".to_owned(),
         },
         None => "QEMU is gone".to_owned(),
     };
     Err(Trouble(trouble))
+}
+
+fn with_last_words(what: String, stderr: &str) -> String {
+    match stderr.trim() {
+        "" => what,
+        words => format!("{what}: {words}"),
+    }
 }
 
 fn step_ended(life: LifeId, step: &StepRecord) -> What {

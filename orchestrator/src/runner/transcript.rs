@@ -1,7 +1,6 @@
 //! Everything heard from one guest: its three streams, kept in bounded files and read as they come.
 
 use std::collections::{HashMap, HashSet};
-use std::io::{self, Write};
 
 use crate::console::bounded::{self, BoundedLog, Limits};
 use crate::detect::{Console, Fingerprint, Hit, Kmsg, Timestamps, merge};
@@ -38,6 +37,9 @@ pub(super) enum Heard {
     },
     /// So much that nothing in this guest can be trusted any more.
     Corrupted,
+    /// The console shows the like, and /dev/kmsg has not told of it. What user space writes to /dev/kmsg looks the same
+    /// on the console; whose it is, only the record says.
+    Suspected,
     /// Init is alive.
     Alive,
 }
@@ -99,30 +101,39 @@ impl Transcript {
         })
     }
 
-    pub(super) fn console(&mut self, bytes: &[u8], out: &mut Vec<Heard>) -> io::Result<()> {
-        self.console_log.write_all(bytes)?;
+    pub(super) fn console(&mut self, bytes: &[u8], out: &mut Vec<Heard>) -> Result<(), bounded::Error> {
+        self.console_log.append(bytes)?;
         if self.ready.is_none() {
             self.boot_tail.extend_from_slice(bytes);
             self.boot_tail.drain(..self.boot_tail.len().saturating_sub(BOOT_TAIL));
         }
-        self.console_hits.take(Announce::No, out, |hits| self.console.push(bytes, hits));
+        self.console_hits.take(Source::Console, out, |hits| self.console.push(bytes, hits));
         Ok(())
     }
 
-    pub(super) fn kmsg(&mut self, bytes: &[u8], out: &mut Vec<Heard>) -> io::Result<()> {
-        self.kmsg_log.write_all(bytes)?;
-        self.kmsg_hits.take(Announce::Yes, out, |hits| self.kmsg.push(bytes, hits));
+    pub(super) fn kmsg(&mut self, bytes: &[u8], out: &mut Vec<Heard>) -> Result<(), bounded::Error> {
+        self.kmsg_log.append(bytes)?;
+        self.kmsg_hits.take(Source::Kmsg, out, |hits| self.kmsg.push(bytes, hits));
         Ok(())
     }
 
     /// The kernel has been quiet for a while: reports that only waited for what might follow are whole.
     pub(super) fn settle(&mut self, out: &mut Vec<Heard>) {
-        self.console_hits.take(Announce::No, out, |hits| self.console.settle(hits));
-        self.kmsg_hits.take(Announce::Yes, out, |hits| self.kmsg.settle(hits));
+        self.console_hits.take(Source::Console, out, |hits| self.console.settle(hits));
+        self.kmsg_hits.take(Source::Kmsg, out, |hits| self.kmsg.settle(hits));
     }
 
-    pub(super) fn results(&mut self, bytes: &[u8], out: &mut Vec<Heard>) -> io::Result<()> {
-        self.results_log.write_all(bytes)?;
+    /// Whether what has been suspected holds: it stands in no record of user space's.
+    pub(super) fn is_corrupted(&self) -> bool {
+        let users = &self.kmsg.state().user_records;
+        let of_user = |hit: &Hit| hit.at.is_some_and(|at| users.contains(&at));
+        let corrupts = |hit: &&Hit| hit.kind.corrupts_memory();
+        self.kmsg_hits.kept.iter().any(|hit| corrupts(&hit))
+            || self.console_hits.kept.iter().filter(corrupts).any(|hit| !of_user(hit))
+    }
+
+    pub(super) fn results(&mut self, bytes: &[u8], out: &mut Vec<Heard>) -> Result<(), bounded::Error> {
+        self.results_log.append(bytes)?;
         let mut messages = Vec::new();
         self.results.feed(bytes, &mut messages);
         for message in messages {
@@ -183,9 +194,11 @@ impl Transcript {
 
     /// The streams are at their end: what both views of the kernel log say together.
     pub(super) fn finish(mut self) -> Result<Told, bounded::Error> {
+        // What comes out only now is told with the rest, when both views have been compared.
+        let announced = self.kmsg_hits.announced.clone();
         let mut unheard = Vec::new();
-        self.console_hits.take(Announce::No, &mut unheard, |hits| self.console.finish(hits));
-        self.kmsg_hits.take(Announce::No, &mut unheard, |hits| self.kmsg.finish(hits));
+        self.console_hits.take(Source::Console, &mut unheard, |hits| self.console.finish(hits));
+        self.kmsg_hits.take(Source::Kmsg, &mut unheard, |hits| self.kmsg.finish(hits));
 
         let kmsg = self.kmsg.state();
         let (kmsg_repeated, kmsg_unknown) = (self.kmsg_hits.repeated, self.kmsg_hits.unknown);
@@ -207,7 +220,6 @@ impl Transcript {
         let hits_dropped = kmsg_repeated.max(console_repeated);
         let unknown_hits = kmsg_unknown.max(console_unknown);
         let farm_line = farm_line(&self.boot_tail);
-        let announced = self.kmsg_hits.announced;
         let Self { ready, steps, ended, init_error, .. } = self;
         Ok(Told {
             hits,
@@ -230,12 +242,12 @@ fn farm_line(console: &[u8]) -> Option<String> {
     Some(escape(line.trim_ascii_end()))
 }
 
-/// Whether a hit is told as soon as it is found. What stands on the console is in the kernel's log as well, or is told
-/// when both have been compared.
+/// Where hits were found. Those of the kernel's own log are told at once; what stands on the console is in the log as
+/// well, is user space's, or is told when both have been compared.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Announce {
-    Yes,
-    No,
+enum Source {
+    Kmsg,
+    Console,
 }
 
 /// Hits of one stream, so many and no more.
@@ -252,12 +264,15 @@ struct Hits {
 
 impl Hits {
     /// Lets a detector find hits; keeps them within bounds, and says what the driver must know.
-    fn take(&mut self, announce: Announce, out: &mut Vec<Heard>, detect: impl FnOnce(&mut Vec<Hit>)) {
+    fn take(&mut self, source: Source, out: &mut Vec<Heard>, detect: impl FnOnce(&mut Vec<Hit>)) {
         let mut found = Vec::new();
         detect(&mut found);
         for hit in found {
             if hit.kind.corrupts_memory() {
-                out.push(Heard::Corrupted);
+                out.push(match source {
+                    Source::Kmsg => Heard::Corrupted,
+                    Source::Console => Heard::Suspected,
+                });
             }
             let kinds = self.of_a_kind.len();
             match self.of_a_kind.get_mut(&hit.fingerprint) {
@@ -274,7 +289,7 @@ impl Hits {
                     self.of_a_kind.insert(hit.fingerprint.clone(), 1);
                 }
             }
-            if announce == Announce::Yes && self.announced.insert(hit.fingerprint.clone()) {
+            if source == Source::Kmsg && self.announced.insert(hit.fingerprint.clone()) {
                 out.push(Heard::Hit { title: hit.title.clone() });
             }
             self.kept.push(hit);
@@ -290,8 +305,8 @@ mod tests {
     fn a_storm_of_one_kind_hides_no_other() {
         let mut hits = Hits::default();
         let mut heard = Vec::new();
-        hits.take(Announce::Yes, &mut heard, |found| found.extend((0..1000).map(|_| Hit::hang("storm"))));
-        hits.take(Announce::Yes, &mut heard, |found| found.push(Hit::silent_panic()));
+        hits.take(Source::Kmsg, &mut heard, |found| found.extend((0..1000).map(|_| Hit::hang("storm"))));
+        hits.take(Source::Kmsg, &mut heard, |found| found.push(Hit::silent_panic()));
         assert_eq!((hits.kept.len(), hits.repeated, hits.unknown), (17, 984, 0));
         assert_eq!(hits.kept.last(), Some(&Hit::silent_panic()));
         assert_eq!(heard.last(), Some(&Heard::Hit { title: Hit::silent_panic().title }));
@@ -308,7 +323,7 @@ mod tests {
     #[test]
     fn more_kinds_than_are_kept_are_counted() {
         let mut hits = Hits::default();
-        hits.take(Announce::No, &mut Vec::new(), |found| {
+        hits.take(Source::Console, &mut Vec::new(), |found| {
             found.extend((0..300).map(|n| Hit::hang(&format!("f{n}"))))
         });
         assert_eq!((hits.kept.len(), hits.unknown), (MOST_KINDS, 44));

@@ -1,0 +1,21 @@
+//! What a user types and what comes back: the `farm` program with a real QEMU and real Debian kernels.
+//!
+//! The cache is shared with the other tests (`FARM_TEST_CACHE`, default: target/test-cache); every test has a
+//! results directory of its own. Scenarios are as small as shows the point.
+
+#![expect(clippy::unwrap_used, reason = "what a test's helpers unwrap is the test's failure")]
+
+mod harness;
+
+mod boot;
+mod crash;
+mod data;
+mod hang;
+mod input;
+mod interruption;
+mod options;
+mod programs;
+mod qemu;
+mod shell;
+mod smoke;
+mod storage;

@@ -51,7 +51,7 @@ fn a_hang_is_a_hit_soon_after_its_heartbeat_limit() {
     let (word, title) = verdict(&life);
     assert_eq!((word, hits(&life)), ("hit", vec![(title, "new")]));
     assert_eq!(life["hits"][0]["judged"]["hit"]["kind"], "hang");
-    assert_eq!(life["ending"]["ending"], "hung");
+    assert_eq!(life["ending"]["type"], "hung");
 
     // Init says nothing after the second step's start, or one beat more.
     let events = fs::read_to_string(farm.run_directory().join("events.jsonl")).unwrap();

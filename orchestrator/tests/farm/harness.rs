@@ -284,7 +284,7 @@ pub(crate) fn hits(life: &Value) -> Vec<(&str, &str)> {
     let hits = life["hits"].as_array().unwrap().iter();
     hits.map(|hit| {
         let judged = &hit["judged"];
-        (judged["hit"]["title"].as_str().unwrap(), judged["standing"]["standing"].as_str().unwrap())
+        (judged["hit"]["title"].as_str().unwrap(), judged["standing"]["type"].as_str().unwrap())
     })
     .collect()
 }

@@ -24,7 +24,7 @@ fn smoke_passes_on_both_kernels_and_can_be_read_back() {
     assert_eq!(lives.len(), 2);
     for (life, series) in lives.iter().zip(["6.1.", "6.12."]) {
         assert_eq!((verdict(life), hits(life)), (("passed", ""), vec![]));
-        assert_eq!(life["ending"]["ending"], "powered-off");
+        assert_eq!(life["ending"]["type"], "powered-off");
         assert_eq!(
             (&life["streams"]["kmsg_lost"], &life["streams"]["dropped_bytes"]),
             (&0.into(), &0.into())

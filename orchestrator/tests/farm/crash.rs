@@ -69,6 +69,52 @@ fn a_crash_is_one_titled_hit_with_registers_and_a_readable_report() {
     assert!(listed.contains(TITLE) && listed.contains("debian-12 debian-13"), "{listed}");
 }
 
+/// Freezes a file system and has a child write to it, which then waits where no signal reaches it.
+const BLOCKED: &str = r#"
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+int main(void)
+{
+	int directory = open("/mnt/0", O_RDONLY);
+
+	if (directory < 0 || ioctl(directory, FIFREEZE, 0))
+		return 1;
+	if (fork() == 0) {
+		open("/mnt/0/file", O_WRONLY | O_CREAT, 0600);
+		_exit(0);
+	}
+	sleep(4);
+	if (ioctl(directory, FITHAW, 0) || wait(NULL) < 0)
+		return 1;
+	return 0;
+}
+"#;
+
+#[test]
+fn what_both_streams_tell_of_is_one_hit_and_the_guest_goes_on() {
+    let farm = Farm::new();
+    farm.program("blocked", BLOCKED);
+    let text = "name: blocked\npurpose: a test\nmachine: {cpus: 1, memory: 128M, disks: [{size: 16M}]}\n\
+                steps:\n\
+                \x20 - {write: /proc/sys/kernel/hung_task_warnings, text: '1'}\n\
+                \x20 - {write: /proc/sys/kernel/hung_task_timeout_secs, text: '1'}\n\
+                \x20 - {exec: blocked}\n";
+    let scenario = farm.file("blocked.yaml", text);
+    let life = farm.run(&["run", scenario.as_str(), "--json"]).with_code(100).life("blocked");
+    let seen = hits(&life);
+    assert_eq!(seen.len(), 1, "{seen:?}");
+    assert_eq!(life["hits"][0]["judged"]["hit"]["kind"], "hung-task", "{seen:?}");
+    assert_eq!((verdict(&life).0, &life["ending"]["ending"]), ("hit", &"powered-off".into()));
+    for log in ["console.log", "kmsg.log"] {
+        let log = fs::read_to_string(farm.lives()[0].join(log)).unwrap();
+        assert_eq!(log.matches("blocked for more than").count(), 1, "{log}");
+    }
+}
+
 #[test]
 fn a_crash_that_is_expected_or_known_passes_and_is_told() {
     let farm = Farm::new();

@@ -9,6 +9,7 @@
     reason = "a set of commands for a person at a terminal"
 )]
 
+mod bench;
 mod ci;
 mod cmd;
 mod demo;
@@ -40,6 +41,8 @@ enum Chore {
     Test(test::Options),
     /// Check format, lints, licences, advisories, spelling, shell scripts and generated documents
     Ci,
+    /// Measure farm against plain QEMU, and print the tables of docs/benchmarks.md
+    Bench(bench::Options),
     /// Write the generated documents anew
     Docs(docs::Options),
 }
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
         Chore::Demo => demo::run(),
         Chore::Test(options) => test::run(&options),
         Chore::Ci => ci::run(),
+        Chore::Bench(options) => bench::run(&options),
         Chore::Docs(options) => docs::run(&options),
     };
     match done {

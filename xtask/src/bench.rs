@@ -123,7 +123,7 @@ impl Bench {
                 println!("- {}", record.qemu);
             }
             for kernel in &record.kernels {
-                println!("- Kernel {}: {} ({})", kernel.name, kernel.release, kernel.version);
+                println!("- Kernel {}: {} ({})", kernel.key.name, kernel.key.release, kernel.key.version);
             }
         }
         Ok(())

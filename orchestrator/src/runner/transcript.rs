@@ -59,7 +59,7 @@ pub(super) struct Transcript {
     pub(super) ready: Option<Ready>,
     pub(super) steps: Vec<StepRecord>,
     /// Init said that the job was done.
-    ended: bool,
+    pub(super) ended: bool,
     init_error: Option<String>,
 }
 

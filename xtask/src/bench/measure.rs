@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use camino::Utf8PathBuf;
-use farm::store::{Found, LifeRecord, Store, StoredRun};
+use farm::store::{LifeRecord, Store, StoredRun};
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
 /// How often a process's peak memory is read. The kernel keeps the peak; only growth in the last interval is missed.
@@ -56,9 +56,9 @@ impl Farm {
         let mut command = Command::new(&self.program);
         command.arg("--state").arg(&state).arg("run").args(arguments);
         let (usage, stderr) = measure(command)?;
-        match Store::new(state).find("last") {
-            Ok(Found::Run(run)) => Ok(Run { usage, stored: *run }),
-            _ => bail!("`farm run {}` left no results: {stderr}", arguments.join(" ")),
+        match Store::new(state).read_runs()?.0.pop() {
+            Some(stored) => Ok(Run { usage, stored }),
+            None => bail!("`farm run {}` left no results: {stderr}", arguments.join(" ")),
         }
     }
 

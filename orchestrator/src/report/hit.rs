@@ -110,8 +110,9 @@ pub fn hit_text(found: &FoundHit) -> String {
         let name = life.steps.iter().find(|s| s.step == step).map_or("", |s| s.name.as_str());
         line("step", format!("{step} {}", escape(name.as_bytes())));
     }
-    let words: Vec<String> = found.run.record.command.iter().map(|word| quote(word)).collect();
-    line("again", words.join(" "));
+    // As it was typed, but for the path of the program.
+    let words = found.run.record.command.iter().skip(1).map(|word| quote(word));
+    line("again", format!("farm {}", words.collect::<Vec<_>>().join(" ")));
     line("by hand", format!("sh {directory}/command.sh"));
     out.push('\n');
     for text in hit.text.lines() {

@@ -79,8 +79,7 @@ pub fn find(runs: &[StoredRun], id: &str) -> Result<Found, StoreError> {
         [] => Err(StoreError::Unknown(id.to_owned())),
         [(_, named)] => Ok(named.owned()),
         _ => {
-            let candidates =
-                found.iter().map(|(name, named)| format!("{} {name}", named.kind())).take(8).collect();
+            let candidates = found.iter().map(|(name, named)| named.called(name)).take(8).collect();
             Err(StoreError::Ambiguous { prefix: id.to_owned(), candidates })
         }
     }
@@ -98,11 +97,11 @@ fn names(run: &StoredRun) -> Vec<(String, Named<'_>)> {
 }
 
 impl Named<'_> {
-    fn kind(self) -> &'static str {
+    fn called(self, name: &str) -> String {
         match (self.life, self.hit) {
-            (_, Some(_)) => "hit",
-            (Some(_), None) => "life",
-            (None, None) => "run",
+            (_, Some(_)) => format!("hit {name}"),
+            (Some(_), None) => format!("life {name} of run {}", self.run.record.id),
+            (None, None) => format!("run {name}"),
         }
     }
 

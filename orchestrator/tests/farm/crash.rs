@@ -60,7 +60,8 @@ fn a_crash_is_one_titled_hit_with_registers_and_a_readable_report() {
     run          RUN, QEMU
     at           TIME s since boot
     logs         STATE/runs/DIRECTORY/cells/LIFE
-    again        farm run crash-unexpected --kernel debian-12 --seed 1
+    again        farm run crash-unexpected --kernel debian-12 --kernel debian-13 --json
+    by hand      sh STATE/runs/DIRECTORY/cells/LIFE/command.sh
     "#);
     assert!(report.starts_with("Kernel panic - not syncing: sysrq triggered crash\n"), "{shown}");
     assert!(report.contains("__handle_sysrq+0x"), "{shown}");
@@ -108,7 +109,7 @@ fn what_both_streams_tell_of_is_one_hit_and_the_guest_goes_on() {
     let seen = hits(&life);
     assert_eq!(seen.len(), 1, "{seen:?}");
     assert_eq!(life["hits"][0]["judged"]["hit"]["kind"], "hung-task", "{seen:?}");
-    assert_eq!((verdict(&life).0, &life["ending"]["ending"]), ("hit", &"powered-off".into()));
+    assert_eq!((verdict(&life).0, &life["ending"]["type"]), ("hit", &"powered-off".into()));
     for log in ["console.log", "kmsg.log"] {
         let log = fs::read_to_string(farm.lives()[0].join(log)).unwrap();
         assert_eq!(log.matches("blocked for more than").count(), 1, "{log}");

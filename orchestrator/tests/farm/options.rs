@@ -13,9 +13,9 @@ fn repeats_are_lives_side_by_side_and_plain_lines_tell_of_them() {
     let lines: Vec<&str> = run.stderr.lines().collect();
     let told: Vec<&str> = lines
         .iter()
-        .filter_map(|line| [": started", ": passed"].into_iter().find(|word| line.contains(word)))
+        .filter_map(|line| [": booting", ": passed"].into_iter().find(|word| line.contains(word)))
         .collect();
-    let expected = [": started", ": started", ": passed", ": started", ": passed", ": passed"];
+    let expected = [": booting", ": booting", ": passed", ": booting", ": passed", ": passed"];
     assert_eq!(told, expected, "{}", run.stderr);
     let numbers: Vec<_> = farm.lives().iter().map(|life| life.extension().unwrap().to_owned()).collect();
     assert_eq!(numbers, ["1", "2", "3"]);
@@ -42,7 +42,7 @@ fn a_protected_guest_is_skipped_with_the_reasons_where_there_can_be_none() {
     for text in [&run.stdout, &run.stderr] {
         assert!(text.contains("skipped: hardware protection needs KVM"), "{text}");
     }
-    assert!(run.stdout.contains(" (and 1 more like it) skipped: "), "{}", run.stdout);
+    assert!(run.stdout.contains(" (and 1 more like it): skipped: "), "{}", run.stdout);
     assert!(run.stdout.contains(": 2 skipped in "), "{}", run.stdout);
     assert_eq!(farm.run(&["show", "last"]).with_code(0).stdout, run.stdout);
 }

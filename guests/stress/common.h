@@ -76,6 +76,28 @@ extern struct stress_options stress_options;
 /* Parses, runs, reports; returns the exit status. */
 int stress_main(int argc, char **argv, const struct stress_program *program);
 
+/*
+ * main() of a program: its name, its check or NULL, and its paths. The options and the texts are those
+ * of its NAME.args.h.
+ */
+#define STRESS_MAIN(NAME, CHECK, ...)							\
+	int main(int argc, char **argv)							\
+	{										\
+		static struct stress_path paths[] = { __VA_ARGS__ };			\
+		static const struct stress_program program = {				\
+			.name = NAME,							\
+			.purpose = stress_purpose,					\
+			.kernel = stress_kernel,					\
+			.args = stress_args,						\
+			.arg_count = sizeof(stress_args) / sizeof(stress_args[0]),	\
+			.paths = paths,							\
+			.path_count = sizeof(paths) / sizeof(paths[0]),			\
+			.check = CHECK,							\
+		};									\
+											\
+		return stress_main(argc, argv, &program);				\
+	}
+
 /* The value of a number, size or flag, by its index in stress_args. */
 uint64_t stress_number(size_t arg);
 

@@ -238,4 +238,12 @@ static inline enum stress_result file_evict_sometimes(struct stress_path *path,
 	return rng_one_in(&path->rng, 8) ? file_evict(path, file, offset, length) : STRESS_OK;
 }
 
+/* For a program's check: what is wrong with the sizes it was given, or NULL. */
+static inline const char *file_check(uint64_t file_size, uint64_t max_length)
+{
+	if (file_size / 2 < max_length)
+		return "--file-size must be at least twice --max-length";
+	return NULL;
+}
+
 #endif

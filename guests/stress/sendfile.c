@@ -442,35 +442,17 @@ static enum stress_result turn(struct stress_path *path)
 	return result;
 }
 
-static const char *check_arguments(void)
+static const char *check_sizes(void)
 {
-	if (stress_number(ARG_FILE_SIZE) / 2 < stress_number(ARG_MAX_LENGTH))
-		return "--file-size must be at least twice --max-length";
-	return NULL;
+	return file_check(stress_number(ARG_FILE_SIZE), stress_number(ARG_MAX_LENGTH));
 }
 
 #define PATH(NAME, VARIANT) \
 	{ .name = NAME, .setup = set_up, .turn = turn, .teardown = tear_down, .variant = VARIANT }
 
-int main(int argc, char **argv)
-{
-	static struct stress_path paths[] = {
-		PATH("file-tcp", TO_TCP),
-		PATH("file-udp", TO_UDP),
-		PATH("file-unix", TO_UNIX),
-		PATH("file-file", TO_FILE),
-		PATH("truncate", TO_TCP_TRUNCATED),
-	};
-	static const struct stress_program program = {
-		.name = "sendfile",
-		.purpose = stress_purpose,
-		.kernel = stress_kernel,
-		.args = stress_args,
-		.arg_count = sizeof(stress_args) / sizeof(stress_args[0]),
-		.paths = paths,
-		.path_count = sizeof(paths) / sizeof(paths[0]),
-		.check = check_arguments,
-	};
-
-	return stress_main(argc, argv, &program);
-}
+STRESS_MAIN("sendfile", check_sizes,
+	    PATH("file-tcp", TO_TCP),
+	    PATH("file-udp", TO_UDP),
+	    PATH("file-unix", TO_UNIX),
+	    PATH("file-file", TO_FILE),
+	    PATH("truncate", TO_TCP_TRUNCATED))

@@ -41,8 +41,9 @@ impl Kernel {
         }
         let release =
             facts.release.or(of_modules).ok_or_else(|| KernelError::NoRelease { path: boot.clone() })?;
-        let key =
-            KernelKey { name: boot.to_string(), release, version: String::new(), sha256: sha256_hex(&bytes) };
+        // A cell is the same wherever its kernel lies; the path stands in the origin.
+        let name = boot.file_name().unwrap_or("kernel").to_owned();
+        let key = KernelKey { name, release, version: String::new(), sha256: sha256_hex(&bytes) };
         let config = config_beside(&boot);
         let origin = Origin::Own { boot: boot.clone() };
         Ok(Self { key, boot, modules, vmlinux, config, origin, command_line_bytes: facts.command_line_bytes })
@@ -107,7 +108,7 @@ mod tests {
         let config = put(utf8(&directory), "linux/.config", b"");
         let kernel = Kernel::from_path(OwnKernel { boot: &boot, modules: None, vmlinux: None }).unwrap();
         assert_eq!(kernel.key.release, "6.18.0-rc1+");
-        assert_eq!(kernel.key.name, boot.as_str());
+        assert_eq!(Some(kernel.key.name.as_str()), boot.file_name());
         assert_eq!(kernel.key.sha256, sha256_hex(&boot_image("6.18.0-rc1+ ")));
         assert_eq!(kernel.config, Some(config));
         assert_eq!(kernel.origin, Origin::Own { boot });

@@ -28,6 +28,13 @@ pub struct KernelKey {
     pub sha256: String,
 }
 
+impl KernelKey {
+    /// What tells two kernels of one name apart, for people.
+    pub fn version_or_release(&self) -> &str {
+        if self.version.is_empty() { &self.release } else { &self.version }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct QemuKey {
     pub version: String,

@@ -95,7 +95,10 @@ pub fn hit_text(found: &FoundHit) -> String {
             other => standing_word(other).to_owned(),
         },
     );
-    line("kernel", format!("{} {} ({})", life.kernel.name, life.kernel.version, life.kernel.release));
+    line(
+        "kernel",
+        format!("{} {} ({})", life.kernel.name, life.kernel.version_or_release(), life.kernel.release),
+    );
     line("cell", format!("{} ({}), seed {}", life.life, life.label, life.seed));
     line("run", format!("{}, {}", found.run.record.id, found.run.record.qemu));
     if let Some(at) = &hit.at {

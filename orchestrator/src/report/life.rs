@@ -8,7 +8,13 @@ use crate::verdict::signal_name;
 use crate::workload::{TestResult, WorkerReport};
 
 pub fn life_text(run: &StoredRun, life: &LifeRecord) -> String {
-    let mut out = format!("{} on {} {}: {}", life.label, life.kernel.name, life.kernel.version, life.verdict);
+    let mut out = format!(
+        "{} on {} {}: {}",
+        life.label,
+        life.kernel.name,
+        life.kernel.version_or_release(),
+        life.verdict
+    );
     if !life.reason.is_empty() {
         out += &format!(": {}", escape(life.reason.as_bytes()));
     }

@@ -86,7 +86,7 @@ fn cell_table(run: &StoredRun) -> Table {
         let whole = |micros: Option<u64>| micros.unwrap_or(0);
         table.row([
             first.label.clone(),
-            format!("{} {}", first.kernel.name, first.kernel.version).trim_end().to_owned(),
+            format!("{} {}", first.kernel.name, first.kernel.version_or_release()),
             verdict_cell(&lives),
             hit_cell(&lives),
             steps.to_string(),

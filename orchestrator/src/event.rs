@@ -82,6 +82,8 @@ pub enum StopCause {
     FailFast,
     /// The run cannot be recorded any more.
     Trouble,
+    /// Farm itself is at fault.
+    Fault,
 }
 
 impl std::fmt::Display for StopCause {
@@ -90,6 +92,7 @@ impl std::fmt::Display for StopCause {
             Self::Interrupted => "interrupted",
             Self::FailFast => "stopped: another life did not pass, and --fail-fast was given",
             Self::Trouble => "stopped: the run could not be recorded any more",
+            Self::Fault => "stopped: another life met a fault of farm's own",
         })
     }
 }

@@ -27,7 +27,7 @@ Several at once: the first of 130, 1, 2, 103, 100, 106, 102, 105, 104.";
 
 /// A test farm for the Linux kernel on s390x.
 ///
-/// Boots s390x guests under QEMU (TCG on any host, KVM and protected on IBM Z), runs splice, sendfile and
+/// Boots s390x guests under QEMU (TCG on any host, KVM on IBM Z), runs splice, sendfile and
 /// direct-I/O stress inside them, and reports every WARN, BUG, oops and corrupted byte.
 #[derive(Debug, Parser)]
 #[command(name = "farm", version, after_help = EXAMPLES, max_term_width = 110)]

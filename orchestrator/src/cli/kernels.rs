@@ -37,6 +37,8 @@ pub(super) fn list(environment: &Environment) -> Result<ExitCode, Failure> {
 pub(super) fn fetch(environment: &Environment, names: &[String]) -> Result<ExitCode, Failure> {
     let catalog = kernel_catalog()?;
     let fetcher = fetcher(&environment.cache, Refresh::Yes);
+    // The image needs it beside the kernel: after this, runs need no network.
+    fetcher.busybox(&catalog.busybox)?;
     let mut text = String::new();
     let mut keys = Vec::new();
     for name in names {

@@ -1,6 +1,4 @@
 //! The one place that writes results to stdout and failures to stderr.
-#![expect(clippy::print_stderr, reason = "this is where printing is done")]
-
 use std::io::{self, Write};
 
 use serde::Serialize;
@@ -29,10 +27,11 @@ fn finish(result: io::Result<()>) -> Result<(), Failure> {
 }
 
 pub(super) fn failure(failure: &Failure) {
-    eprintln!("{failure}");
+    note(&failure.to_string());
 }
 
 /// A line of progress or advice.
 pub(super) fn note(line: &str) {
-    eprintln!("{line}");
+    // Only a closed stderr makes this fail, and then there is nobody to tell.
+    let _ = writeln!(io::stderr(), "{line}");
 }

@@ -151,6 +151,7 @@ fn line(what: &What, names: &HashMap<LifeId, String>) -> Option<String> {
         What::Stopping { cause: StopCause::Trouble } => {
             "stopping: the run cannot be recorded any more".to_owned()
         }
+        What::Stopping { cause: StopCause::Fault } => "stopping: a life met a fault of farm's own".to_owned(),
         What::StepStarted { .. } | What::RunEnded { .. } => return None,
     };
     Some(line)

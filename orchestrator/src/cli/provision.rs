@@ -17,7 +17,9 @@ use crate::guest::{GuestError, ImageParts, Manifest, Programs, compile, lite_ima
 use crate::kernel::{
     Catalog, Fetcher, Kernel, KernelError, MirrorChoice, OwnKernel, Refresh, Symbols, find_qemus,
 };
-use crate::machine::{Access, Candidate, Host, KERNEL_ARGUMENTS, Launcher, Qemu, QemuError, find, inspect};
+use crate::machine::{
+    Access, Candidate, Feature, Host, KERNEL_ARGUMENTS, Launcher, Qemu, QemuError, find, inspect,
+};
 use crate::plan::{Accel, Cell, Image, KernelKey, Protection, QemuKey, Request, Schedule};
 use crate::runner::Guest;
 use crate::store::KernelRecord;
@@ -43,7 +45,7 @@ impl Grounds {
         let launcher = Launcher::this_program();
         let qemu = runtime.block_on(find_qemu(environment, options, &launcher))?;
         let provision = Provision::new(environment, options)?;
-        let accel = accel(options, &host);
+        let accel = accel(options, &host, &qemu);
         let request = Request {
             kernels: provision.keys(),
             image: Image::Lite,
@@ -59,12 +61,15 @@ impl Grounds {
 }
 
 /// KVM where the host has it for s390x guests, unless TCG is asked for.
-fn accel(options: &GuestArgs, host: &Host) -> Accel {
+fn accel(options: &GuestArgs, host: &Host, qemu: &Qemu) -> Accel {
     match options.accel {
         Some(AccelArg::Tcg) => Accel::Tcg,
         Some(AccelArg::Kvm) => Accel::Kvm,
-        None if host.architecture == "s390x" && host.kvm == Access::Usable => Accel::Kvm,
-        None => Accel::Tcg,
+        None => {
+            let kvm =
+                host.architecture == "s390x" && host.kvm == Access::Usable && qemu.kvm == Feature::Present;
+            if kvm { Accel::Kvm } else { Accel::Tcg }
+        }
     }
 }
 

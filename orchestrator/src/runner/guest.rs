@@ -110,6 +110,7 @@ impl Guest {
         prepared: &mut PreparedGuest,
     ) -> Result<(), PrepareError> {
         let archive = job.archive()?;
+        files.text("job.txt", &job.job.text()?)?;
         files.bytes("job.cpio", &archive)?;
         let initrd = files.path("initrd");
         prepared.scratch.push(initrd.clone());

@@ -160,10 +160,11 @@ impl Task {
 
     /// Tells the hits that were not told yet and writes the record.
     async fn keep(&self, mut record: LifeRecord, told: &HashSet<Fingerprint>, began: Instant) -> LifeRecord {
-        for hit in
-            record.hits.iter().map(|hit| &hit.judged.hit).filter(|hit| !told.contains(&hit.fingerprint))
-        {
-            self.say(What::HitSeen { life: self.life, title: hit.title.clone() }).await;
+        let mut told = told.clone();
+        for hit in record.hits.iter().map(|hit| &hit.judged.hit) {
+            if told.insert(hit.fingerprint.clone()) {
+                self.say(What::HitSeen { life: self.life, title: hit.title.clone() }).await;
+            }
         }
         record.timings.verdict_us = Some(micros(began));
         if let Err(error) = self.files.finish(&record) {
@@ -241,7 +242,7 @@ impl Task {
         let cell = &self.assignment.cell;
         let heartbeat = cell.scenario.heartbeat.0;
         let steps: Duration = cell.steps.iter().map(|step| step.limit + STEP_SLACK).sum();
-        let whole = Clock::now() + self.limits.boot + heartbeat + steps;
+        let mut whole = Clock::now() + self.limits.boot + heartbeat + steps;
         // Until init is ready, the boot limit counts; then the time since something was heard from it.
         let mut deadline = (Clock::now() + self.limits.boot, Ending::BootLimit);
         let mut last_words = None;
@@ -291,10 +292,20 @@ impl Task {
                         return Ok(Ending::Discarded);
                     }
                 }
-                () = sleep_until(until) => match ending {
-                    Ending::Hung if until.elapsed() > STALL => deadline.0 = Clock::now() + heartbeat,
-                    ending => return Ok(ending),
-                },
+                () = sleep_until(until) => {
+                    let late = until.elapsed();
+                    if ending != Ending::Discarded && late > STALL {
+                        whole += late;
+                        deadline.0 += late;
+                        continue;
+                    }
+                    // What the guest said in time may lie unread behind a busy farm.
+                    let silence = matches!(ending, Ending::Hung | Ending::BootLimit);
+                    match streams.results.try_read(results) {
+                        Ok(length) if silence && length > 0 => transcript.results(&results[..length], &mut heard)?,
+                        _ => return Ok(ending),
+                    }
+                }
                 Ok(cause) = stopping.wait_for(Option::is_some) => if let Some(cause) = *cause {
                     return Ok(Ending::Stopped { cause });
                 },

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
 pub use capacity::{GuestSize, HostSize, Jobs, default_jobs};
 pub use guest::Guest;
@@ -71,7 +71,7 @@ pub enum RunError {
     #[error("the run cannot be recorded")]
     Record(#[from] StoreError),
     #[error("a life ended in a panic of farm's own")]
-    Panic(#[from] tokio::task::JoinError),
+    Panic(#[from] JoinError),
 }
 
 /// Runs all assignments `repeat` times and gives the exit code. Must be called on a current-thread runtime: children
@@ -92,6 +92,7 @@ pub async fn run(
         running: JoinSet::new(),
         verdicts: BTreeMap::new(),
         not_begun: 0,
+        panic: None,
         tell,
         stop,
         stopping,
@@ -114,7 +115,10 @@ pub async fn run(
             Some(what) = told.recv() => dispatcher.recorder.record(what),
             Some(ended) = dispatcher.running.join_next() => match ended {
                 Ok(verdict) => dispatcher.count(verdict),
-                Err(error) => dispatcher.recorder.trouble(error.into()),
+                Err(error) => {
+                    dispatcher.panic.get_or_insert(error);
+                    dispatcher.stop(StopCause::Fault);
+                }
             },
         }
         if dispatcher.recorder.trouble.is_some() {
@@ -138,6 +142,8 @@ struct Dispatcher<'a, D> {
     running: JoinSet<Verdict>,
     verdicts: BTreeMap<Verdict, u32>,
     not_begun: u32,
+    /// A life that ended in a fault of farm's own.
+    panic: Option<JoinError>,
     tell: mpsc::Sender<What>,
     stop: watch::Sender<Option<StopCause>>,
     stopping: watch::Receiver<Option<StopCause>>,
@@ -216,7 +222,10 @@ impl<D: FnMut(&Event)> Dispatcher<'_, D> {
         let (id, wall_us) = (writer.id().clone(), micros_since(began));
         let (verdicts, not_begun) = (self.verdicts, self.not_begun);
         writer.finish(&RunSummary { id, wall_us, exit: exit.code(), verdicts, not_begun })?;
-        Ok(exit)
+        match self.panic {
+            Some(panic) => Err(panic.into()),
+            None => Ok(exit),
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use crate::plan::{Cell, LifeId};
 use crate::scenario::Facts;
 use crate::store::{HitId, LifeRecord, RunId, StepRecord, StoredHit, Timings};
 use crate::verdict::{Ending, Evidence, Judgement, judge};
-use crate::workload::StepReport;
+use crate::workload::{Ready, StepReport};
 
 /// A life that is over.
 pub(super) struct Lived<'a> {
@@ -64,7 +64,7 @@ pub(super) fn record_of(lived: Lived<'_>) -> LifeRecord {
         .enumerate()
         .map(|(index, judged)| StoredHit {
             id: HitId::new(run, &life, index),
-            step: step_of(judged.hit.sequence, &steps),
+            step: step_of(&judged.hit, ready.as_ref(), &steps),
             judged,
         })
         .collect();
@@ -120,9 +120,12 @@ fn data_hits(cell: &Cell, steps: &[StepRecord]) -> Vec<Hit> {
     hits
 }
 
-/// The step in which a kernel log record was written: the first whose end had drained it; else the one that never ended.
-fn step_of(sequence: Option<u64>, steps: &[StepRecord]) -> Option<u32> {
-    let sequence = sequence?;
+/// The step by whose end a kernel log record had been drained, or the one that never ended; none during boot.
+fn step_of(hit: &Hit, ready: Option<&Ready>, steps: &[StepRecord]) -> Option<u32> {
+    let (at, sequence) = (hit.at?, hit.sequence?);
+    if at.0 < ready?.uptime_us {
+        return None;
+    }
     let step = steps.iter().find(|s| s.kmsg_seq.is_none_or(|last| sequence <= last))?;
     Some(step.step)
 }

@@ -1,8 +1,10 @@
 //! When an expectation holds: `kernel >= 6.5 and protection == emulated`.
 //!
-//!     condition  = comparison { "and" comparison }
-//!     comparison = "kernel" ("<" | "<=" | "==" | "!=" | ">=" | ">") release
-//!                | "protection" ("==" | "!=") ("none" | "emulated" | "hardware")
+//! ```text
+//! condition  = comparison { "and" comparison }
+//! comparison = "kernel" ("<" | "<=" | "==" | "!=" | ">=" | ">") release
+//!            | "protection" ("==" | "!=") ("none" | "emulated" | "hardware")
+//! ```
 
 use std::cmp::Ordering;
 use std::fmt;

@@ -187,7 +187,7 @@ impl StepRecord {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StoredHit {
     pub id: HitId,
-    /// The step during which the kernel said it, where its log tells.
+    /// The step by whose end the kernel had said it, where its log tells; what it says between two counts to the later.
     pub step: Option<u32>,
     pub judged: JudgedHit,
 }

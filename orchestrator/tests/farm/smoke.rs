@@ -35,8 +35,16 @@ fn smoke_passes_on_both_kernels_and_can_be_read_back() {
 
     // The directory is what store/mod.rs says, and nothing else.
     assert_eq!(names(&farm.run_directory()), ["cells", "events.jsonl", "run.json", "summary.json"]);
-    let files =
-        ["cell.json", "command.sh", "console.log", "job.cpio", "kmsg.log", "result.json", "results.log"];
+    let files = [
+        "cell.json",
+        "command.sh",
+        "console.log",
+        "job.cpio",
+        "job.txt",
+        "kmsg.log",
+        "result.json",
+        "results.log",
+    ];
     for life in farm.lives() {
         assert_eq!(names(&life), files);
         let text = |name: &str| fs::read_to_string(life.join(name)).unwrap();

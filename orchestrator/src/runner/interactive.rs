@@ -30,6 +30,8 @@ pub enum ShellError {
     Stream(#[from] std::io::Error),
     #[error("init: {0}")]
     Init(String),
+    #[error("the host could not serve {disk}: {reason}")]
+    Disk { disk: String, reason: String },
 }
 
 /// Boots the cell's machine into a shell and connects its console until the guest goes off, or until ESCAPE is typed.
@@ -95,10 +97,13 @@ pub async fn interact(
             event = machine.next_event() => match event {
                 Some(MachineEvent::Ended(ended)) => break ended,
                 Some(MachineEvent::Reset | MachineEvent::Paused | MachineEvent::Resumed) => {}
-                Some(
-                    MachineEvent::Panicked(_) | MachineEvent::HostDiskFailed { .. } | MachineEvent::MonitorLost,
-                )
-                | None => break machine.stop(Stop::Now).await,
+                Some(MachineEvent::HostDiskFailed { disk, reason }) => {
+                    machine.stop(Stop::Now).await;
+                    return Err(ShellError::Disk { disk, reason });
+                }
+                Some(MachineEvent::Panicked(_) | MachineEvent::MonitorLost) | None => {
+                    break machine.stop(Stop::Now).await;
+                }
             },
         }
     };

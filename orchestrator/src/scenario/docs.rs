@@ -15,7 +15,7 @@ const HEAD: &str = "\
 
 A scenario is one YAML file: what to stress, on what machine, and what to expect. `farm run NAME` runs one
 of those in `scenarios/`, `farm run ./mine.yaml` one of your own. `farm scenario check FILE` reports every
-problem of a file with line and column, `farm scenario show NAME` prints what farm has understood.
+problem of a file with line and column, `farm scenario show NAME` prints it, and with `--json` what farm has understood.
 ";
 
 const VALUES: &str = "\

@@ -60,6 +60,8 @@ enum Subject {
     Answer,
     /// Lives an hour for each number of jobs
     Jobs,
+    /// What farm itself takes with eight guests at once
+    Crowd,
 }
 
 /// What is measured, and where.
@@ -96,6 +98,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         (Subject::Smoke, Bench::smoke),
         (Subject::Answer, Bench::answer),
         (Subject::Jobs, Bench::jobs),
+        (Subject::Crowd, Bench::crowd),
     ] {
         if wanted(subject) {
             measure(&bench)?;
@@ -241,6 +244,19 @@ impl Bench {
             }
             row(&cells);
         }
+        Ok(())
+    }
+
+    /// Eight guests side by side, whatever the host has: this is about farm, not about the guests.
+    fn crowd(&self) -> Result<()> {
+        let run = self.passed(&["smoke", "--repeat", "8", "--jobs", "8"])?;
+        let share = run.usage.cpu.as_secs_f64() / run.usage.wall.as_secs_f64() * 100.0;
+        heading(
+            "Eight guests at once",
+            &["`farm run`", "farm's CPU time", "of one CPU", "farm's peak memory"],
+        );
+        let peak = format!("{} MiB", run.usage.peak_kib / 1024);
+        row(&[spread(&[run.usage.wall]), spread(&[run.usage.cpu]), format!("{share:.2} %"), peak]);
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -19,19 +20,24 @@ enum {
 	PATIENCE = 20,	 /* ticks for one step: a program must end within 5 s past its time */
 	MAX_REPORTS = 8, /* farm-data lines of a path */
 	MAX_SHOWN = 16,	 /* bytes of want and got in one */
+	IDLE_MS = 10,	 /* of a turn with -DSTRESS_IDLE */
 };
 
 static struct {
 	pthread_t thread;
-	pthread_mutex_t lock;
-	pthread_cond_t over_changed;
-	bool over;
+	atomic_bool over;
 	/* Where the main thread is; it takes no lock to say so. */
 	struct stress_path *_Atomic path;
 	atomic_uint step;
 } watchdog;
 
-static uint64_t now_ns(void)
+/* By SIGTERM. Once posted the semaphore stays so: no sleep lasts any longer. */
+static struct {
+	atomic_bool told;
+	sem_t posted;
+} ending;
+
+uint64_t stress_now_ns(void)
 {
 	struct timespec now;
 
@@ -42,6 +48,24 @@ static uint64_t now_ns(void)
 static uint64_t ms(uint64_t milliseconds)
 {
 	return milliseconds * 1000000ULL;
+}
+
+bool stress_told_to_end(void)
+{
+	return atomic_load(&ending.told);
+}
+
+void stress_sleep_until(uint64_t ns)
+{
+	const struct timespec until = { .tv_sec = ns / 1000000000ULL,
+					.tv_nsec = ns % 1000000000ULL };
+	int woken;
+
+	do
+		woken = sem_clockwait(&ending.posted, CLOCK_MONOTONIC, &until);
+	while (woken && errno == EINTR);
+	if (!woken)
+		sem_post(&ending.posted);
 }
 
 void *stress_alloc(size_t size)
@@ -237,26 +261,49 @@ static int conclude(void)
 	return skipped == number ? EXIT_SKIPPED : EXIT_PASSED;
 }
 
-/* The watchdog */
+/* The watchdog, and SIGTERM */
+
+static void tell_to_end(void)
+{
+	if (!atomic_exchange(&ending.told, true))
+		sem_post(&ending.posted);
+}
+
+static sigset_t only_sigterm(void)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	return set;
+}
 
 /*
  * Ends the program when a step of a path hangs. The main thread then blocks in a system call and
  * holds no lock; files are unlinked already, and threads go with the process. Time is counted in
  * ticks that this thread saw, so that a guest which the host has paused is not taken for one that
  * hangs.
+ *
+ * SIGTERM is blocked in every thread and taken here, so that it interrupts no system call of the
+ * paths.
  */
 static void *watch(void *unused)
 {
+	const struct timespec tick = { .tv_nsec = ms(TICK_MS) };
+	const sigset_t sigterm = only_sigterm();
 	unsigned int seen = 0, ticks = 0;
-	uint64_t next;
 
 	(void)unused;
-	pthread_mutex_lock(&watchdog.lock);
-	while (!watchdog.over) {
-		unsigned int step = atomic_load(&watchdog.step);
-		struct stress_path *path = atomic_load(&watchdog.path);
-		struct timespec until;
+	while (!atomic_load(&watchdog.over)) {
+		struct stress_path *path;
+		unsigned int step;
 
+		if (sigtimedwait(&sigterm, NULL, &tick) == SIGTERM) {
+			tell_to_end();
+			continue;
+		}
+		step = atomic_load(&watchdog.step);
+		path = atomic_load(&watchdog.path);
 		ticks = step == seen ? ticks + 1 : 0;
 		seen = step;
 		if (ticks > PATIENCE && path) {
@@ -265,27 +312,19 @@ static void *watch(void *unused)
 			path->result = STRESS_FAIL;
 			_exit(conclude());
 		}
-		next = now_ns() + ms(TICK_MS);
-		until.tv_sec = next / 1000000000ULL;
-		until.tv_nsec = next % 1000000000ULL;
-		while (!watchdog.over && now_ns() < next)
-			pthread_cond_timedwait(&watchdog.over_changed, &watchdog.lock, &until);
 	}
-	pthread_mutex_unlock(&watchdog.lock);
 	return NULL;
 }
 
 static void watch_begin(void)
 {
-	pthread_condattr_t attributes;
+	const sigset_t sigterm = only_sigterm();
 	int error;
 
-	pthread_mutex_init(&watchdog.lock, NULL);
-	pthread_condattr_init(&attributes);
-	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-	pthread_cond_init(&watchdog.over_changed, &attributes);
-	pthread_condattr_destroy(&attributes);
-	error = pthread_create(&watchdog.thread, NULL, watch, NULL);
+	sem_init(&ending.posted, 0, 0);
+	error = pthread_sigmask(SIG_BLOCK, &sigterm, NULL);
+	if (!error)
+		error = pthread_create(&watchdog.thread, NULL, watch, NULL);
 	if (error) {
 		printf("Bail out! no thread for the watchdog: %s\n", strerror(error));
 		exit(EXIT_FAILED);
@@ -301,10 +340,8 @@ static void watch_step(struct stress_path *path, const char *waits_for)
 
 static void watch_end(void)
 {
-	pthread_mutex_lock(&watchdog.lock);
-	watchdog.over = true;
-	pthread_cond_signal(&watchdog.over_changed);
-	pthread_mutex_unlock(&watchdog.lock);
+	atomic_store(&watchdog.over, true);
+	pthread_kill(watchdog.thread, SIGTERM);
 	pthread_join(watchdog.thread, NULL);
 }
 
@@ -344,22 +381,31 @@ static struct stress_path *next_path(uint64_t end)
 		if (!next || (o->ops ? path->ops < next->ops : path->spent_ns < next->spent_ns))
 			next = path;
 	}
-	return next && next->turns && end && now_ns() >= end ? NULL : next;
+	if (next && next->turns && (stress_told_to_end() || (end && stress_now_ns() >= end)))
+		return NULL;
+	return next;
+}
+
+static enum stress_result idle_turn(struct stress_path *path)
+{
+	stress_sleep_until(stress_now_ns() + ms(IDLE_MS));
+	stress_credit(path, 1, 1);
+	return STRESS_OK;
 }
 
 static void give_turns(void)
 {
 	struct stress_path *path;
-	uint64_t began = now_ns();
+	uint64_t began = stress_now_ns();
 	uint64_t end = stress_options.for_ms ? began + ms(stress_options.for_ms) : 0;
 
 	while ((path = next_path(end)) != NULL) {
 		uint64_t ended;
 
 		watch_step(path, "its turn");
-		path->result = path->turn(path);
+		path->result = STRESS_IDLE ? idle_turn(path) : path->turn(path);
 		path->turns++;
-		ended = now_ns();
+		ended = stress_now_ns();
 		path->spent_ns += ended - began;
 		began = ended;
 	}

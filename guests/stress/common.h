@@ -98,8 +98,24 @@ int stress_main(int argc, char **argv, const struct stress_program *program);
 		return stress_main(argc, argv, &program);				\
 	}
 
+/* A path of that name with the program's functions set_up(), turn() and tear_down(). */
+#define STRESS_PATH(NAME, VARIANT) \
+	{ .name = NAME, .setup = set_up, .turn = turn, .teardown = tear_down, .variant = VARIANT }
+
 /* The value of a number, size or flag, by its index in stress_args. */
 uint64_t stress_number(size_t arg);
+
+/* The text of a choice, by its index in stress_args. */
+void stress_choice(size_t arg, char *text, size_t size);
+
+/* CLOCK_MONOTONIC. */
+uint64_t stress_now_ns(void);
+
+/* Sleeps until then, or until the program is told to end. */
+void stress_sleep_until(uint64_t ns);
+
+/* Whether SIGTERM has come: the turn under way is the last one of its path. */
+bool stress_told_to_end(void);
 
 /* Zeroed, page-aligned memory; ends the program when there is none. */
 void *stress_alloc(size_t size);
@@ -154,5 +170,13 @@ static inline bool planted(const struct stress_path *path, int bug)
 {
 	return STRESS_PLANT == bug && path->generation % 7 == 6;
 }
+
+/*
+ * -DSTRESS_IDLE: after the ordinary setup, turns do nothing but credit one op and one byte. Such a
+ * program shows that what is counted of the kernel's calls cannot be had without the program's work.
+ */
+#ifndef STRESS_IDLE
+#define STRESS_IDLE 0
+#endif
 
 #endif

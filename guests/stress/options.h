@@ -15,7 +15,7 @@
 
 enum { EXIT_PASSED = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_SKIPPED = 4 };
 
-enum { DEFAULT_FOR_MS = 5000, MAX_ARGS = 16 };
+enum { MAX_ARGS = 16 };
 
 const struct stress_program *stress_program;
 struct stress_options stress_options = { .seed = 1, .worker = 1, .dir = "/tmp" };
@@ -38,11 +38,11 @@ static void help(void)
 	printf("  --seed=N            all random choices follow from it (default 1)\n"
 	       "  --worker=N          number of this copy among those that run side by side "
 	       "(default 1)\n"
-	       "  --for=MILLISECONDS  run this long, shared by all paths (default %d)\n"
-	       "  --ops=N             or until each path has moved and verified data in N calls\n"
+	       "  --for=MILLISECONDS  run this long, shared by all paths\n"
+	       "  --ops=N             or until each path has moved and verified data in N calls;\n"
+	       "                      without either, and at the latest, until SIGTERM\n"
 	       "  --dir=PATH          where files go (default /tmp)\n"
-	       "  --help              this text\n",
-	       DEFAULT_FOR_MS);
+	       "  --help              this text\n");
 	for (size_t i = 0; i < p->arg_count; i++) {
 		const struct stress_arg *arg = &p->args[i];
 
@@ -193,8 +193,6 @@ static void parse(int argc, char **argv)
 	}
 	if (o->for_ms && o->ops)
 		usage("--for and --ops exclude each other");
-	if (!o->for_ms && !o->ops)
-		o->for_ms = DEFAULT_FOR_MS;
 	if (stat(o->dir, &status))
 		usage("--dir=%s: %s", o->dir, strerror(errno));
 	if (!S_ISDIR(status.st_mode))
@@ -207,6 +205,15 @@ static void parse(int argc, char **argv)
 uint64_t stress_number(size_t arg)
 {
 	return numbers[arg];
+}
+
+void stress_choice(size_t arg, char *text, size_t size)
+{
+	const char *choice = stress_program->args[arg].choices;
+
+	for (uint64_t index = numbers[arg]; index; index--)
+		choice += strcspn(choice, "|") + 1;
+	snprintf(text, size, "%.*s", (int)strcspn(choice, "|"), choice);
 }
 
 #endif

@@ -447,12 +447,9 @@ static const char *check_sizes(void)
 	return file_check(stress_number(ARG_FILE_SIZE), stress_number(ARG_MAX_LENGTH));
 }
 
-#define PATH(NAME, VARIANT) \
-	{ .name = NAME, .setup = set_up, .turn = turn, .teardown = tear_down, .variant = VARIANT }
-
 STRESS_MAIN("sendfile", check_sizes,
-	    PATH("file-tcp", TO_TCP),
-	    PATH("file-udp", TO_UDP),
-	    PATH("file-unix", TO_UNIX),
-	    PATH("file-file", TO_FILE),
-	    PATH("truncate", TO_TCP_TRUNCATED))
+	    STRESS_PATH("file-tcp", TO_TCP),
+	    STRESS_PATH("file-udp", TO_UDP),
+	    STRESS_PATH("file-unix", TO_UNIX),
+	    STRESS_PATH("file-file", TO_FILE),
+	    STRESS_PATH("truncate", TO_TCP_TRUNCATED))

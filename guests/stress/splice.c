@@ -337,11 +337,8 @@ static const char *check_sizes(void)
 	return file_check(stress_number(ARG_FILE_SIZE), stress_number(ARG_MAX_LENGTH));
 }
 
-#define PATH(NAME, VARIANT) \
-	{ .name = NAME, .setup = set_up, .turn = turn, .teardown = tear_down, .variant = VARIANT }
-
 STRESS_MAIN("splice", check_sizes,
-	    PATH("file-pipe-file", TO_FILE),
-	    PATH("file-pipe-direct", TO_DIRECT),
-	    PATH("file-pipe-unix", TO_UNIX),
-	    PATH("file-pipe-tcp", TO_TCP))
+	    STRESS_PATH("file-pipe-file", TO_FILE),
+	    STRESS_PATH("file-pipe-direct", TO_DIRECT),
+	    STRESS_PATH("file-pipe-unix", TO_UNIX),
+	    STRESS_PATH("file-pipe-tcp", TO_TCP))

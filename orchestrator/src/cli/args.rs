@@ -91,11 +91,11 @@ pub(super) enum KernelCommand {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ScenarioCommand {
-    /// List the scenarios that have names
+    /// List the scenarios that have names, and their groups: each stands for all its scenarios
     List,
     /// Check scenario files and report every problem with its place
     Check {
-        /// Scenario files, or names
+        /// Scenario files, or names of scenarios and groups
         #[arg(required = true)]
         files: Vec<String>,
     },
@@ -136,7 +136,7 @@ pub(super) struct GuestArgs {
 
 #[derive(Debug, ClapArgs)]
 pub(super) struct RunArgs {
-    /// Scenarios by name (see `farm scenario list`) or by path
+    /// Scenarios or groups by name (see `farm scenario list`), or scenarios by path
     #[arg(required = true, value_name = "SCENARIO")]
     pub(super) scenarios: Vec<String>,
 

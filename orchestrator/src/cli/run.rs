@@ -117,8 +117,8 @@ fn load(names: &[String]) -> Result<Vec<Arc<Scenario>>, Failure> {
     let mut scenarios = Vec::new();
     let mut failure = None;
     for name in names {
-        match library.load(name) {
-            Ok(scenario) => scenarios.push(Arc::new(scenario)),
+        match library.load_all(name) {
+            Ok(found) => scenarios.extend(found.into_iter().map(Arc::new)),
             Err(error) => {
                 if let Some(earlier) = failure.replace(Failure::from(error)) {
                     output::failure(&earlier);

@@ -23,18 +23,24 @@ impl From<LoadError> for Failure {
             LoadError::Unknown { hint, .. } => failure.hint(hint.unwrap_or_else(|| {
                 "`farm scenario list` lists names; a file of your own is given by a path with a / or .yaml".to_owned()
             })),
-            LoadError::Unreadable { .. } | LoadError::Invalid(_) => failure,
+            LoadError::Group { .. } | LoadError::Unreadable { .. } | LoadError::Invalid(_) => failure,
         }
     }
 }
 
 pub(super) fn list(environment: &Environment) -> Result<ExitCode, Failure> {
-    let scenarios = library()?.all()?;
-    let mut table =
-        Table::new(&[("scenario", Align::Left), ("needs", Align::Left), ("purpose", Align::Left)]);
+    let library = library()?;
+    let scenarios = library.all()?;
+    let mut table = Table::new(&[
+        ("group", Align::Left),
+        ("scenario", Align::Left),
+        ("needs", Align::Left),
+        ("purpose", Align::Left),
+    ]);
     for scenario in &scenarios {
+        let group = library.group_of(scenario).unwrap_or_default().to_owned();
         let needs: Vec<_> = scenario.needs.iter().map(ToString::to_string).collect();
-        table.row([scenario.name.to_string(), needs.join(" "), scenario.purpose.clone()]);
+        table.row([group, scenario.name.to_string(), needs.join(" "), scenario.purpose.clone()]);
     }
     environment.print(&table.to_string(), &scenarios)?;
     Ok(ExitCode::Passed)
@@ -46,8 +52,8 @@ pub(super) fn check(environment: &Environment, files: &[String]) -> Result<ExitC
     let mut problems = Vec::new();
     let mut code = ExitCode::Passed;
     for file in files {
-        match library.load(file) {
-            Ok(scenario) => good.push(scenario),
+        match library.load_all(file) {
+            Ok(scenarios) => good.extend(scenarios),
             Err(LoadError::Invalid(found)) => {
                 code = ExitCode::Usage;
                 problems.extend(found);

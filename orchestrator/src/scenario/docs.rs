@@ -14,8 +14,9 @@ const HEAD: &str = "\
 <!-- Made by `cargo xtask docs` from orchestrator/src/scenario/fields.rs and guests/stress/programs.yaml. -->
 
 A scenario is one YAML file: what to stress, on what machine, and what to expect. `farm run NAME` runs one
-of those in `scenarios/`, `farm run ./mine.yaml` one of your own. `farm scenario check FILE` reports every
-problem of a file with line and column, `farm scenario show NAME` prints it, and with `--json` what farm has understood.
+of those in `scenarios/`, or, where NAME is a folder there, all scenarios in it; `farm run ./mine.yaml` runs one of your
+own. `farm scenario check FILE` reports every problem of a file with line and column, `farm scenario show NAME` prints it,
+and with `--json` what farm has understood.
 ";
 
 const VALUES: &str = "\

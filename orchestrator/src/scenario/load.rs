@@ -22,8 +22,10 @@ pub struct Library {
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// The hint says which names there are.
-    #[error("no scenario has the name '{}'", printable(.name))]
+    #[error("no scenario or group of scenarios has the name '{}'", printable(.name))]
     Unknown { name: String, hint: Option<String> },
+    #[error("'{name}' is a group of scenarios, and one is wanted: {}", members.join(", "))]
+    Group { name: String, members: Vec<String> },
     #[error("cannot read scenario {}", printable(.path.as_str()))]
     Unreadable { path: Utf8PathBuf, source: io::Error },
     #[error("{}", lines(.0))]
@@ -37,12 +39,31 @@ impl Library {
         if name_or_path.contains('/') || matches!(path.extension(), Some("yaml" | "yml")) {
             return self.load_path(path);
         }
-        let file = self.files().into_iter().find(|file| stem(file) == Some(name_or_path));
-        let file = file.ok_or_else(|| LoadError::Unknown {
-            name: name_or_path.to_owned(),
-            hint: suggest(name_or_path, self.files().into_iter().filter_map(stem)),
-        })?;
-        self.check_embedded(file)
+        if let Some(file) = self.files().into_iter().find(|file| stem(file) == Some(name_or_path)) {
+            return self.check_embedded(file);
+        }
+        let name = name_or_path.to_owned();
+        Err(match self.group(name_or_path) {
+            Some(files) => {
+                let members = files.into_iter().filter_map(stem).map(str::to_owned).collect();
+                LoadError::Group { name, members }
+            }
+            None => LoadError::Unknown { name, hint: suggest(name_or_path, self.names()) },
+        })
+    }
+
+    /// All scenarios of the group of that name, by file, or else the one that [`Library::load`] gives.
+    pub fn load_all(&self, name_or_path: &str) -> Result<Vec<Scenario>, LoadError> {
+        match self.group(name_or_path) {
+            Some(files) => files.into_iter().map(|file| self.check_embedded(file)).collect(),
+            None => Ok(vec![self.load(name_or_path)?]),
+        }
+    }
+
+    /// The group of a scenario that farm brings.
+    pub fn group_of(&self, scenario: &Scenario) -> Option<&'static str> {
+        let file = self.files().into_iter().find(|file| stem(file) == Some(scenario.name.as_str()))?;
+        self.groups().find(|group| file.path().starts_with(group))
     }
 
     /// The YAML text of a scenario, named as for [`Library::load`].
@@ -87,10 +108,22 @@ impl Library {
     }
 
     fn files(&self) -> Vec<&'static File<'static>> {
-        let mut files = Vec::new();
-        gather(&self.scenarios, &mut files);
-        files.sort_by_key(|file| file.path());
-        files
+        yaml_files(&self.scenarios)
+    }
+
+    /// A folder of `scenarios/` is a group.
+    fn groups(&self) -> impl Iterator<Item = &'static str> {
+        self.scenarios.dirs().filter_map(|folder| folder.path().to_str())
+    }
+
+    /// The files of a group.
+    fn group(&self, name: &str) -> Option<Vec<&'static File<'static>>> {
+        self.scenarios.dirs().find(|folder| folder.path().to_str() == Some(name)).map(yaml_files)
+    }
+
+    /// Of all scenarios and groups.
+    fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.files().into_iter().filter_map(stem).chain(self.groups())
     }
 }
 
@@ -102,12 +135,13 @@ fn read(path: &Utf8Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn gather(dir: &Dir<'static>, files: &mut Vec<&'static File<'static>>) {
+/// Those of the folder itself and of all below it, by path.
+fn yaml_files(folder: &Dir<'static>) -> Vec<&'static File<'static>> {
     let yaml = |file: &&File<'_>| file.path().extension().is_some_and(|extension| extension == "yaml");
-    files.extend(dir.files().filter(yaml));
-    for folder in dir.dirs() {
-        gather(folder, files);
-    }
+    let mut files: Vec<_> = folder.files().filter(yaml).collect();
+    files.extend(folder.dirs().flat_map(yaml_files));
+    files.sort_by_key(|file| file.path());
+    files
 }
 
 fn stem<'f>(file: &'f File<'_>) -> Option<&'f str> {

@@ -390,6 +390,30 @@ fn the_repositorys_scenarios_are_in_order() {
         assert!(!names[..index].contains(&scenario.name.as_str()), "{} is there twice", scenario.name);
         assert!(!scenario.hunts.is_empty(), "{} does not say what it hunts", scenario.file);
     }
+    for folder in SCENARIOS.dirs() {
+        let group = folder.path().to_str().unwrap();
+        assert!(!names.contains(&group), "{group} is a scenario and a group");
+        assert!(!library().load_all(group).unwrap().is_empty(), "the group {group} is empty");
+    }
+}
+
+#[test]
+fn a_group_stands_for_all_its_scenarios() {
+    let library = library();
+    let names = |word: &str| {
+        let scenarios = library.load_all(word).unwrap();
+        scenarios.iter().map(|scenario| scenario.name.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(names("example"), ["crash-expected", "crash-unexpected"]);
+    assert_eq!(names("smoke"), ["smoke"]);
+    assert_eq!(library.group_of(&library.load("crash-expected").unwrap()), Some("example"));
+    assert_eq!(library.group_of(&library.load("smoke").unwrap()), None);
+    assert_eq!(
+        library.load("example").unwrap_err().to_string(),
+        "'example' is a group of scenarios, and one is wanted: crash-expected, crash-unexpected"
+    );
+    let LoadError::Unknown { hint, .. } = library.load_all("exmaple").unwrap_err() else { panic!() };
+    assert_eq!(hint.as_deref(), Some("did you mean 'example'?"));
 }
 
 /// Its promise is 20 s of wall with boot; the steps' own time is the part that is fixed here.
@@ -433,7 +457,7 @@ fn scenarios_are_found_by_name_or_by_path() {
     let latin1 = write("latin1.yaml", b"# first\nname: a\npurpose: \xc3\xbc \xfc\n");
     let large = write("large.yaml", &vec![b'#'; (1 << 20) + 5]);
     let rows = [
-        ("smok".to_owned(), "no scenario has the name 'smok'".to_owned()),
+        ("smok".to_owned(), "no scenario or group of scenarios has the name 'smok'".to_owned()),
         (path("none.yaml"), format!("cannot read scenario {}", path("none.yaml"))),
         (path(""), format!("cannot read scenario {}", path(""))),
         (latin1.clone(), format!("{latin1}:3:12: not UTF-8")),

@@ -12,7 +12,7 @@ fn refused(farm: &Farm, arguments: &[&str]) -> String {
 fn names_that_are_not_known() {
     let farm = Farm::new();
     insta::assert_snapshot!(refused(&farm, &["run", "somke"]), @r#"
-    error: no scenario has the name 'somke'
+    error: no scenario or group of scenarios has the name 'somke'
       hint: did you mean 'smoke'?
     "#);
     insta::assert_snapshot!(refused(&farm, &["run", "./absent.yaml"]), @r#"
@@ -56,7 +56,7 @@ fn a_broken_scenario_is_told_with_place_and_hint() {
     HERE/wrong.yaml:5:27: for: expected a time from 100ms to 24h, found '1x'
         write it as in 500ms, 3s or 2h 5m
     HERE/wrong.yaml:6:24: ops: expected a number from 1 to 1000000000000, found '0'
-    error: no scenario has the name 'somke'
+    error: no scenario or group of scenarios has the name 'somke'
       hint: did you mean 'smoke'?
     "#);
 }
@@ -76,7 +76,7 @@ fn a_check_of_several_files_reports_all_their_problems() {
     HERE/wrong.yaml:6:24: ops: expected a number from 1 to 1000000000000, found '0'
     HERE/broken.yaml:2:1: not YAML: while parsing a flow sequence, expected ',' or ']'
     ---
-    error: no scenario has the name 'somke'
+    error: no scenario or group of scenarios has the name 'somke'
       hint: did you mean 'smoke'?
     "#);
 }

@@ -44,10 +44,11 @@ struct stress_path {
 	uint32_t generation;
 	/* What the program is about to block on, for the watchdog's report. */
 	const char *volatile waits_for;
+	/* A teardown that cannot undo what the path has changed sets it to STRESS_FAIL. */
+	enum stress_result result;
 
 	/* common.c's own. */
 	bool chosen;
-	enum stress_result result;
 	unsigned long long turns, ops, bytes, spent_ns;
 	unsigned int reports;
 	char reason[160];

@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * The workers of the step beside which a program runs: init keeps them in a control group of their
+ * own (docs/guest-protocol.md).
+ */
+#ifndef FARM_WORKERS_H
+#define FARM_WORKERS_H
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common.h"
+
+#define WORKERS "/sys/fs/cgroup/workers"
+
+/* Why the control group, or a file of it, cannot be had; STRESS_OK if it can. */
+static inline enum stress_result workers_need(struct stress_path *path, const char *file)
+{
+	char name[128];
+
+	snprintf(name, sizeof(name), WORKERS "/%s", file);
+	if (!access(name, F_OK))
+		return STRESS_OK;
+	return stress_skip(path, "no %s here: %m", name);
+}
+
+/* A random one of the workers and their children; 0 if there is none. */
+static inline pid_t workers_choose(struct stress_path *path)
+{
+	FILE *file = fopen(WORKERS "/cgroup.procs", "re");
+	pid_t chosen = 0;
+	int pid;
+
+	if (!file)
+		return 0;
+	for (uint64_t seen = 1; fscanf(file, "%d", &pid) == 1; seen++)
+		if (rng_one_in(&path->rng, seen))
+			chosen = pid;
+	fclose(file);
+	return chosen;
+}
+
+/*
+ * Opens a file that a process has open, if it is a regular one and not empty; else -1. Through
+ * O_PATH first: to open a pipe for good would make us one of its readers.
+ */
+static inline int workers_reopen(pid_t pid, const char *number)
+{
+	char name[64 + NAME_MAX];
+	struct stat status;
+	int fd = -1, link;
+
+	snprintf(name, sizeof(name), "/proc/%d/fd/%s", (int)pid, number);
+	link = open(name, O_PATH | O_CLOEXEC);
+	if (link < 0)
+		return -1;
+	if (!fstat(link, &status) && S_ISREG(status.st_mode) && status.st_size) {
+		snprintf(name, sizeof(name), "/proc/self/fd/%d", link);
+		fd = open(name, O_RDONLY | O_CLOEXEC);
+	}
+	close(link);
+	return fd;
+}
+
+/* Opens a random regular file that a process has open, unlinked files and memfds included; or -1. */
+static inline int workers_open_file(struct stress_path *path, pid_t pid)
+{
+	char name[32];
+	struct dirent *entry;
+	uint64_t seen = 1;
+	int chosen = -1;
+	DIR *directory;
+
+	snprintf(name, sizeof(name), "/proc/%d/fd", (int)pid);
+	directory = opendir(name);
+	if (!directory)
+		return -1;
+	while ((entry = readdir(directory)) != NULL) {
+		int fd = *entry->d_name == '.' ? -1 : workers_reopen(pid, entry->d_name);
+
+		if (fd >= 0 && !rng_one_in(&path->rng, seen++)) {
+			close(fd);
+		} else if (fd >= 0) {
+			if (chosen >= 0)
+				close(chosen);
+			chosen = fd;
+		}
+	}
+	closedir(directory);
+	return chosen;
+}
+
+/* For teardowns: a path that never met a worker is skipped, not failed. */
+static inline void workers_missed(struct stress_path *path, bool met)
+{
+	if (!met && path->result == STRESS_OK)
+		path->result = stress_skip(path, "no process was ever in " WORKERS);
+}
+
+#endif

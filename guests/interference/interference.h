@@ -118,7 +118,7 @@ static inline void knob_restore(struct stress_path *path, struct knob *knob)
  * whole system: proof that the kernel did such things, not how much of it was this program's doing.
  */
 struct vmstat {
-	const char *names; /* separated by blanks */
+	const char *names; /* eight at most, separated by blanks */
 	uint64_t before[8], grown[8];
 };
 

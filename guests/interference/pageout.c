@@ -81,7 +81,7 @@ static void tear_down(struct stress_path *path)
 	struct pageout *pageout = path->state;
 
 	vmstat_note(path, &pageout->vmstat);
-	if (pageout->present)
+	if (pageout->present && path->variant != COLD)
 		stress_note(path, "of %llu mapped pages %llu stayed", pageout->present,
 			    pageout->stayed);
 	if (path->variant != OWN)

@@ -122,23 +122,32 @@ static inline enum stress_result region_drop(struct stress_path *path, struct re
 	return STRESS_OK;
 }
 
-/* Compares the pages with what they must hold. */
-static inline enum stress_result region_verify(struct stress_path *path, struct region *region,
-					       const char *check, size_t first, size_t count)
+/* Compares memory with what the pages from `first` on must hold. */
+static inline enum stress_result region_compare(struct stress_path *path,
+						const struct region *region, const char *check,
+						const unsigned char *memory, size_t first,
+						size_t count)
 {
 	enum stress_result result = STRESS_OK;
 
 	path->waits_for = "a load from its memory";
+	for (size_t i = 0; i < count; i++)
+		if (stress_compare(path, check, memory + i * PAGE,
+				   region_want(path, region, first + i), NULL, PAGE,
+				   (uint64_t)(first + i) * PAGE) != STRESS_OK)
+			result = STRESS_FAIL;
+	return result;
+}
+
+/* Compares the pages with what they must hold. */
+static inline enum stress_result region_verify(struct stress_path *path, struct region *region,
+					       const char *check, size_t first, size_t count)
+{
 	if (planted(path, 1))
 		region->memory[first * PAGE + PAGE / 2] ^= 0x10;
 	if (planted(path, 3) && count > 1)
 		memcpy(region->memory + first * PAGE, region->memory + (first + 1) * PAGE, PAGE);
-	for (size_t page = first; page < first + count; page++)
-		if (stress_compare(path, check, region->memory + page * PAGE,
-				   region_want(path, region, page), NULL, PAGE,
-				   (uint64_t)page * PAGE) != STRESS_OK)
-			result = STRESS_FAIL;
-	return result;
+	return region_compare(path, region, check, region->memory + first * PAGE, first, count);
 }
 
 /* A window of `count` pages anywhere in the region. */

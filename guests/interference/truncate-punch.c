@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+/*
+ * Cuts files short and punches holes into them while a second thread reads them.
+ *
+ * ftruncate(2) and fallocate(2) with FALLOC_FL_PUNCH_HOLE, or madvise(2) with MADV_REMOVE on a
+ * mapping: mm/truncate.c truncate_inode_pages_range(), for a tmpfs mm/shmem.c shmem_undo_range(),
+ * takes pages out of the page cache after unmap_mapping_range() has unmapped them, and zeroes the
+ * parts of pages at the borders (truncate_inode_partial_folio()). What that does to references: the
+ * cache's own goes, and what a reader, a pipe or direct I/O took an instant before keeps the page
+ * alive; lookups that raised the count of a page which has left the mapping must drop it again
+ * (folio_try_get() and the check behind it, filemap_get_entry()).
+ *
+ * The second thread reads the range by pread(2) and, through the mapping, by process_vm_readv(2).
+ * It must see each byte as it was written or as zero, or a short read where the file is cut.
+ */
+#define _GNU_SOURCE
+#include <sched.h>
+#include <stdatomic.h>
+#include <sys/mman.h>
+#include <sys/uio.h>
+
+#include "interference.h"
+#include "file.h"
+#include "peer.h"
+#include "truncate-punch.args.h"
+
+enum variant { TRUNCATE, PUNCH, REMOVE };
+
+enum { PAGE = 4096 };
+
+struct cutting {
+	struct stress_file file;
+	unsigned char *map;
+	struct helper reader;
+	uint64_t offset; /* of the range that is written, cut and read */
+	size_t length;
+	unsigned char *written, *zeros, *got;
+	atomic_bool over;
+	bool wrong;
+	int read_error;
+	size_t received;
+	unsigned int reads, reads_of_zeros, faults;
+};
+
+static ssize_t read_range(struct cutting *cutting, bool mapped)
+{
+	struct iovec local = { .iov_base = cutting->got, .iov_len = cutting->length };
+	struct iovec remote = { .iov_base = cutting->map + cutting->offset,
+				.iov_len = cutting->length };
+
+	if (!mapped)
+		return read_all(cutting->file.fd, cutting->got, cutting->length, cutting->offset);
+	return process_vm_readv(getpid(), &local, 1, &remote, 1, 0);
+}
+
+/* Beside the cut. */
+static void read_beside(void *argument)
+{
+	struct cutting *cutting = argument;
+	bool mapped = false;
+
+	do {
+		ssize_t n = read_range(cutting, mapped);
+
+		if (n < 0 && !(mapped && errno == EFAULT)) {
+			cutting->read_error = errno;
+			return;
+		}
+		cutting->faults += n < 0;
+		cutting->reads++;
+		cutting->received = n < 0 ? 0 : n;
+		if (STRESS_PLANT == 4 && cutting->received) /* foreign data */
+			cutting->got[0] ^= 0x10;
+		cutting->wrong = !stress_right(cutting->got, cutting->written, cutting->zeros,
+					       cutting->received);
+		cutting->reads_of_zeros += n > 0 && !memcmp(cutting->got, cutting->zeros, n);
+		mapped = !mapped;
+		/* The cutting thread, and the workers, may share this CPU. */
+		sched_yield();
+	} while (!cutting->wrong && !atomic_load(&cutting->over));
+}
+
+static enum stress_result set_up(struct stress_path *path)
+{
+	static const struct stress_file closed = STRESS_FILE_CLOSED;
+	struct cutting *cutting = stress_alloc(sizeof(*cutting));
+	size_t max = stress_number(ARG_MAX_LENGTH);
+	enum stress_result result;
+	void *map;
+
+	path->state = cutting;
+	cutting->file = closed;
+	result = file_open(path, &cutting->file, "file", stress_number(ARG_FILE_SIZE));
+	if (result != STRESS_OK)
+		return result;
+	map = mmap(NULL, cutting->file.size, PROT_READ, MAP_SHARED, cutting->file.fd, 0);
+	if (map == MAP_FAILED)
+		return stress_error(path, "map the file");
+	cutting->map = map;
+	cutting->written = stress_alloc(max);
+	cutting->zeros = stress_alloc(max);
+	cutting->got = stress_alloc(max);
+	return helper_start(path, &cutting->reader, read_beside, cutting);
+}
+
+static void tear_down(struct stress_path *path)
+{
+	struct cutting *cutting = path->state;
+
+	helper_stop(&cutting->reader);
+	if (cutting->reads)
+		stress_note(path, "of %u reads %u saw only zeros, %u faulted", cutting->reads,
+			    cutting->reads_of_zeros, cutting->faults);
+	if (cutting->map)
+		munmap(cutting->map, cutting->file.size);
+	file_close(&cutting->file);
+	free(cutting->written);
+	free(cutting->zeros);
+	free(cutting->got);
+	free(cutting);
+}
+
+/* What the cut leaves of the file: zeros in the hole, or from the cut to the end. */
+static void cut_model(struct stress_path *path)
+{
+	struct cutting *cutting = path->state;
+	struct stress_file *file = &cutting->file;
+	uint64_t from = cutting->offset, to = from + cutting->length;
+
+	if (path->variant == TRUNCATE)
+		to = file->size;
+	if (path->variant == REMOVE) {
+		from = round_down(from, PAGE);
+		to = round_down(to + PAGE - 1, PAGE);
+	}
+	memset(file->model + from, 0, to - from);
+}
+
+static enum stress_result cut(struct stress_path *path)
+{
+	struct cutting *cutting = path->state;
+	struct stress_file *file = &cutting->file;
+	uint64_t from = cutting->offset, to = from + cutting->length;
+
+	if (planted(path, 2)) /* nothing is cut */
+		return STRESS_OK;
+	if (planted(path, 3) && from) /* one byte too many */
+		from--;
+	switch (path->variant) {
+	case TRUNCATE:
+		path->waits_for = "ftruncate";
+		if (ftruncate(file->fd, from) || ftruncate(file->fd, file->size))
+			return stress_error(path, "truncate the file to %" PRIu64 " bytes", from);
+		return STRESS_OK;
+	case PUNCH:
+		path->waits_for = "fallocate";
+		if (fallocate(file->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, from,
+			      to - from))
+			return stress_error(path, "punch a hole of %" PRIu64 " bytes", to - from);
+		return STRESS_OK;
+	default:
+		path->waits_for = "madvise(MADV_REMOVE)";
+		from = round_down(from, PAGE);
+		to = round_down(to + PAGE - 1, PAGE);
+		if (madvise(cutting->map + from, to - from, MADV_REMOVE))
+			return stress_error(path, "remove %" PRIu64 " bytes", to - from);
+		return STRESS_OK;
+	}
+}
+
+/* Cuts the range, which has just been written, beside the reading thread. */
+static enum stress_result cut_beside(struct stress_path *path)
+{
+	struct cutting *cutting = path->state;
+	enum stress_result result;
+
+	memcpy(cutting->written, cutting->file.model + cutting->offset, cutting->length);
+	atomic_store(&cutting->over, false);
+	helper_order(&cutting->reader);
+	result = cut(path);
+	atomic_store(&cutting->over, true);
+	path->waits_for = "the reading thread";
+	helper_wait(&cutting->reader);
+	if (result != STRESS_OK)
+		return result;
+	if (cutting->read_error) {
+		errno = cutting->read_error;
+		return stress_error(path, "read beside the cut");
+	}
+	if (cutting->wrong)
+		return stress_compare(path, "beside", cutting->got, cutting->written,
+				      cutting->zeros, cutting->received, cutting->offset);
+	return STRESS_OK;
+}
+
+static enum stress_result verify(struct stress_path *path)
+{
+	struct cutting *cutting = path->state;
+	struct stress_file *file = &cutting->file;
+	uint64_t offset = cutting->offset;
+
+	cut_model(path);
+	if (planted(path, 1)) /* a byte has come back */
+		write_all(file->fd, cutting->written, 1, offset);
+	if (file_verify(path, file, "hole", offset, cutting->length) != STRESS_OK)
+		return STRESS_FAIL;
+	path->waits_for = "a load from the file's mapping";
+	return stress_compare(path, "mapped-hole", cutting->map + offset, file->model + offset,
+			      NULL, cutting->length, offset);
+}
+
+static enum stress_result turn(struct stress_path *path)
+{
+	struct cutting *cutting = path->state;
+	struct stress_file *file = &cutting->file;
+	size_t length = rng_length(&path->rng, stress_number(ARG_MAX_LENGTH), 1);
+	uint64_t offset = rng_offset(&path->rng, file->size, length, 1);
+	enum stress_result result;
+
+	pace(stress_number(ARG_RATE));
+	cutting->offset = offset;
+	cutting->length = length;
+	file_renew_model(path, file, offset, length);
+	result = file_write(path, file, offset, length);
+	if (result == STRESS_OK)
+		result = file_evict_sometimes(path, file, offset, length);
+	if (result == STRESS_OK)
+		result = cut_beside(path);
+	if (result == STRESS_OK)
+		result = verify(path);
+	if (result == STRESS_OK)
+		stress_credit(path, 1, length);
+	return result;
+}
+
+static const char *check_sizes(void)
+{
+	return file_check(stress_number(ARG_FILE_SIZE), stress_number(ARG_MAX_LENGTH));
+}
+
+STRESS_MAIN("truncate-punch", check_sizes,
+	    STRESS_PATH("truncate", TRUNCATE),
+	    STRESS_PATH("punch-hole", PUNCH),
+	    STRESS_PATH("remove", REMOVE))

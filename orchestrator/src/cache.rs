@@ -54,12 +54,16 @@ pub enum CacheError {
 pub enum Kind {
     /// An unpacked kernel package.
     Kernel,
+    /// A kernel's headers, or the programs of its build.
+    Headers,
     /// Another unpacked package, for the guest (busybox).
     Package,
     /// QEMU unpacked beside the host's own.
     Qemu,
     /// A compiled guest program.
     Program,
+    /// A kernel module of farm's own.
+    Module,
     /// An initramfs.
     Image,
     /// A formatted, empty disk to copy from.
@@ -72,9 +76,11 @@ impl Kind {
     fn directory(self) -> &'static str {
         match self {
             Self::Kernel => "kernel",
+            Self::Headers => "headers",
             Self::Package => "package",
             Self::Qemu => "qemu",
             Self::Program => "program",
+            Self::Module => "module",
             Self::Image => "image",
             Self::Disk => "disk",
             Self::Apt => "apt",

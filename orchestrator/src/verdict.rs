@@ -27,7 +27,7 @@ pub enum Verdict {
     TimedOut,
     /// The guest never became ready.
     BootFailed,
-    /// The kernel could not be built.
+    /// The kernel, or a module for it, could not be built.
     BuildFailed,
     /// It was not run, and why is said.
     Skipped,
@@ -81,6 +81,8 @@ pub enum Ending {
     Stopped { cause: StopCause },
     /// It was never started.
     NotRun { reason: String },
+    /// It was never started: a part of it that is made from source could not be built.
+    NotBuilt { reason: String },
     /// QEMU died, went silent, or farm could not do its work.
     Infra { trouble: String },
 }
@@ -163,6 +165,7 @@ fn decide(evidence: &Evidence<'_>, hits: &[JudgedHit], missed: &[String]) -> (Ve
     match evidence.ending {
         Ending::Infra { trouble } => return (Verdict::Infra, trouble.clone()),
         Ending::NotRun { reason } => return (Verdict::Skipped, reason.clone()),
+        Ending::NotBuilt { reason } => return (Verdict::BuildFailed, reason.clone()),
         _ => {}
     }
     let new: Vec<_> = hits.iter().filter(|h| h.standing == Standing::New).collect();
@@ -361,6 +364,7 @@ known: [{title: hang in known, reason: it is}, {fingerprint: 'panic:*', reason: 
         let infra = Ending::Infra { trouble: "disk full".to_owned() };
         let stopped = Ending::Stopped { cause: StopCause::Interrupted };
         let not_run = Ending::NotRun { reason: "no KVM".to_owned() };
+        let not_built = Ending::NotBuilt { reason: "t.c:1: error".to_owned() };
         let hang = |name: &str| vec![Hit::hang(name)];
         let (failed, limit) = ([step(1, StepOutcome::Failed)], [step(1, StepOutcome::Limit)]);
         let (ok, skipped) = ([step(1, StepOutcome::Ok)], [step(1, StepOutcome::Skipped)]);
@@ -378,6 +382,7 @@ known: [{title: hang in known, reason: it is}, {fingerprint: 'panic:*', reason: 
             ),
             ("init gave up", Evidence { init_error: Some("no ext4"), ..GOOD }, Infra, "init: no ext4"),
             ("not run", unready(&not_run), Skipped, "no KVM"),
+            ("not built", unready(&not_built), Verdict::BuildFailed, "t.c:1: error"),
             ("stopped before ready", unready(&stopped), Skipped, "interrupted"),
             (
                 "a new hit outlives a stop",

@@ -50,7 +50,8 @@ fn both_debian_kernels_are_fetched_once_and_are_what_they_say() {
 
         // The same files, given as a developer's own.
         let modules = kernel.modules.as_deref();
-        let own = Kernel::from_path(OwnKernel { boot: &kernel.boot, modules, vmlinux: None }).unwrap();
+        let own = Kernel::from_path(OwnKernel { boot: &kernel.boot, modules, vmlinux: None, headers: None })
+            .unwrap();
         assert_eq!((own.key.sha256, own.config.is_some()), (kernel.key.sha256, true));
     }
 }

@@ -43,6 +43,13 @@ pub(crate) const REQUIREMENTS: &[Requirement] = &[
         fedora: "sysroot-s390x-fc$(rpm -E %fedora)-glibc",
     },
     Requirement {
+        purpose: "builds kernel modules for guests",
+        proof: Proof::Program("make"),
+        debian: "make",
+        ubuntu: "make",
+        fedora: "make",
+    },
+    Requirement {
         // Debian 12 has it in qemu-system-misc, which provides this name.
         purpose: "runs guests",
         proof: Proof::Program("qemu-system-s390x"),

@@ -17,13 +17,14 @@ Exit codes:
     1  a fault of farm itself
     2  usage or bad input
   100  new hits, missed hits or failed workloads
+  101  a kernel module did not build
   102  a kernel did not boot
   103  the farm's own trouble: QEMU died, disk full, no network
   104  nothing ran: all skipped
   105  ineffective: the steps did too little to prove anything
   106  timed out
   130  interrupted
-Several at once: the first of 130, 1, 2, 103, 100, 106, 102, 105, 104.";
+Several at once: the first of 130, 1, 2, 103, 100, 106, 102, 101, 105, 104.";
 
 /// A test farm for the Linux kernel on s390x.
 ///
@@ -81,7 +82,8 @@ pub(super) enum Command {
 pub(super) enum KernelCommand {
     /// List the kernels that have names, and which are in the cache
     List,
-    /// Fetch kernels anew, so that a newer package is found; otherwise a cached kernel is used as it is
+    /// Fetch kernels anew, with their headers, so that a newer package is found; otherwise a cached kernel is used as
+    /// it is
     Fetch {
         /// Names, as `farm kernel list` prints them
         #[arg(required = true)]
@@ -120,6 +122,10 @@ pub(super) struct GuestArgs {
     /// vmlinux of a kernel given by path
     #[arg(long, value_name = "FILE")]
     pub(super) vmlinux: Option<Utf8PathBuf>,
+
+    /// Build tree of a kernel given by path, for scenarios with modules [default: where DIR/build of --modules leads]
+    #[arg(long, value_name = "DIR")]
+    pub(super) headers: Option<Utf8PathBuf>,
 
     /// The QEMU to use [default: the newest of those that set-up fetched and those on PATH]
     #[arg(long, value_name = "PATH")]

@@ -37,13 +37,15 @@ pub(super) fn list(environment: &Environment) -> Result<ExitCode, Failure> {
 pub(super) fn fetch(environment: &Environment, names: &[String]) -> Result<ExitCode, Failure> {
     let catalog = kernel_catalog()?;
     let fetcher = fetcher(&environment.cache, Refresh::Yes);
-    // The image needs it beside the kernel: after this, runs need no network.
+    // The image needs it beside the kernel, and modules their headers: after this, runs need no network.
     fetcher.busybox(&catalog.busybox)?;
     let mut text = String::new();
     let mut keys = Vec::new();
     for name in names {
         let named = catalog.kernel(name).ok_or_else(|| unknown_kernel(name, &catalog))?;
-        let key = fetcher.kernel(named)?.key;
+        let kernel = fetcher.kernel(named)?;
+        fetcher.headers(named, &kernel)?;
+        let key = kernel.key;
         text += &format!("{} {} ({})\n", key.name, key.version, key.release);
         keys.push(key);
     }

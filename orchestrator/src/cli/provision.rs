@@ -1,9 +1,9 @@
 //! Kernels, images and QEMU for a command: found, fetched or built, with progress on stderr.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use camino::Utf8Path;
+use camino::{Utf8Path, Utf8PathBuf};
 use tokio::runtime::Runtime;
 
 use super::args::{AccelArg, GuestArgs};
@@ -12,16 +12,19 @@ use super::output;
 use super::scenarios::library;
 use crate::assets;
 use crate::cache::{Cache, CacheError};
-use crate::error::{ExitCode, Failure};
-use crate::guest::{GuestError, ImageParts, Manifest, Programs, compile, lite_image};
+use crate::error::{ExitCode, Failure, chain};
+use crate::guest::{
+    GuestError, ImageParts, Manifest, ModuleRequest, Programs, build_module, compile, lite_image,
+};
 use crate::kernel::{
-    Catalog, Fetcher, Kernel, KernelError, MirrorChoice, OwnKernel, Refresh, Symbols, find_qemus,
+    BuildTree, Catalog, Fetcher, Kernel, KernelError, MirrorChoice, Origin, OwnKernel, Refresh, Symbols,
+    find_qemus,
 };
 use crate::machine::{
     Access, Candidate, Feature, Host, KERNEL_ARGUMENTS, Launcher, Qemu, QemuError, find, inspect,
 };
 use crate::plan::{Accel, Cell, Image, KernelKey, Protection, QemuKey, Request, Schedule};
-use crate::runner::Guest;
+use crate::runner::{Guest, NoGuest};
 use crate::store::KernelRecord;
 
 /// What a command's guests are to run on, and how.
@@ -82,15 +85,16 @@ fn cpu_model(options: &GuestArgs, accel: Accel) -> String {
     options.cpu.clone().unwrap_or_else(|| default.to_owned())
 }
 
-/// Guests that have been made, by kernel.
-pub(super) type Guests = HashMap<KernelKey, Arc<Guest>>;
+/// Guests that have been made, or could not be, by kernel and the modules of farm's own in their image.
+pub(super) type Guests = HashMap<(KernelKey, Vec<String>), Result<Arc<Guest>, NoGuest>>;
 
 /// The kernels of a command, ready to boot, and what all their images hold.
 pub(super) struct Provision {
+    catalog: Catalog,
     kernels: Vec<Kernel>,
     programs: Programs,
     manifest: Manifest,
-    busybox: camino::Utf8PathBuf,
+    busybox: Utf8PathBuf,
 }
 
 impl Provision {
@@ -102,7 +106,7 @@ impl Provision {
         let library = library()?;
         let programs = compile(&environment.cache, &assets::GUESTS, &library.catalog, &output::note)?;
         let manifest = Manifest::parse(assets::LITE_YAML)?;
-        Ok(Self { kernels, programs, manifest, busybox })
+        Ok(Self { catalog, kernels, programs, manifest, busybox })
     }
 
     fn keys(&self) -> Vec<KernelKey> {
@@ -119,23 +123,39 @@ impl Provision {
         self.kernels.iter().map(record).collect()
     }
 
-    /// The guest for a cell; made once for each kernel.
+    /// The guest for a cell; made once for each kernel and what modules of farm's own its scenario asks for.
     pub(super) fn guest(
         &self,
         environment: &Environment,
         cell: &Cell,
         qemu: &Qemu,
         made: &mut Guests,
-    ) -> Result<Arc<Guest>, Failure> {
+    ) -> Result<Result<Arc<Guest>, NoGuest>, Failure> {
         let kernel = self.kernel(&cell.kernel)?;
         let own = cell.shape.kernel_args.iter().map(String::as_str);
         let line: Vec<&str> = KERNEL_ARGUMENTS.iter().copied().chain(own).collect();
         kernel.check_command_line(&line.join(" "))?;
-        if let Some(guest) = made.get(&cell.kernel) {
-            return Ok(Arc::clone(guest));
+        let key = (cell.kernel.clone(), cell.scenario.modules.clone());
+        if let Some(guest) = made.get(&key) {
+            return Ok(guest.clone());
         }
-        let parts =
-            ImageParts { kernel, programs: &self.programs, busybox: &self.busybox, manifest: &self.manifest };
+        let guest = match self.own_modules(environment, kernel, &cell.scenario.modules)? {
+            Ok(modules) => Ok(self.make_guest(environment, kernel, &modules, qemu)?),
+            Err(no_guest) => Err(no_guest),
+        };
+        made.insert(key, guest.clone());
+        Ok(guest)
+    }
+
+    fn make_guest(
+        &self,
+        environment: &Environment,
+        kernel: &Kernel,
+        own_modules: &BTreeMap<String, Utf8PathBuf>,
+        qemu: &Qemu,
+    ) -> Result<Arc<Guest>, Failure> {
+        let Self { programs, busybox, manifest, .. } = self;
+        let parts = ImageParts { kernel, programs, busybox, manifest, own_modules };
         let image = lite_image(&environment.cache, parts, &output::note)?;
         let symbols = match &kernel.vmlinux {
             None => Symbols::default(),
@@ -144,9 +164,46 @@ impl Provision {
             }
         };
         let (kernel, qemu, cache) = (kernel.clone(), qemu.clone(), environment.cache.clone());
-        let guest = Arc::new(Guest { kernel, image, qemu, symbols, cache });
-        made.insert(cell.kernel.clone(), Arc::clone(&guest));
-        Ok(guest)
+        Ok(Arc::new(Guest { kernel, image, qemu, symbols, cache }))
+    }
+
+    /// The .ko files of modules by name, built against the kernel where they have not been before.
+    fn own_modules(
+        &self,
+        environment: &Environment,
+        kernel: &Kernel,
+        names: &[String],
+    ) -> Result<Result<BTreeMap<String, Utf8PathBuf>, NoGuest>, Failure> {
+        let mut built = BTreeMap::new();
+        if names.is_empty() {
+            return Ok(Ok(built));
+        }
+        let tree = match self.catalog.kernel(&kernel.key.name) {
+            Some(named) if matches!(kernel.origin, Origin::Package { .. }) => {
+                let headers = fetcher(&environment.cache, Refresh::No).headers(named, kernel);
+                headers.map_err(|error| {
+                    Failure::from(error).hint(format!(
+                        "where the archive has a newer kernel by now, `farm kernel fetch {}` fetches it and its headers",
+                        named.name
+                    ))
+                })?
+            }
+            _ => match BuildTree::of_own(kernel) {
+                Ok(tree) => tree,
+                Err(error) => return Ok(Err(NoGuest::Skipped(chain(&error).join(": ")))),
+            },
+        };
+        for name in names {
+            let request = ModuleRequest { name, release: &kernel.key.release, tree: &tree };
+            match build_module(&environment.cache, &assets::GUESTS, request, &output::note) {
+                Ok(path) => built.insert(name.clone(), path),
+                Err(error @ GuestError::ModuleBuild { .. }) => {
+                    return Ok(Err(NoGuest::NotBuilt(error.to_string())));
+                }
+                Err(error) => return Err(error.into()),
+            };
+        }
+        Ok(Ok(built))
     }
 
     fn kernel(&self, key: &KernelKey) -> Result<&Kernel, Failure> {
@@ -175,17 +232,24 @@ fn kernels(fetcher: &Fetcher<'_>, catalog: &Catalog, options: &GuestArgs) -> Res
             let modules = options.modules.as_deref().map(absolute).transpose()?;
             let vmlinux = options.vmlinux.as_deref().map(absolute).transpose()?;
             let boot = absolute(Utf8Path::new(word))?;
-            let own = OwnKernel { boot: &boot, modules: modules.as_deref(), vmlinux: vmlinux.as_deref() };
+            let headers = options.headers.as_deref().map(absolute).transpose()?;
+            let own = OwnKernel {
+                boot: &boot,
+                modules: modules.as_deref(),
+                vmlinux: vmlinux.as_deref(),
+                headers: headers.as_deref(),
+            };
             // Whatever is wrong with them, these are the files that the user named.
             kernels.push(Kernel::from_path(own).map_err(|error| Failure::of(ExitCode::Usage, &error))?);
         } else {
             return Err(unknown_kernel(word, catalog));
         }
     }
-    if own != 1 && (options.modules.is_some() || options.vmlinux.is_some()) {
+    let parts = [&options.modules, &options.vmlinux, &options.headers];
+    if own != 1 && parts.iter().any(|part| part.is_some()) {
         return Err(Failure::new(
             ExitCode::Usage,
-            "--modules and --vmlinux go with exactly one kernel given by path",
+            "--modules, --vmlinux and --headers go with exactly one kernel given by path",
         ));
     }
     Ok(kernels)
@@ -234,6 +298,8 @@ impl From<KernelError> for Failure {
             | KernelError::NoModules { .. }
             | KernelError::OtherRelease { .. }
             | KernelError::NotVmlinux { .. }
+            | KernelError::NotABuildTree { .. }
+            | KernelError::OtherTree { .. }
             | KernelError::CommandLine { .. } => ExitCode::Usage,
             _ => ExitCode::Infra,
         };
@@ -244,6 +310,8 @@ impl From<KernelError> for Failure {
 impl From<GuestError> for Failure {
     fn from(error: GuestError) -> Self {
         let exit = match error {
+            GuestError::Kernel(error) => return error.into(),
+            GuestError::ModuleBuild { .. } => ExitCode::BuildFailed,
             GuestError::NoModule { .. } => ExitCode::Usage,
             GuestError::Manifest(_) | GuestError::ModuleNames { .. } | GuestError::NoSource { .. } => {
                 ExitCode::Fault

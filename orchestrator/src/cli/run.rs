@@ -19,8 +19,8 @@ use crate::machine::{Preflight, Wanted, preflight};
 use crate::plan::{Protection, expand};
 use crate::report;
 use crate::runner::{
-    self, Assignment, FailFast, GuestSize, Interrupt, Jobs, Limits, Options, RunError, SkipReason,
-    default_jobs, host_record, host_size,
+    self, Assignment, FailFast, GuestSize, Interrupt, Jobs, Limits, NoGuest, Options, RunError, default_jobs,
+    host_record, host_size,
 };
 use crate::scenario::Scenario;
 use crate::store::{RunId, RunRecord};
@@ -43,10 +43,10 @@ pub(super) fn run(environment: &Environment, options: &RunArgs) -> Result<ExitCo
         let lacks = match preflight(wanted, &host, &qemu) {
             // A protected guest boots an image sealed for its host, and never quietly an open one instead.
             Preflight::Run if protection == Protection::Hardware => {
-                Some(SkipReason("this farm cannot seal an image for the host's ultravisor yet".to_owned()))
+                Some("this farm cannot seal an image for the host's ultravisor yet".to_owned())
             }
             Preflight::Run => None,
-            Preflight::Skip { reasons } => Some(SkipReason(reasons.join("; "))),
+            Preflight::Skip { reasons } => Some(reasons.join("; ")),
         };
         for cell in expand(scenario, &request) {
             // A scenario or kernel named twice is meant once; `--repeat` is for more.
@@ -54,8 +54,8 @@ pub(super) fn run(environment: &Environment, options: &RunArgs) -> Result<ExitCo
                 continue;
             }
             let guest = match &lacks {
-                Some(reason) => Err(reason.clone()),
-                None => Ok(provision.guest(environment, &cell, &qemu, &mut guests)?),
+                Some(reason) => Err(NoGuest::Skipped(reason.clone())),
+                None => provision.guest(environment, &cell, &qemu, &mut guests)?,
             };
             assignments.push(Assignment { cell: Arc::new(cell), guest });
         }

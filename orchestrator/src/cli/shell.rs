@@ -14,7 +14,7 @@ use super::{output, runtime};
 use crate::error::{ExitCode, Failure};
 use crate::machine::Exit;
 use crate::plan::{Protection, expand};
-use crate::runner::{ShellError, interact};
+use crate::runner::{NoGuest, ShellError, interact};
 use crate::store::LifeFiles;
 
 /// Whose machine a shell gets where no scenario is named.
@@ -29,7 +29,11 @@ pub(super) fn shell(environment: &Environment, options: &ShellArgs) -> Result<Ex
     let Some(cell) = cells.first().filter(|_| request.kernels.len() == 1) else {
         return Err(Failure::new(ExitCode::Usage, "a shell takes one --kernel"));
     };
-    let guest = provision.guest(environment, cell, &qemu, &mut Guests::new())?;
+    let guest = match provision.guest(environment, cell, &qemu, &mut Guests::new())? {
+        Ok(guest) => guest,
+        Err(NoGuest::Skipped(reason)) => return Err(Failure::new(ExitCode::NothingRan, reason)),
+        Err(NoGuest::NotBuilt(reason)) => return Err(Failure::new(ExitCode::BuildFailed, reason)),
+    };
 
     let scratch = tempfile::tempdir().map_err(|error| Failure::of(ExitCode::Infra, &error))?;
     let directory = Utf8PathBuf::try_from(scratch.path().to_owned())

@@ -51,6 +51,8 @@ pub struct ImageParts<'a> {
     pub programs: &'a Programs,
     pub busybox: &'a Utf8Path,
     pub manifest: &'a Manifest,
+    /// Modules of farm's own, by name: loaded when a job asks, as those of the manifest are.
+    pub own_modules: &'a BTreeMap<String, Utf8PathBuf>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -76,7 +78,12 @@ pub fn lite_image(
     parts: ImageParts<'_>,
     progress: Progress<'_>,
 ) -> Result<LiteImage, GuestError> {
-    let modules = plan_modules(parts.kernel, parts.manifest)?;
+    let mut modules = plan_modules(parts.kernel, parts.manifest)?;
+    for (name, path) in parts.own_modules {
+        let file = format!("{name}.ko");
+        modules.on_demand.insert(name.clone(), vec![file.clone()]);
+        modules.files.insert(file, path.clone());
+    }
     let mut inputs = vec![
         ("init".to_owned(), read(&parts.programs.init)?),
         ("bin/busybox".to_owned(), read(parts.busybox)?),

@@ -90,6 +90,8 @@ pub struct Executable {
 pub struct JobRequest<'a> {
     pub cell: String,
     pub disks: &'a [Disk],
+    /// farm's own.
+    pub modules: &'a [String],
     pub steps: &'a [Step],
     /// The cell's; each step gets its own from it.
     pub seed: u64,
@@ -147,10 +149,13 @@ impl Job {
                 directory: format!("/mnt/{number}"),
             })
             .collect();
-        let modules = match mounts.first() {
+        let mut modules = match mounts.first() {
             Some(Mount { file_system, .. }) => image.modules_for(file_system)?,
             None => Vec::new(),
         };
+        for module in request.modules {
+            modules.extend(image.modules_for(module)?);
+        }
         Ok(Self {
             cell: request.cell,
             epoch: request.epoch,
@@ -295,6 +300,7 @@ mod tests {
         JobRequest {
             cell: "5f0c2a".to_owned(),
             disks,
+            modules: &[],
             steps,
             seed: 8_812_345,
             heartbeat,
@@ -413,6 +419,15 @@ mod tests {
         let ext4 = [disk(DiskFormat::Ext4)];
         let error = Job::shell(request(&ext4, &[]), &none).unwrap_err();
         assert!(matches!(error, GuestError::NoModule { ref module, .. } if module == "ext4"), "{error}");
+    }
+
+    #[test]
+    fn farms_own_modules_come_behind_those_of_the_disks() {
+        let image = image(&[("ext4", &["jbd2.ko", "ext4.ko"]), ("tripwire", &["tripwire.ko"])]);
+        let modules = ["tripwire".to_owned()];
+        let disks = [disk(DiskFormat::Ext4)];
+        let job = Job::shell(JobRequest { modules: &modules, ..request(&disks, &[]) }, &image).unwrap();
+        assert_eq!(job.modules, ["jbd2.ko", "ext4.ko", "tripwire.ko"]);
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod disk;
 mod image;
 mod initrd;
 mod job;
+mod kernel_module;
 mod manifest;
 mod module_index;
 
@@ -18,9 +19,10 @@ pub use self::disk::{MAX_DISKS, disk_template, fresh_disk};
 pub use self::image::{ImageParts, LiteImage, lite_image};
 pub use self::initrd::write_initrd;
 pub use self::job::{CellJob, Executable, Job, JobAction, JobRequest, JobStep, Mount, Work};
+pub use self::kernel_module::{ModuleRequest, build_module, module_names};
 pub use self::manifest::Manifest;
 use crate::cache::CacheError;
-use crate::kernel::ToolError;
+use crate::kernel::{KernelError, ToolError};
 
 #[derive(Debug, thiserror::Error)]
 pub enum GuestError {
@@ -28,6 +30,10 @@ pub enum GuestError {
     Cache(#[from] CacheError),
     #[error(transparent)]
     Tool(#[from] ToolError),
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    #[error("the module {module} cannot be built for the kernel {release}: {words}")]
+    ModuleBuild { module: String, release: String, words: String },
     #[error("the image manifest lite.yaml cannot be read")]
     Manifest(#[source] serde_yaml::Error),
     #[error("the image manifest lite.yaml has names that are no modules: {names}")]

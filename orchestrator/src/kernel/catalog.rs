@@ -25,8 +25,17 @@ pub struct NamedKernel {
 /// How a named kernel comes to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Recipe {
-    /// A distribution's metapackage, which depends on the image proper.
-    Package(Packages),
+    /// A distribution's packages.
+    Package(KernelPackages),
+}
+
+/// Packages that make a kernel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KernelPackages {
+    /// The metapackage that depends on the image proper.
+    pub image: Packages,
+    /// Where the programs of its build come from, for this host.
+    pub kbuild: Source,
 }
 
 /// Packages that are taken, in one version, from one source. Never empty.
@@ -77,6 +86,7 @@ struct RawKernel {
     purpose: String,
     package: String,
     source: String,
+    kbuild: String,
 }
 
 #[derive(Deserialize)]
@@ -101,8 +111,9 @@ impl Catalog {
         let mut kernels = Vec::new();
         for (name, kernel) in &raw.kernels {
             check.word("kernel", name);
-            let packages = check.packages(name, std::slice::from_ref(&kernel.package), &kernel.source);
-            let recipe = Recipe::Package(packages);
+            let image = check.packages(name, std::slice::from_ref(&kernel.package), &kernel.source);
+            let kbuild = check.source(name, &kernel.kbuild);
+            let recipe = Recipe::Package(KernelPackages { image, kbuild });
             kernels.push(NamedKernel { name: name.clone(), purpose: kernel.purpose.clone(), recipe });
         }
         let busybox =
@@ -147,6 +158,10 @@ impl Check<'_> {
         for name in names {
             self.word("package", name);
         }
+        Packages { names: names.to_vec(), source: self.source(user, source) }
+    }
+
+    fn source(&mut self, user: &str, source: &str) -> Source {
         let found = self.sources.get(source);
         if found.is_none() {
             let known: Vec<_> = self.sources.keys().map(String::as_str).collect();
@@ -156,7 +171,7 @@ impl Check<'_> {
             ));
         }
         let (main, security) = found.map_or_else(Default::default, |s| (s.main.clone(), s.security.clone()));
-        Packages { names: names.to_vec(), source: Source { name: source.to_owned(), main, security } }
+        Source { name: source.to_owned(), main, security }
     }
 
     /// Names become file names and words of apt's configuration and command line.
@@ -180,13 +195,16 @@ mod tests {
             .kernels
             .iter()
             .map(|kernel| {
-                let Recipe::Package(packages) = &kernel.recipe;
-                (kernel.name.as_str(), packages.names[0].as_str(), packages.source.name.as_str())
+                let Recipe::Package(KernelPackages { image, kbuild }) = &kernel.recipe;
+                [&kernel.name, &image.names[0], &image.source.name, &kbuild.name].map(String::as_str)
             })
             .collect();
         assert_eq!(
             sources,
-            [("debian-12", "linux-image-s390x", "bookworm"), ("debian-13", "linux-image-s390x", "trixie")]
+            [
+                ["debian-12", "linux-image-s390x", "bookworm", "bookworm"],
+                ["debian-13", "linux-image-s390x", "trixie", "bookworm-backports"],
+            ]
         );
         let bookworm = &catalog.busybox.source;
         assert!(bookworm.main.iter().chain(&bookworm.security).all(|suite| suite.starts_with("bookworm")));
@@ -196,13 +214,19 @@ mod tests {
     fn every_problem_is_reported_at_once() {
         let text = "
 sources: { Empty: { main: [] } }
-kernels: { a: { purpose: p, package: 'x y', source: nowhere } }
+kernels: { a: { purpose: p, package: 'x y', source: nowhere, kbuild: neither } }
 busybox: { package: busybox, source: Empty }
 qemu: { packages: [], source: Empty }
 ";
         let CatalogError::Check { problems } = Catalog::parse(text).unwrap_err() else { panic!() };
-        let expected =
-            ["\"Empty\" is not made of", "has no suites", "\"x y\"", "none of Empty", "names no package"];
+        let expected = [
+            "\"Empty\" is not made of",
+            "has no suites",
+            "\"x y\"",
+            "\"nowhere\"",
+            "\"neither\"",
+            "names no package",
+        ];
         for part in expected {
             assert!(problems.iter().any(|problem| problem.contains(part)), "{part}: {problems:#?}");
         }
@@ -213,7 +237,7 @@ qemu: { packages: [], source: Empty }
     fn unknown_fields_are_errors() {
         let text = "
 sources: {}
-kernels: { a: { purpose: p, package: x, source: s, tree: /linux } }
+kernels: { a: { purpose: p, package: x, source: s, kbuild: s, tree: /linux } }
 busybox: { package: b, source: s }
 qemu: { packages: [q], source: s }
 ";

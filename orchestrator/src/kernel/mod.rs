@@ -3,6 +3,7 @@
 mod apt;
 mod boot;
 mod catalog;
+mod headers;
 mod modules;
 mod own;
 mod package;
@@ -19,8 +20,10 @@ use sha2::{Digest, Sha256};
 
 pub use self::apt::{Archive, Mirrors};
 pub use self::boot::{BootFacts, NotBootable, inspect};
-pub use self::catalog::{Catalog, CatalogError, NamedKernel, Packages, Recipe, Source};
+pub use self::catalog::{Catalog, CatalogError, KernelPackages, NamedKernel, Packages, Recipe, Source};
+pub use self::headers::BuildTree;
 pub use self::own::OwnKernel;
+pub(crate) use self::package::keep_only;
 pub use self::package::{Fetcher, MirrorChoice};
 pub use self::qemu::{FoundQemu, find_qemus};
 pub use self::symbols::{Symbols, SymbolsError};
@@ -39,6 +42,8 @@ pub struct Kernel {
     /// The ELF file with symbols and debug information.
     pub vmlinux: Option<Utf8PathBuf>,
     pub config: Option<Utf8PathBuf>,
+    /// The build tree of a kernel of the user's; those of named kernels are fetched when a module needs them.
+    pub headers: Option<Utf8PathBuf>,
     pub origin: Origin,
     /// Bytes for the command line, its closing NUL included.
     pub command_line_bytes: u64,
@@ -82,8 +87,8 @@ pub enum KernelError {
     NoKeyring { path: Utf8PathBuf },
     #[error("{package} is not among the packages of {suites}; apt says: {complaints}")]
     NoPackage { package: String, suites: String, complaints: String },
-    #[error("{package} depends on no kernel image")]
-    NoImagePackage { package: String },
+    #[error("{package} depends on no package {prefix}…")]
+    NoDependency { package: String, prefix: String },
     #[error("{path} has the SHA-256 {found}, where the signed index says {expected}; it is damaged")]
     Corrupt { path: Utf8PathBuf, expected: String, found: String },
     #[error("the package {package} {version} lacks {what}")]
@@ -102,6 +107,20 @@ pub enum KernelError {
     OtherRelease { modules: Utf8PathBuf, found: String, boot: Utf8PathBuf, expected: String },
     #[error("{path} is not a vmlinux with s390x code")]
     NotVmlinux { path: Utf8PathBuf },
+    #[error("there are no headers of the kernel {kernel}; name its build tree with --headers DIR")]
+    NoHeaders { kernel: String },
+    #[error(
+        "{path} is not a kernel's build tree: there is no {missing} in it; `make modules_prepare` makes it in a \
+         configured tree"
+    )]
+    NotABuildTree { path: Utf8PathBuf, missing: &'static str },
+    #[error("{path} is the build tree of {found}, but the kernel is {expected}")]
+    OtherTree { path: Utf8PathBuf, found: String, expected: String },
+    #[error(
+        "Debian's archive has headers of {found}, but {kernel} in the cache is {expected}; `farm kernel fetch \
+         {kernel}` fetches the newer kernel"
+    )]
+    OtherHeaders { kernel: String, expected: String, found: String },
     #[error("the kernel command line is {bytes} bytes long, and {kernel} takes {limit} at most")]
     CommandLine { bytes: u64, limit: u64, kernel: String },
     #[error("Debian has no QEMU package for this host's architecture {architecture}")]
@@ -154,6 +173,7 @@ mod tests {
             modules: None,
             vmlinux: None,
             config: None,
+            headers: None,
             origin: Origin::Own { boot: "/k".into() },
             command_line_bytes: 896,
         };

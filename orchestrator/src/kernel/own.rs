@@ -6,6 +6,7 @@ use object::elf::{EM_S390, FileHeader64};
 use object::read::elf::FileHeader;
 
 use super::boot::{NotBootable, inspect};
+use super::headers::check_tree;
 use super::{Kernel, KernelError, Origin, modules, read, sha256_hex};
 use crate::plan::KernelKey;
 
@@ -18,6 +19,8 @@ pub struct OwnKernel<'a> {
     pub modules: Option<&'a Utf8Path>,
     /// The vmlinux of the same build, for symbols.
     pub vmlinux: Option<&'a Utf8Path>,
+    /// The build tree, for farm's own modules.
+    pub headers: Option<&'a Utf8Path>,
 }
 
 impl Kernel {
@@ -45,8 +48,18 @@ impl Kernel {
         let name = boot.file_name().unwrap_or("kernel").to_owned();
         let key = KernelKey { name, release, version: String::new(), sha256: sha256_hex(&bytes) };
         let config = config_beside(&boot);
+        let headers = match own.headers {
+            Some(path) => {
+                let path = absolute(path)?;
+                check_tree(&path, &key.release)?;
+                Some(path)
+            }
+            // `make modules_install` leaves this link; elsewhere than on the host of the build it leads nowhere.
+            None => modules.as_ref().map(|modules| modules.join("build")).filter(|link| link.is_dir()),
+        };
         let origin = Origin::Own { boot: boot.clone() };
-        Ok(Self { key, boot, modules, vmlinux, config, origin, command_line_bytes: facts.command_line_bytes })
+        let command_line_bytes = facts.command_line_bytes;
+        Ok(Self { key, boot, modules, vmlinux, config, headers, origin, command_line_bytes })
     }
 }
 
@@ -84,6 +97,10 @@ mod tests {
         Utf8Path::from_path(directory.path()).unwrap()
     }
 
+    fn own(boot: &Utf8Path) -> OwnKernel<'_> {
+        OwnKernel { boot, modules: None, vmlinux: None, headers: None }
+    }
+
     fn boot_image(release: &str) -> Vec<u8> {
         let mut bytes = vec![0; 0x12000];
         bytes[0x10008..0x1000e].copy_from_slice(b"S390EP");
@@ -106,7 +123,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let boot = put(utf8(&directory), "linux/arch/s390/boot/bzImage", &boot_image("6.18.0-rc1+ "));
         let config = put(utf8(&directory), "linux/.config", b"");
-        let kernel = Kernel::from_path(OwnKernel { boot: &boot, modules: None, vmlinux: None }).unwrap();
+        let kernel = Kernel::from_path(own(&boot)).unwrap();
         assert_eq!(kernel.key.release, "6.18.0-rc1+");
         assert_eq!(Some(kernel.key.name.as_str()), boot.file_name());
         assert_eq!(kernel.key.sha256, sha256_hex(&boot_image("6.18.0-rc1+ ")));
@@ -121,17 +138,44 @@ mod tests {
         put(root, "lib/modules/6.9.0/modules.dep", b"");
         let modules = Some(root);
         let same = put(root, "same", &boot_image("6.9.0 "));
-        assert!(
-            Kernel::from_path(OwnKernel { boot: &same, modules, vmlinux: None }).unwrap().modules.is_some()
-        );
+        assert!(Kernel::from_path(OwnKernel { modules, ..own(&same) }).unwrap().modules.is_some());
         let silent = put(root, "silent", &boot_image(""));
-        let kernel = Kernel::from_path(OwnKernel { boot: &silent, modules, vmlinux: None }).unwrap();
+        let kernel = Kernel::from_path(OwnKernel { modules, ..own(&silent) }).unwrap();
         assert_eq!(kernel.key.release, "6.9.0");
-        let error = Kernel::from_path(OwnKernel { boot: &silent, modules: None, vmlinux: None }).unwrap_err();
+        let error = Kernel::from_path(own(&silent)).unwrap_err();
         assert!(error.to_string().contains("does not say its release"), "{error}");
         let other = put(root, "other", &boot_image("6.9.1 "));
-        let error = Kernel::from_path(OwnKernel { boot: &other, modules, vmlinux: None }).unwrap_err();
+        let error = Kernel::from_path(OwnKernel { modules, ..own(&other) }).unwrap_err();
         assert!(error.to_string().ends_with(&format!("of 6.9.0, but {other} is 6.9.1")), "{error}");
+    }
+
+    #[test]
+    fn headers_are_those_given_or_where_the_modules_lead() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = utf8(&directory);
+        let boot = put(root, "boot", &boot_image("6.9.0 "));
+        put(root, "lib/modules/6.9.0/modules.dep", b"");
+        let modules = Some(root);
+        let headers = |own| Kernel::from_path(own).unwrap().headers;
+        let link = root.canonicalize_utf8().unwrap().join("lib/modules/6.9.0/build");
+        std::os::unix::fs::symlink("/nowhere/linux", &link).unwrap();
+        assert_eq!(headers(OwnKernel { modules, ..own(&boot) }), None);
+        fs::remove_file(&link).unwrap();
+        std::os::unix::fs::symlink(root, &link).unwrap();
+        assert_eq!(headers(OwnKernel { modules, ..own(&boot) }), Some(link));
+        // What is given by name is looked at right away.
+        let error = Kernel::from_path(OwnKernel { headers: Some(root), ..own(&boot) }).unwrap_err();
+        assert!(error.to_string().contains("is not a kernel's build tree"), "{error}");
+        for (file, content) in [
+            ("Makefile", &b""[..]),
+            ("scripts/mod/modpost", b""),
+            ("include/generated/autoconf.h", b""),
+            ("include/generated/utsrelease.h", b"#define UTS_RELEASE \"6.9.0\"\n"),
+        ] {
+            put(root, file, content);
+        }
+        let given = headers(OwnKernel { headers: Some(root), ..own(&boot) });
+        assert_eq!(given, Some(root.canonicalize_utf8().unwrap()));
     }
 
     #[test]
@@ -139,14 +183,14 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let root = utf8(&directory);
         let absent = root.join("absent");
-        let error = Kernel::from_path(OwnKernel { boot: &absent, modules: None, vmlinux: None }).unwrap_err();
+        let error = Kernel::from_path(own(&absent)).unwrap_err();
         assert_eq!(error.to_string(), format!("cannot use {absent}"));
         let text = put(root, "text", b"hello\n");
-        let error = Kernel::from_path(OwnKernel { boot: &text, modules: None, vmlinux: None }).unwrap_err();
+        let error = Kernel::from_path(own(&text)).unwrap_err();
         assert_eq!(error.to_string(), format!("{text} is not an s390x kernel: it is text"));
         let boot = put(root, "boot", &boot_image("6.9.0 "));
-        let own = OwnKernel { boot: &boot, modules: None, vmlinux: Some(Utf8Path::new("/bin/true")) };
-        let error = Kernel::from_path(own).unwrap_err();
+        let vmlinux = Some(Utf8Path::new("/bin/true"));
+        let error = Kernel::from_path(OwnKernel { vmlinux, ..own(&boot) }).unwrap_err();
         assert!(error.to_string().ends_with("is not a vmlinux with s390x code"), "{error}");
     }
 }

@@ -15,7 +15,7 @@ use crate::cache::{Cache, Kind, Progress};
 use crate::plan::KernelKey;
 
 /// The guests' architecture in Debian's words.
-const GUEST_ARCHITECTURE: &str = "s390x";
+pub(super) const GUEST_ARCHITECTURE: &str = "s390x";
 /// The images proper that a metapackage depends on are called so.
 const IMAGE_PREFIX: &str = "linux-image-";
 /// What farm knows of an entry, written into it when it is made.
@@ -43,8 +43,8 @@ pub(super) struct Wanted<'a> {
     pub(super) kind: Kind,
     pub(super) packages: &'a Packages,
     pub(super) architecture: &'a str,
-    /// Set for a metapackage: what counts is the dependency whose name begins so.
-    pub(super) behind: Option<&'a str>,
+    /// For a metapackage, the way to what counts: from package to package, the dependency whose name begins so.
+    pub(super) behind: &'a [&'a str],
     pub(super) tidy: &'a Tidy<'a>,
 }
 
@@ -75,9 +75,9 @@ impl Fetcher<'_> {
         let Recipe::Package(packages) = &kernel.recipe;
         let entry = self.entry(&Wanted {
             kind: Kind::Kernel,
-            packages,
+            packages: &packages.image,
             architecture: GUEST_ARCHITECTURE,
-            behind: Some(IMAGE_PREFIX),
+            behind: &[IMAGE_PREFIX],
             tidy: &|root, candidates| tidy_kernel(root, candidates, self.progress),
         })?;
         load_kernel(&kernel.name, &entry)
@@ -86,7 +86,7 @@ impl Fetcher<'_> {
     /// The named kernel, if it has ever been fetched.
     pub fn cached_kernel(&self, kernel: &NamedKernel) -> Result<Option<Kernel>, KernelError> {
         let Recipe::Package(packages) = &kernel.recipe;
-        let entry = self.cached(Kind::Kernel, &note_of(packages, GUEST_ARCHITECTURE))?;
+        let entry = self.cached(Kind::Kernel, &note_of(&packages.image, GUEST_ARCHITECTURE))?;
         entry.map(|entry| load_kernel(&kernel.name, &entry)).transpose()
     }
 
@@ -96,7 +96,7 @@ impl Fetcher<'_> {
             kind: Kind::Package,
             packages,
             architecture: GUEST_ARCHITECTURE,
-            behind: None,
+            behind: &[],
             tidy: &tidy_busybox,
         })?;
         Ok(entry.join("busybox"))
@@ -140,10 +140,16 @@ impl Fetcher<'_> {
 
     fn candidates(&self, apt: &Apt<'_>, wanted: &Wanted<'_>) -> Result<Vec<Candidate>, KernelError> {
         let find = |name: &String| {
-            let candidate = apt.candidate(name)?;
-            let Some(prefix) = wanted.behind else { return Ok(candidate) };
-            let proper = candidate.depends.iter().find(|dependency| dependency.starts_with(prefix));
-            apt.candidate(proper.ok_or_else(|| KernelError::NoImagePackage { package: name.clone() })?)
+            wanted.behind.iter().try_fold(apt.candidate(name)?, |candidate, prefix| {
+                let mut depends = candidate.depends.iter();
+                let proper = depends.find(|dependency| dependency.starts_with(prefix)).ok_or_else(|| {
+                    KernelError::NoDependency {
+                        package: candidate.package.clone(),
+                        prefix: (*prefix).to_owned(),
+                    }
+                })?;
+                apt.candidate(proper)
+            })
         };
         wanted.packages.names.iter().map(find).collect()
     }
@@ -234,7 +240,7 @@ fn tidy_busybox(root: &Utf8Path, candidates: &[Candidate]) -> Result<(), KernelE
 }
 
 /// Removes everything else from the top of a directory.
-pub(super) fn keep_only(root: &Utf8Path, kept: &[&str]) -> Result<(), KernelError> {
+pub(crate) fn keep_only(root: &Utf8Path, kept: &[&str]) -> Result<(), KernelError> {
     let failed = |source| KernelError::Io { path: root.to_owned(), source };
     for entry in root.read_dir_utf8().map_err(failed)? {
         let entry = entry.map_err(failed)?;
@@ -262,6 +268,7 @@ fn load_kernel(name: &str, entry: &Utf8Path) -> Result<Kernel, KernelError> {
         modules: Some(entry.join("lib/modules").join(&release)),
         vmlinux: None,
         config: config.is_file().then_some(config),
+        headers: None,
         origin: Origin::Package { package, version: version.clone(), sha256 },
         key: KernelKey { name: name.to_owned(), release, version, sha256: boot_sha256 },
         command_line_bytes,

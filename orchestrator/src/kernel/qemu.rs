@@ -34,7 +34,7 @@ impl Fetcher<'_> {
     pub fn qemu(&self, packages: &Packages) -> Result<FoundQemu, KernelError> {
         let architecture = host_architecture(std::env::consts::ARCH)?;
         let entry =
-            self.entry(&Wanted { kind: Kind::Qemu, packages, architecture, behind: None, tidy: &tidy })?;
+            self.entry(&Wanted { kind: Kind::Qemu, packages, architecture, behind: &[], tidy: &tidy })?;
         load(&entry)
     }
 }
@@ -58,7 +58,7 @@ fn tidy(root: &Utf8Path, candidates: &[Candidate]) -> Result<(), KernelError> {
 }
 
 /// A Rust architecture in Debian's words.
-fn host_architecture(architecture: &'static str) -> Result<&'static str, KernelError> {
+pub(super) fn host_architecture(architecture: &'static str) -> Result<&'static str, KernelError> {
     match architecture {
         "x86_64" => Ok("amd64"),
         "aarch64" => Ok("arm64"),

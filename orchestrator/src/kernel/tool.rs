@@ -3,10 +3,14 @@
 use std::ffi::OsStr;
 use std::fmt;
 use std::io;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Output, Stdio};
+use std::time::Duration;
 
 use camino::Utf8Path;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
 /// What is kept of a failed tool's stderr: its last words say why.
 const KEPT_STDERR_BYTES: usize = 4096;
@@ -24,6 +28,7 @@ pub(crate) const DPKG_DEB: Tool = Tool { name: "dpkg-deb", package: "dpkg" };
 pub(crate) const DEPMOD: Tool = Tool { name: "depmod", package: "kmod" };
 pub(crate) const MKFS_EXT4: Tool = Tool { name: "mkfs.ext4", package: "e2fsprogs" };
 pub(crate) const CROSS_GCC: Tool = Tool { name: "s390x-linux-gnu-gcc", package: "gcc-s390x-linux-gnu" };
+pub(crate) const MAKE: Tool = Tool { name: "make", package: "make" };
 const SETPRIV: Tool = Tool { name: "setpriv", package: "util-linux" };
 
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +37,8 @@ pub enum ToolError {
     Missing { tool: String, package: String },
     #[error("cannot start {tool}")]
     Start { tool: String, source: io::Error },
+    #[error("{tool} was not done after {} s", limit.as_secs())]
+    TooLong { tool: String, limit: Duration },
     #[error("{tool} failed ({status}): {stderr}")]
     Failed { tool: String, status: ExitStatus, stderr: String },
 }
@@ -43,9 +50,10 @@ impl fmt::Display for Tool {
 }
 
 /// What farm's main job needs of this host beside QEMU, and what for.
-pub(crate) fn needed() -> [(&'static str, Tool); 6] {
+pub(crate) fn needed() -> [(&'static str, Tool); 7] {
     [
         ("cross compiler", CROSS_GCC),
+        ("make", MAKE),
         ("apt", APT_GET),
         ("dpkg-deb", DPKG_DEB),
         ("depmod", DEPMOD),
@@ -75,6 +83,24 @@ impl Tool {
         command.output().map_err(|source| ToolError::Start { tool: self.name.to_owned(), source })
     }
 
+    /// Runs the command to its end, whatever its exit status, or for as long as `limit`: then it is killed with
+    /// all that it has started. What it prints goes where the command says.
+    pub(crate) fn status_within(
+        self,
+        command: &mut Command,
+        limit: Duration,
+    ) -> Result<ExitStatus, ToolError> {
+        let failed = |source| ToolError::Start { tool: self.name.to_owned(), source };
+        let mut child = command.process_group(0).spawn().map_err(failed)?;
+        let pid = Pid::from_child(&child);
+        if !ends_within(pid, limit).map_err(|errno| failed(errno.into()))? {
+            kill_process_group(pid, Signal::KILL).map_err(|errno| failed(errno.into()))?;
+            child.wait().map_err(failed)?;
+            return Err(ToolError::TooLong { tool: self.name.to_owned(), limit });
+        }
+        child.wait().map_err(failed)
+    }
+
     /// Runs the command, which must succeed, and gives its stdout.
     pub(crate) fn stdout(self, command: &mut Command) -> Result<Vec<u8>, ToolError> {
         succeeded(self.name, self.output(command)?)
@@ -89,6 +115,14 @@ pub(crate) fn run(program: &Utf8Path, arguments: &[&str]) -> Result<Vec<u8>, Too
         .output()
         .map_err(|source| ToolError::Start { tool: program.to_string(), source })?;
     succeeded(program.as_str(), output)
+}
+
+fn ends_within(pid: Pid, limit: Duration) -> rustix::io::Result<bool> {
+    let process = pidfd_open(pid, PidfdFlags::empty())?;
+    let limit = Timespec { tv_sec: i64::try_from(limit.as_secs()).unwrap_or(i64::MAX), tv_nsec: 0 };
+    let ended =
+        rustix::io::retry_on_intr(|| poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&limit)))?;
+    Ok(ended == 1)
 }
 
 fn succeeded(tool: &str, output: Output) -> Result<Vec<u8>, ToolError> {
@@ -137,6 +171,24 @@ mod tests {
     #[test]
     fn tools_in_sbin_are_found_without_a_path() {
         assert_eq!(find_in(OsStr::new(""), "mkfs.ext4"), Some(PathBuf::from("/usr/sbin/mkfs.ext4")));
+    }
+
+    #[test]
+    fn what_takes_too_long_is_killed_with_all_that_it_started() {
+        let (ended, held) = rustix::pipe::pipe().unwrap();
+        let mut command = MAKE.command().unwrap();
+        // The grandchild holds the pipe open until it dies.
+        command.args(["--eval", "all: ; sleep 600 & sleep 600"]).stdout(held);
+        let error = MAKE.status_within(&mut command, Duration::from_secs(1)).unwrap_err();
+        drop(command);
+        assert_eq!(error.to_string(), "make was not done after 1 s");
+        let limit = Timespec { tv_sec: 20, tv_nsec: 0 };
+        assert_eq!(poll(&mut [PollFd::new(&ended, PollFlags::IN)], Some(&limit)), Ok(1));
+
+        let mut command = MAKE.command().unwrap();
+        command.args(["--eval", "all: ; exit 3"]).stdout(Stdio::null()).stderr(Stdio::null());
+        let status = MAKE.status_within(&mut command, Duration::from_secs(60)).unwrap();
+        assert_eq!(status.code(), Some(2), "make(1): 2 if it met errors");
     }
 
     #[test]

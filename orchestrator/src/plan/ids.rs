@@ -111,7 +111,7 @@ pub(super) fn canonical(cell: &Cell) -> Value {
     let Shape { cpus, memory_mib, disks, kernel_args, accel, cpu_model, qemu: QemuKey { version: qemu } } =
         shape;
     // Lists, since the order of a map's keys is up to serde_json's features.
-    json!([
+    let mut inputs = json!([
         ["cell", 1],
         ["scenario", scenario.name.as_str()],
         ["heartbeat_ms", scenario.heartbeat.0.as_millis() as u64],
@@ -128,7 +128,12 @@ pub(super) fn canonical(cell: &Cell) -> Value {
         ["cpu_model", cpu_model],
         ["qemu", qemu],
         ["steps", steps.iter().map(canonical_step).collect::<Vec<_>>()],
-    ])
+    ]);
+    // A cell without modules keeps the id that it had before there were any.
+    if let (Value::Array(inputs), [_, ..]) = (&mut inputs, &scenario.modules[..]) {
+        inputs.push(json!(["modules", scenario.modules]));
+    }
+    inputs
 }
 
 fn canonical_disk(disk: &Disk) -> Value {

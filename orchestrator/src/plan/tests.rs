@@ -74,6 +74,7 @@ fn what_does_not_run_does_not_change_the_id() {
         ("known", format!("{YAML}known: [{{title: WARNING in foo, reason: old}}]\n")),
         ("order", YAML.replace("mode: file-file, direct: true", "direct: true, mode: file-file")),
         ("default written out", format!("{YAML}heartbeat: 30s\n")),
+        ("no modules", format!("{YAML}modules: []\n")),
         ("seed in a matrix", format!("{YAML}matrix: {{seeds: [1]}}\n")),
         ("cpus in a matrix", format!("{YAML}matrix: {{cpus: [2]}}\n")),
     ] {
@@ -106,6 +107,9 @@ fn every_input_changes_the_id() {
         ("text: '3'", "text: '2'"),
         ("drop_caches", "compact_memory"),
         ("steps:", "heartbeat: 20s\nsteps:"),
+        ("steps:", "modules: [tripwire]\nsteps:"),
+        ("steps:", "modules: [tripwire, other]\nsteps:"),
+        ("steps:", "modules: [other, tripwire]\nsteps:"),
     ] {
         let yaml = YAML.replace(from, to);
         assert_ne!(yaml, YAML, "{from}");

@@ -142,6 +142,7 @@ fn request<'a>(cell: &'a Cell, life: &LifeId) -> JobRequest<'a> {
     JobRequest {
         cell: life.to_string(),
         disks: &cell.shape.disks,
+        modules: &cell.scenario.modules,
         steps: &cell.steps,
         seed: cell.seed,
         heartbeat: cell.scenario.heartbeat,

@@ -8,10 +8,10 @@ use tokio::io::AsyncReadExt;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant as Clock, sleep_until, timeout_at};
 
-use super::Assignment;
 use super::guest::Guest;
 use super::record::{Lived, record_of};
 use super::transcript::{Heard, Told, Transcript};
+use super::{Assignment, NoGuest};
 use crate::console::bounded;
 use crate::detect::Fingerprint;
 use crate::error::{chain, is_full_disk};
@@ -97,8 +97,11 @@ impl Task {
         let mut timings = Timings { started: Some(Timestamp::now()), ..Timings::default() };
         let name = self.name();
         let (record, told) = match self.assignment.guest.clone() {
-            Err(reason) => {
-                let ending = Ending::NotRun { reason: reason.0 };
+            Err(no_guest) => {
+                let ending = match no_guest {
+                    NoGuest::Skipped(reason) => Ending::NotRun { reason },
+                    NoGuest::NotBuilt(reason) => Ending::NotBuilt { reason },
+                };
                 (self.record(ending, Told::default(), &MachineWords::default(), timings), HashSet::new())
             }
             Ok(guest) => {

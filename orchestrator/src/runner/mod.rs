@@ -37,12 +37,17 @@ use crate::verdict::Verdict;
 #[derive(Debug, Clone)]
 pub struct Assignment {
     pub cell: Arc<Cell>,
-    pub guest: Result<Arc<Guest>, SkipReason>,
+    pub guest: Result<Arc<Guest>, NoGuest>,
 }
 
-/// Why a cell is not run on this host, for people.
+/// Why a cell has nothing to boot, for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SkipReason(pub String);
+pub enum NoGuest {
+    /// This host cannot run it.
+    Skipped(String),
+    /// A part of it could not be built from source.
+    NotBuilt(String),
+}
 
 /// When to stop before all lives were lived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -45,6 +45,7 @@ fn read(
     let purpose = group.scalar(&scenario::PURPOSE);
     let hunts = values(group.list(&scenario::HUNTS));
     let needs = values(group.list(&scenario::NEEDS));
+    let modules = read_modules(group, catalog, problems);
     let heartbeat = group.scalar(&scenario::HEARTBEAT);
     let machine = read_machine(group.group(&scenario::MACHINE), problems);
     let disks = machine.as_ref().map_or(&[][..], |machine| &machine.disks);
@@ -61,6 +62,7 @@ fn read(
         purpose: purpose?.value,
         hunts,
         needs,
+        modules,
         machine: machine?,
         steps,
         expect,
@@ -70,6 +72,20 @@ fn read(
         sha256: sha256(source.text.as_bytes()),
         file: source.file.to_owned(),
     })
+}
+
+fn read_modules(group: Group<'_>, catalog: &Catalog, problems: &Problems) -> Vec<String> {
+    let list = group.list(&scenario::MODULES);
+    for (index, At { at, value }) in list.iter().enumerate() {
+        if !catalog.modules().contains(value) {
+            let hint = suggest(value, catalog.modules().iter().map(String::as_str));
+            problems.report(*at, format!("unknown module {}", quote(value)), hint);
+        }
+        if list[..index].iter().any(|earlier| earlier.value == *value) {
+            problems.report(*at, format!("modules: {value} is given twice"), None);
+        }
+    }
+    values(list)
 }
 
 fn read_machine(group: Group<'_>, problems: &Problems) -> Option<MachineSpec> {

@@ -59,6 +59,7 @@ pub(crate) static SCENARIO: Section = Section {
         &scenario::PURPOSE,
         &scenario::HUNTS,
         &scenario::NEEDS,
+        &scenario::MODULES,
         &scenario::MACHINE,
         &scenario::HEARTBEAT,
         &scenario::STEPS,
@@ -91,6 +92,13 @@ pub(crate) mod scenario {
         absent: Absent::Means("nothing"),
         doc: "What the host must have: a protected guest (`pv`), KVM, 1 MiB pages in the guest (`edat`), \
               vhost, a tap device. Without it a cell is skipped, never run with less.",
+    };
+    pub(crate) static MODULES: Field<ListOf<Text>> = Field {
+        name: "modules",
+        shape: ListOf { of: super::NAME, min: 0, max: 8 },
+        absent: Absent::Means("none"),
+        doc: "farm's own kernel modules, of `guests/modules/`: built against the very kernel, and loaded in this order \
+              before the first step. Without headers of the kernel a cell is skipped.",
     };
     pub(crate) static MACHINE: Field<GroupOf> = Field {
         name: "machine",

@@ -45,6 +45,8 @@ pub struct Scenario {
     pub purpose: String,
     pub hunts: Vec<String>,
     pub needs: Vec<Need>,
+    /// farm's own kernel modules, in the order to load them.
+    pub modules: Vec<String>,
     pub machine: MachineSpec,
     pub steps: Vec<Step>,
     pub expect: Vec<Expectation>,

@@ -10,10 +10,12 @@ use super::tree::{self, Content, Key, Node};
 /// Options that every program has (docs/guest-protocol.md, "Stress programs").
 const COMMON: [&str; 6] = ["seed", "worker", "for", "ops", "dir", "help"];
 
-/// All programs, in the order of the file.
+/// What farm brings that a scenario can name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Catalog {
+    /// In the order of the file.
     programs: Vec<Program>,
+    modules: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -132,7 +134,20 @@ impl Catalog {
         let problems = Problems::new(file);
         let root = tree::parse(text, &problems);
         let programs = root.as_ref().map(|root| read(root, &problems)).unwrap_or_default();
-        if problems.is_empty() { Ok(Self { programs }) } else { Err(problems.into_sorted()) }
+        if problems.is_empty() {
+            Ok(Self { programs, modules: Vec::new() })
+        } else {
+            Err(problems.into_sorted())
+        }
+    }
+
+    /// The same with kernel modules of these names.
+    pub fn with_modules(self, modules: Vec<String>) -> Self {
+        Self { modules, ..self }
+    }
+
+    pub fn modules(&self) -> &[String] {
+        &self.modules
     }
 
     pub fn programs(&self) -> &[Program] {

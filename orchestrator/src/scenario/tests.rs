@@ -55,7 +55,8 @@ pub(crate) fn static_elf() -> Vec<u8> {
 }
 
 pub(crate) fn catalog() -> Catalog {
-    Catalog::parse("programs.yaml", CATALOG).unwrap()
+    let modules = ["tripwire", "other"].map(str::to_owned).to_vec();
+    Catalog::parse("programs.yaml", CATALOG).unwrap().with_modules(modules)
 }
 
 fn check_text(text: &str, content: &[u8]) -> Result<Scenario, Vec<Problem>> {
@@ -96,6 +97,7 @@ name: splice-files
 purpose: one line
 hunts: [leaks, 'lost bytes']
 needs: [kvm, pv]
+modules: [tripwire, other]
 machine: {cpus: 4, memory: 1G, disks: [{size: 64M, format: raw}, {}], kernel-args: [quiet, a=b]}
 heartbeat: 1m
 steps:
@@ -116,6 +118,7 @@ matrix: {cpus: [1, 2], seeds: [0, 3], args: {first: {mode: [all, file-file]}}}
     assert_eq!(scenario.name.as_str(), "splice-files");
     assert_eq!(scenario.hunts, ["leaks", "lost bytes"]);
     assert_eq!(scenario.needs, [Need::Kvm, Need::Pv]);
+    assert_eq!(scenario.modules, ["tripwire", "other"]);
     let disks = vec![
         Disk { size_mib: 64, format: DiskFormat::Raw },
         Disk { size_mib: 256, format: DiskFormat::Ext4 },
@@ -350,6 +353,19 @@ matrix:
 }
 
 #[test]
+fn a_module_is_one_of_farms_own_and_is_there_once() {
+    let text = "name: a\npurpose: p\nsteps: []\nmodules: [tripwire, tripwrie, ext4, ../x, tripwire]\n";
+    insta::assert_snapshot!(problems(text), @r"
+    a.yaml:4:21: unknown module 'tripwrie'
+        did you mean 'tripwire'?
+    a.yaml:4:31: unknown module 'ext4'
+        one of: tripwire, other
+    a.yaml:4:37: modules: expected a name of a-z, 0-9 and inner '-', '_', '.' (up to 64 bytes), found '../x'
+    a.yaml:4:43: modules: tripwire is given twice
+    ");
+}
+
+#[test]
 fn a_step_with_a_problem_does_not_make_its_matrix_wrong() {
     let text = "name: a\npurpose: p\nsteps: [{stress: splice}]\nmatrix: {args: {splice: {mode: [all]}}}\n";
     assert_eq!(
@@ -374,7 +390,8 @@ fn an_unfit_program_says_how_to_build_it() {
 fn library() -> Library {
     let catalog = Catalog::parse("guests/stress/programs.yaml", PROGRAMS);
     let catalog = catalog.unwrap_or_else(|problems| panic!("{}", print(&problems)));
-    Library { scenarios: SCENARIOS.clone(), catalog }
+    let modules = crate::guest::module_names(&crate::assets::GUESTS);
+    Library { scenarios: SCENARIOS.clone(), catalog: catalog.with_modules(modules) }
 }
 
 #[test]

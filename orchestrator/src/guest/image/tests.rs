@@ -45,12 +45,22 @@ impl Place {
             modules: Some(self.root.join("m")),
             vmlinux: None,
             config: None,
+            headers: None,
             origin: Origin::Own { boot: "/k".into() },
             command_line_bytes: 4096,
         }
     }
 
     fn image(&self, kernel: &Kernel, manifest: &str) -> Result<LiteImage, GuestError> {
+        self.image_with(kernel, manifest, &BTreeMap::new())
+    }
+
+    fn image_with(
+        &self,
+        kernel: &Kernel,
+        manifest: &str,
+        own_modules: &BTreeMap<String, Utf8PathBuf>,
+    ) -> Result<LiteImage, GuestError> {
         let programs = Programs {
             init: self.put("init", b"init"),
             stress: vec![("splice".to_owned(), self.put("splice", b"splice"))],
@@ -58,7 +68,8 @@ impl Place {
         let cache = Cache::new(&self.root.join("cache")).unwrap();
         let busybox = self.put("busybox", b"busybox");
         let manifest = Manifest::parse(manifest).unwrap();
-        let parts = ImageParts { kernel, programs: &programs, busybox: &busybox, manifest: &manifest };
+        let parts =
+            ImageParts { kernel, programs: &programs, busybox: &busybox, manifest: &manifest, own_modules };
         lite_image(&cache, parts, &quiet)
     }
 }
@@ -109,6 +120,31 @@ fn the_same_parts_in_another_place_make_the_same_bytes_and_other_parts_another_i
     one.put("m/kernel/jbd2.ko", b"jbd2 code, changed in place");
     let changed = one.image(&kernel, MANIFEST).unwrap();
     assert_ne!((changed.path, changed.sha256), (first.path, first.sha256));
+}
+
+#[test]
+fn a_module_of_farms_own_is_only_in_the_image_that_is_asked_for_it() {
+    let place = Place::new();
+    // It comes along whether or not the kernel has modules itself.
+    for kernel in [place.kernel(), Kernel { modules: None, ..place.kernel() }] {
+        let plain = place.image(&kernel, MANIFEST).unwrap();
+        let path = place.put("cache/module/tripwire.ko", b"tripwire code");
+        let own_modules = BTreeMap::from([("tripwire".to_owned(), path)]);
+        let image = place.image_with(&kernel, MANIFEST, &own_modules).unwrap();
+        assert_eq!(image.modules_for("tripwire").unwrap(), ["tripwire.ko"]);
+        assert_eq!(image.modules_for("ext4").unwrap(), plain.modules_for("ext4").unwrap());
+        let bytes = fs::read(&image.path).unwrap();
+        let lines = listing(&bytes);
+        assert!(
+            lines.iter().any(|line| line.ends_with("100644 13 0:0 farm/modules/tripwire.ko")),
+            "{lines:?}"
+        );
+
+        assert!(plain.modules_for("tripwire").is_err());
+        assert!(!listing(&fs::read(&plain.path).unwrap()).iter().any(|line| line.contains("tripwire")));
+        place.put("cache/module/tripwire.ko", b"tripwire code, changed");
+        assert_ne!(place.image_with(&kernel, MANIFEST, &own_modules).unwrap().sha256, image.sha256);
+    }
 }
 
 #[test]

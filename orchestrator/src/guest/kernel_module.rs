@@ -1,0 +1,151 @@
+//! farm's own kernel modules, built against the very kernel that will load them.
+//!
+//! The kernel's build system does it (Documentation/kbuild/modules.rst). It compiles in place, so it gets a copy of
+//! the sources; without debug information, and with paths as in the repository, the same sources, headers and
+//! compiler make the same bytes anywhere.
+
+use std::fs;
+use std::io::Read;
+use std::process::Stdio;
+use std::time::Duration;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use include_dir::Dir;
+
+use super::GuestError;
+use crate::cache::{Cache, Kind, Progress};
+use crate::escape::{Fit, push_escaped};
+use crate::kernel::tool::{CROSS_GCC, MAKE};
+use crate::kernel::{BuildTree, keep_only, sha256_hex};
+
+/// Where they are in `guests/`, a directory for each.
+const FOLDER: &str = "modules";
+
+/// Words on make's command line, which beat those of the tree's own configuration.
+const SETTINGS: [&str; 5] = [
+    "ARCH=s390",
+    "CROSS_COMPILE=s390x-linux-gnu-",
+    // Debian's headers name the compiler of their kernel by its version.
+    "CC=s390x-linux-gnu-gcc",
+    // -fmin-function-alignment came with GCC 14; without this the kernel's Makefile takes -falign-functions.
+    "CONFIG_CC_HAS_MIN_FUNCTION_ALIGNMENT=",
+    // BTF needs a pahole as new as the kernel, and changes nothing in the code.
+    "CONFIG_DEBUG_INFO_BTF_MODULES=",
+];
+
+/// A module takes two seconds; a tree's Makefile that waits for something waits for ever.
+const BUILD_LIMIT: Duration = Duration::from_secs(120);
+/// What is looked at of the complaints: those of the first error are at the beginning.
+const COMPLAINTS_BYTES: u64 = 64 << 10;
+/// A reason is a line in a table.
+const MOST_LINES: usize = 3;
+const MOST_REASON_BYTES: usize = 500;
+
+/// The names of the modules in `guests`, the directory of that name in the repository.
+pub fn module_names(guests: &Dir<'_>) -> Vec<String> {
+    let folders = guests.get_dir(FOLDER).into_iter().flat_map(Dir::dirs);
+    folders.filter_map(|folder| Some(folder.path().file_name()?.to_str()?.to_owned())).collect()
+}
+
+/// A module that is wanted, and for what.
+#[derive(Debug, Clone, Copy)]
+pub struct ModuleRequest<'a> {
+    pub name: &'a str,
+    /// The kernel's release, for people.
+    pub release: &'a str,
+    pub tree: &'a BuildTree,
+}
+
+/// The path of the module's .ko; built if it is not in the cache yet.
+pub fn build_module(
+    cache: &Cache,
+    guests: &Dir<'_>,
+    request: ModuleRequest<'_>,
+    progress: Progress<'_>,
+) -> Result<Utf8PathBuf, GuestError> {
+    let ModuleRequest { name, release, tree } = request;
+    let sources = sources(guests, name)?;
+    let compiler = CROSS_GCC.stdout(CROSS_GCC.command()?.arg("--version"))?;
+    let mut described = format!("{}\n{SETTINGS:?}\n{}\n", sha256_hex(&compiler), tree.identity());
+    for (file, content) in &sources {
+        described += &format!("{} {file}\n", sha256_hex(content));
+    }
+    let key = format!("{name}-{}", &sha256_hex(described.as_bytes())[..16]);
+    let product = format!("{name}.ko");
+    let entry = cache.entry(Kind::Module, &key, progress, |work| {
+        progress(&format!("building the kernel module {name} for {release}"));
+        make(request, &sources, work)?;
+        keep_only(work, &[&product])?;
+        Ok::<_, GuestError>(())
+    })?;
+    Ok(entry.join(product))
+}
+
+/// File name and content, in the order of the names.
+fn sources<'g>(guests: &Dir<'g>, name: &str) -> Result<Vec<(&'g str, &'g [u8])>, GuestError> {
+    let folder = format!("{FOLDER}/{name}");
+    let missing = || GuestError::NoSource { path: format!("guests/{folder}") };
+    let files = guests.get_dir(&folder).ok_or_else(missing)?.files();
+    let mut sources: Vec<_> =
+        files.filter_map(|file| Some((file.path().file_name()?.to_str()?, file.contents()))).collect();
+    sources.sort();
+    if sources.is_empty() { Err(missing()) } else { Ok(sources) }
+}
+
+/// Puts NAME.ko into `work`.
+fn make(request: ModuleRequest<'_>, sources: &[(&str, &[u8])], work: &Utf8Path) -> Result<(), GuestError> {
+    let ModuleRequest { name, release, tree } = request;
+    let failed = |source| GuestError::Io { path: work.to_owned(), source };
+    let directory = work.join("source");
+    fs::create_dir(&directory).map_err(failed)?;
+    for (file, content) in sources {
+        fs::write(directory.join(file), content).map_err(failed)?;
+    }
+    let complaints = work.join("complaints");
+    let mut command = MAKE.command()?;
+    // The user's environment has words for make, for gcc and for Debian's part of the Makefiles.
+    command.env_clear().env("LC_ALL", "C");
+    for variable in ["PATH", "TMPDIR"] {
+        command.envs(std::env::var_os(variable).map(|value| (variable, value)));
+    }
+    command.arg("--silent").args(tree.lay_out(work)?).arg(format!("M={directory}")).args(SETTINGS);
+    command.arg(format!("KCFLAGS=-g0 -fmacro-prefix-map={directory}/={}", in_repository(name)));
+    command.arg("modules").stdout(Stdio::null()).stderr(fs::File::create(&complaints).map_err(failed)?);
+    let status = MAKE.status_within(&mut command, BUILD_LIMIT)?;
+    let product = format!("{name}.ko");
+    if status.success() && directory.join(&product).is_file() {
+        return fs::rename(directory.join(&product), work.join(&product)).map_err(failed);
+    }
+    let mut said = Vec::new();
+    let file = fs::File::open(&complaints).map_err(failed)?;
+    file.take(COMPLAINTS_BYTES).read_to_end(&mut said).map_err(failed)?;
+    let said = String::from_utf8_lossy(&said)
+        .replace(&format!("{directory}/"), &in_repository(name))
+        .replace(&format!("{work}/"), "");
+    let words = match first_words(&said) {
+        words if words.is_empty() => format!("make made no {product} ({status})"),
+        words => words,
+    };
+    Err(GuestError::ModuleBuild { module: name.to_owned(), release: release.to_owned(), words })
+}
+
+fn in_repository(name: &str) -> String {
+    format!("guests/{FOLDER}/{name}/")
+}
+
+/// The first errors of gcc or modpost; of complaints of another kind the first lines. On one line.
+fn first_words(complaints: &str) -> String {
+    let lines = || complaints.lines().map(str::trim).filter(|line| !line.is_empty());
+    let mut errors: Vec<_> = lines()
+        .filter(|line| line.contains("error: ") || line.contains("ERROR: "))
+        .take(MOST_LINES)
+        .collect();
+    if errors.is_empty() {
+        errors = lines().take(MOST_LINES).collect();
+    }
+    let mut words = String::new();
+    match push_escaped(&mut words, errors.join("; ").as_bytes(), MOST_REASON_BYTES) {
+        Fit::Whole => words,
+        Fit::Cut => words + "…",
+    }
+}

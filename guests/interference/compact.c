@@ -20,7 +20,7 @@
 
 #define COMPACT_MEMORY "/proc/sys/vm/compact_memory"
 
-enum { WINDOW = 128 }; /* pages */
+enum { WINDOW = 64 }; /* pages */
 
 struct compaction {
 	struct region region;
@@ -31,18 +31,13 @@ static enum stress_result set_up(struct stress_path *path)
 {
 	struct compaction *compaction = stress_alloc(sizeof(*compaction));
 	struct region *region = &compaction->region;
-	enum stress_result result;
 
 	path->state = compaction;
 	compaction->vmstat.names = "compact_isolated pgmigrate_success pgmigrate_fail";
 	region->fd = -1;
 	if (access(COMPACT_MEMORY, W_OK))
 		return stress_skip(path, "no " COMPACT_MEMORY " here: %m");
-	result = region_open(path, region, ANONYMOUS, stress_number(ARG_MEMORY));
-	if (result != STRESS_OK)
-		return result;
-	region_renew(path, region, 0, region->pages);
-	return STRESS_OK;
+	return region_open(path, region, ANONYMOUS, stress_number(ARG_MEMORY));
 }
 
 static void tear_down(struct stress_path *path)

@@ -45,13 +45,10 @@ static enum stress_result set_up(struct stress_path *path)
 static enum stress_result bring_back(struct stress_path *path)
 {
 	struct cpus *cpus = path->state;
+	enum stress_result result = knob_order(path, cpus->online, "1");
 
-	path->waits_for = cpus->online;
-	errno = knob_write(cpus->online, "1");
-	if (errno)
-		return stress_error(path, "write 1 to %s", cpus->online);
 	*cpus->online = '\0';
-	return STRESS_OK;
+	return result;
 }
 
 static void tear_down(struct stress_path *path)
@@ -71,12 +68,11 @@ static enum stress_result turn(struct stress_path *path)
 
 	pace(stress_number(ARG_RATE));
 	online_file(cpus->online, sizeof(cpus->online), cpu);
-	path->waits_for = cpus->online;
-	errno = knob_write(cpus->online, "0");
-	if (errno) {
-		stress_note(path, "CPU %u stays: %m", cpu);
+	path->generation++;
+	result = knob_order(path, cpus->online, planted(path, 1) /* it stays */ ? "1" : "0");
+	if (result != STRESS_OK) {
 		*cpus->online = '\0';
-		return STRESS_FAIL;
+		return result;
 	}
 	if (knob_number(cpus->online) != 0)
 		return stress_wrong_number(path, "offline", cpu, 0, 1);

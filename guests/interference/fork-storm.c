@@ -21,7 +21,7 @@
 
 enum variant { PRIVATE, SHARED };
 
-enum { WINDOW = 64, MAX_CHILDREN = 64 };
+enum { WINDOW = 32, MAX_CHILDREN = 64 };
 
 enum { CHILD_OK, CHILD_SAW_WRONG_DATA };
 
@@ -34,16 +34,11 @@ struct storm {
 static enum stress_result set_up(struct stress_path *path)
 {
 	struct storm *storm = stress_alloc(sizeof(*storm));
-	struct region *region = &storm->region;
-	enum stress_result result;
 
 	path->state = storm;
 	storm->vmstat.names = "pgfault pgreuse pgfree";
-	result = region_open(path, region, path->variant == SHARED ? SHMEM : ANONYMOUS,
-			     stress_number(ARG_MEMORY));
-	if (result == STRESS_OK)
-		region_renew(path, region, 0, region->pages);
-	return result;
+	return region_open(path, &storm->region, path->variant == SHARED ? SHMEM : ANONYMOUS,
+			   stress_number(ARG_MEMORY));
 }
 
 static void tear_down(struct stress_path *path)

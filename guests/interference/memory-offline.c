@@ -10,7 +10,8 @@
  *
  * Only memory in zone Movable is sure to hold nothing that must stay; the kernel arguments
  * movablecore= and kernelcore= make such a zone. Elsewhere the attempt ends at the first page of the
- * kernel's own, with a dump of that page in the log, and moves nothing.
+ * kernel's own, with a dump of that page in the log, and moves nothing. Even a block of that zone may
+ * hold such a page, from before the zones were made; it is tried once.
  *
  * Pages that are taken offline one by one for being faulty (MADV_SOFT_OFFLINE, MADV_HWPOISON) have
  * no program here: s390 does not select ARCH_SUPPORTS_MEMORY_FAILURE (arch/s390/Kconfig).
@@ -28,7 +29,7 @@
 enum {
 	MAX_BLOCKS = 256,
 	WINDOW = 64,
-	PATIENCE_MS = 1500, /* for one block; the watchdog has more */
+	PATIENCE_MS = 3000, /* for one block; the watchdog has more */
 };
 
 struct offlining {
@@ -91,7 +92,6 @@ static enum stress_result set_up(struct stress_path *path)
 				     stress_number(ARG_MEMORY));
 	if (result != STRESS_OK)
 		return result;
-	region_renew(path, &offlining->region, 0, offlining->region.pages);
 	if (sigaction(SIGALRM, &interrupt, NULL))
 		return stress_error(path, "catch SIGALRM");
 	return STRESS_OK;
@@ -113,21 +113,27 @@ static void tear_down(struct stress_path *path)
 	if (*offlining->state && bring_back(path) != STRESS_OK)
 		path->result = STRESS_FAIL;
 	vmstat_note(path, &offlining->vmstat);
-	if (offlining->failed)
-		stress_note(path, "%u blocks stayed, the last one because: %s", offlining->failed,
+	if (offlining->failed && !path->ops && path->result == STRESS_OK)
+		path->result = stress_skip(path, "no block can be taken offline: %s",
+					   strerror(offlining->last_error));
+	else if (offlining->failed)
+		stress_note(path, "%u times a block stayed, the last time: %s", offlining->failed,
 			    strerror(offlining->last_error));
 	region_close(&offlining->region);
 	free(offlining);
 }
 
-/* A block that stays is no failure: somebody is using a page of it. */
-static enum stress_result take_away(struct stress_path *path, unsigned int block)
+/*
+ * A block that stays is no failure: EBUSY says that a page of it never moves, the others that one was
+ * in use too long.
+ */
+static enum stress_result take_away(struct stress_path *path, unsigned int index)
 {
 	struct offlining *offlining = path->state;
 	char state[64];
 	int error;
 
-	snprintf(state, sizeof(state), MEMORY "/memory%u/state", block);
+	snprintf(state, sizeof(state), MEMORY "/memory%u/state", offlining->blocks[index]);
 	path->waits_for = state;
 	set_alarm(PATIENCE_MS);
 	error = knob_write(state, "offline");
@@ -141,6 +147,8 @@ static enum stress_result take_away(struct stress_path *path, unsigned int block
 		errno = error;
 		return stress_error(path, "write offline to %s", state);
 	}
+	if (error == EBUSY)
+		offlining->blocks[index] = offlining->blocks[--offlining->count];
 	offlining->failed++;
 	offlining->last_error = error;
 	return STRESS_OK;
@@ -150,15 +158,16 @@ static enum stress_result turn(struct stress_path *path)
 {
 	struct offlining *offlining = path->state;
 	struct region *region = &offlining->region;
-	unsigned int block = offlining->blocks[rng_below(&path->rng, offlining->count)];
 	size_t first = region_choose(path, region, WINDOW);
 	enum stress_result result;
 	bool away;
 
 	pace(stress_number(ARG_RATE));
+	if (!offlining->count)
+		return STRESS_OK;
 	region_renew(path, region, first, WINDOW);
 	vmstat_begin(&offlining->vmstat);
-	result = take_away(path, block);
+	result = take_away(path, rng_below(&path->rng, offlining->count));
 	vmstat_end(&offlining->vmstat);
 	if (result != STRESS_OK)
 		return result;

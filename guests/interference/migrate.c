@@ -57,7 +57,6 @@ static void read_nodes(struct migration *migration, const char *list)
 static enum stress_result set_up(struct stress_path *path)
 {
 	struct migration *migration = stress_alloc(sizeof(*migration));
-	enum stress_result result;
 	char list[256];
 
 	path->state = migration;
@@ -71,10 +70,7 @@ static enum stress_result set_up(struct stress_path *path)
 		return stress_skip(path, "only one node has memory: " NODES " is '%s'", list);
 	if (path->variant == WORKER)
 		return workers_need(path, "cgroup.procs");
-	result = region_open(path, &migration->region, ANONYMOUS, stress_number(ARG_MEMORY));
-	if (result == STRESS_OK)
-		region_renew(path, &migration->region, 0, migration->region.pages);
-	return result;
+	return region_open(path, &migration->region, ANONYMOUS, stress_number(ARG_MEMORY));
 }
 
 static void tear_down(struct stress_path *path)

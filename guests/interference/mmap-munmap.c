@@ -21,7 +21,7 @@
 
 enum variant { WORKER_FILES, MEMFD, OWN_FILE };
 
-enum { WINDOW = 64 };
+enum { WINDOW = 32 };
 
 struct mapping {
 	struct region region;
@@ -32,18 +32,14 @@ struct mapping {
 static enum stress_result set_up(struct stress_path *path)
 {
 	struct mapping *mapping = stress_alloc(sizeof(*mapping));
-	enum stress_result result;
 
 	path->state = mapping;
 	mapping->vmstat.names = "pgfault pgmajfault";
 	mapping->region.fd = -1;
 	if (path->variant == WORKER_FILES)
 		return workers_need(path, "cgroup.procs");
-	result = region_open(path, &mapping->region, path->variant == MEMFD ? SHMEM : FILE_BACKED,
-			     stress_number(ARG_MEMORY));
-	if (result == STRESS_OK)
-		region_renew(path, &mapping->region, 0, mapping->region.pages);
-	return result;
+	return region_open(path, &mapping->region, path->variant == MEMFD ? SHMEM : FILE_BACKED,
+			   stress_number(ARG_MEMORY));
 }
 
 static void tear_down(struct stress_path *path)

@@ -92,7 +92,6 @@ static enum stress_result set_up(struct stress_path *path)
 	flipping->away = away;
 	flipping->want = stress_alloc(WINDOW * PAGE);
 	flipping->got = stress_alloc(WINDOW * PAGE);
-	region_renew(path, &flipping->region, 0, flipping->region.pages);
 	return helper_start(path, &flipping->reader, read_window, flipping);
 }
 

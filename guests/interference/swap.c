@@ -26,7 +26,7 @@
 
 enum variant { ANON, SHM, SWAPOFF };
 
-enum { WINDOW = 64 }; /* pages */
+enum { WINDOW = 32 }; /* pages */
 
 struct swapping {
 	struct region region;
@@ -129,12 +129,10 @@ static enum stress_result set_up(struct stress_path *path)
 		result = stress_skip(path, "no swap on %s", device.node);
 	if (result == STRESS_OK && !device.on)
 		result = swap_on(path);
-	if (result == STRESS_OK)
-		result = region_open(path, region, path->variant == SHM ? SHMEM : ANONYMOUS,
-				     stress_number(ARG_MEMORY));
-	if (result == STRESS_OK)
-		region_renew(path, region, 0, region->pages);
-	return result;
+	if (result != STRESS_OK)
+		return result;
+	return region_open(path, region, path->variant == SHM ? SHMEM : ANONYMOUS,
+			   stress_number(ARG_MEMORY));
 }
 
 static void tear_down(struct stress_path *path)

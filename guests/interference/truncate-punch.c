@@ -10,8 +10,9 @@
  * alive; lookups that raised the count of a page which has left the mapping must drop it again
  * (folio_try_get() and the check behind it, filemap_get_entry()).
  *
- * The second thread reads the range by pread(2) and, through the mapping, by process_vm_readv(2).
- * It must see each byte as it was written or as zero, or a short read where the file is cut.
+ * A turn writes a range and cuts a part of it. The second thread reads the range all the while, by
+ * pread(2) and, through the mapping, by process_vm_readv(2): it must see each byte as it was written
+ * or as zero, or a short read where the file is cut.
  */
 #define _GNU_SOURCE
 #include <sched.h>
@@ -32,8 +33,9 @@ struct cutting {
 	struct stress_file file;
 	unsigned char *map;
 	struct helper reader;
-	uint64_t offset; /* of the range that is written, cut and read */
+	uint64_t offset; /* of the range that is written and read */
 	size_t length;
+	uint64_t cut_from, cut_to; /* a part of it */
 	unsigned char *written, *zeros, *got;
 	atomic_bool over;
 	bool wrong;
@@ -120,32 +122,32 @@ static void tear_down(struct stress_path *path)
 	free(cutting);
 }
 
-/* What the cut leaves of the file: zeros in the hole, or from the cut to the end. */
-static void cut_model(struct stress_path *path)
+static void choose_cut(struct stress_path *path)
 {
 	struct cutting *cutting = path->state;
-	struct stress_file *file = &cutting->file;
-	uint64_t from = cutting->offset, to = from + cutting->length;
+	uint64_t length = 1 + rng_below(&path->rng, cutting->length);
 
+	cutting->cut_from = cutting->offset + rng_offset(&path->rng, cutting->length, length, 1);
+	cutting->cut_to = cutting->cut_from + length;
 	if (path->variant == TRUNCATE)
-		to = file->size;
-	if (path->variant == REMOVE) {
-		from = round_down(from, PAGE);
-		to = round_down(to + PAGE - 1, PAGE);
+		cutting->cut_to = cutting->file.size;
+	if (path->variant == REMOVE) { /* whole pages */
+		cutting->cut_from = round_down(cutting->cut_from, PAGE);
+		cutting->cut_to = round_down(cutting->cut_to + PAGE - 1, PAGE);
 	}
-	memset(file->model + from, 0, to - from);
 }
 
 static enum stress_result cut(struct stress_path *path)
 {
 	struct cutting *cutting = path->state;
 	struct stress_file *file = &cutting->file;
-	uint64_t from = cutting->offset, to = from + cutting->length;
+	uint64_t from = cutting->cut_from, to = cutting->cut_to;
+	uint64_t step = path->variant == REMOVE ? PAGE : 1;
 
 	if (planted(path, 2)) /* nothing is cut */
 		return STRESS_OK;
-	if (planted(path, 3) && from) /* one byte too many */
-		from--;
+	if (planted(path, 3) && from) /* too much */
+		from -= step;
 	switch (path->variant) {
 	case TRUNCATE:
 		path->waits_for = "ftruncate";
@@ -160,8 +162,6 @@ static enum stress_result cut(struct stress_path *path)
 		return STRESS_OK;
 	default:
 		path->waits_for = "madvise(MADV_REMOVE)";
-		from = round_down(from, PAGE);
-		to = round_down(to + PAGE - 1, PAGE);
 		if (madvise(cutting->map + from, to - from, MADV_REMOVE))
 			return stress_error(path, "remove %" PRIu64 " bytes", to - from);
 		return STRESS_OK;
@@ -199,13 +199,16 @@ static enum stress_result verify(struct stress_path *path)
 	struct stress_file *file = &cutting->file;
 	uint64_t offset = cutting->offset;
 
-	cut_model(path);
-	if (planted(path, 1)) /* a byte has come back */
-		write_all(file->fd, cutting->written, 1, offset);
-	if (file_verify(path, file, "hole", offset, cutting->length) != STRESS_OK)
+	memset(file->model + cutting->cut_from, 0, cutting->cut_to - cutting->cut_from);
+	if (planted(path, 1)) { /* a byte of the hole is none */
+		unsigned char flipped = 0x10;
+
+		write_all(file->fd, &flipped, 1, cutting->cut_from);
+	}
+	if (file_verify(path, file, "cut", offset, cutting->length) != STRESS_OK)
 		return STRESS_FAIL;
 	path->waits_for = "a load from the file's mapping";
-	return stress_compare(path, "mapped-hole", cutting->map + offset, file->model + offset,
+	return stress_compare(path, "mapped-cut", cutting->map + offset, file->model + offset,
 			      NULL, cutting->length, offset);
 }
 
@@ -220,6 +223,7 @@ static enum stress_result turn(struct stress_path *path)
 	pace(stress_number(ARG_RATE));
 	cutting->offset = offset;
 	cutting->length = length;
+	choose_cut(path);
 	file_renew_model(path, file, offset, length);
 	result = file_write(path, file, offset, length);
 	if (result == STRESS_OK)

@@ -8,28 +8,28 @@
  * meets a page without references; link_pipe() then ends with EFAULT. That is the same on 6.1 and
  * 6.12. What differs is around it.
  *
- * In, by splice(2) from a file: 6.1 generic_file_splice_read() with an ITER_PIPE, which takes the
- * page cache's pages in lib/iov_iter.c copy_page_to_iter_pipe(); 6.12 mm/filemap.c
+ * In, by splice(2) from a file: 6.1 generic_file_splice_read() with an ITER_PIPE, for which
+ * lib/iov_iter.c copy_page_to_iter_pipe() takes the page cache's pages; 6.12 mm/filemap.c
  * filemap_splice_read() -> splice_folio_into_pipe() (tmpfs: mm/shmem.c shmem_file_splice_read()).
- * Out: read(2) copies and drops the references; a file takes a copy, a file opened for direct I/O
- * writes from the very pages (iter_file_splice_write()); sockets take the pages themselves: 6.1
+ * Out: read(2) copies and drops the references; a file takes a copy; a file opened for direct I/O
+ * is written from the very pages (iter_file_splice_write()); sockets take the pages themselves: 6.1
  * generic_splice_sendpage(), 6.12 splice_to_socket(). So one page of the source stands in many
  * pipes, socket buffers and bios at once. Meanwhile fs/pipe.c pipe_resize_ring() moves the buffers
  * of some pipe to a ring of another size.
  *
  * One turn writes a new generation of a range of the source and splices it into a pipe piece by
- * piece. Each piece is duplicated into all pipes, either from the first one or from the latest copy,
- * a tee of a tee. A pipe may take less than the one before it; then its piece is what all go on
- * with, and the surplus of the others is read out and checked too. After that the original is
+ * piece. Each piece is duplicated into all pipes, either from the first one or from the latest
+ * copy, a tee of a tee. A pipe may take less than the one before it; then that much is what all go
+ * on with, and the surplus of the others is read out and checked too. After that the original is
  * read out of the first pipe and must be what it was.
  *  - read, file, direct, unix, tcp: all copies go there.
  *  - mixed: the copies go to one of each.
  *  - storm: for the rate of references. The ring is filled with pieces of a few bytes from all over
  *    the file, a page each, and duplicated again and again; the copies are read.
  *
- * The source is not written again before every copy is checked, since the pipes and sockets hold its
- * pages: each byte must be of the new generation, exactly. An op is a call of tee(2) that duplicated
- * data.
+ * The source is not written again before every copy is checked, since the pipes and sockets hold
+ * its pages: each byte must be of the new generation, exactly. An op is a call of tee(2) that
+ * duplicated data.
  */
 #define _GNU_SOURCE
 #include "common.h"
@@ -65,7 +65,7 @@ struct fan {
 	unsigned char *out;  /* what is read out of a pipe */
 	unsigned char *want; /* of a storm */
 	struct resizer resizer;
-	unsigned int ops;	 /* calls of tee that duplicated data in this turn */
+	unsigned int ops;	       /* calls of tee that duplicated data in this turn */
 	unsigned long long fell_short; /* calls that duplicated less than they were asked to */
 };
 
@@ -241,7 +241,7 @@ static enum stress_result spread(struct stress_path *path, size_t in_pipe, uint6
 	return pipe_holds(path, fan->pipe[0], in_pipe, offset);
 }
 
-/* Moves `common` bytes of each copy to its sink; the rest of the copies and the original are read. */
+/* Moves `common` bytes of each copy to its sink, and reads what is left and the original. */
 static enum stress_result deliver(struct stress_path *path, size_t common, uint64_t offset)
 {
 	struct fan *fan = path->state;

@@ -1,6 +1,8 @@
 //! Wrong data: a stress program in which a bug is planted must end as a hit of kind `data`.
 
 use camino::Utf8Path;
+use farm::scenario::Catalog;
+use farm::scenario::programs::{Program, header};
 
 use super::harness::{Farm, hits, verdict};
 
@@ -8,20 +10,19 @@ fn sources() -> &'static Utf8Path {
     Utf8Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../guests/stress"))
 }
 
-/// The header that farm generates from programs.yaml for each program.
-fn generate_header(farm: &Farm, program: &str) {
+fn catalog() -> Catalog {
     let yaml = std::fs::read_to_string(sources().join("programs.yaml")).unwrap();
-    let catalog = farm::scenario::Catalog::parse("programs.yaml", &yaml).unwrap();
-    let header = farm::scenario::programs::header(catalog.program(program).unwrap());
-    farm.file(&format!("{program}.args.h"), header);
+    Catalog::parse("programs.yaml", &yaml).unwrap()
 }
 
 #[test]
 fn wrong_data_is_a_hit_in_every_stress_program() {
     let farm = Farm::new();
+    let catalog = catalog();
     let mut command = vec!["run".to_owned(), "--json".to_owned()];
-    for program in ["splice", "sendfile", "dio"] {
-        generate_header(&farm, program);
+    for entry in catalog.programs() {
+        let program = &entry.name;
+        farm.file(&format!("{program}.args.h"), header(entry));
         let source = sources().join(format!("{program}.c"));
         let common = sources().join("common.c");
         let include = [farm.path(""), sources().to_owned()];
@@ -46,7 +47,7 @@ fn wrong_data_is_a_hit_in_every_stress_program() {
     }
     let command: Vec<&str> = command.iter().map(String::as_str).collect();
     let run = farm.run(&command).with_code(100);
-    for program in ["splice", "sendfile", "dio"] {
+    for Program { name: program, .. } in catalog.programs() {
         let life = run.life(&format!("plant-{program}"));
         assert_eq!(verdict(&life).0, "hit", "{life}");
         assert!(!hits(&life).is_empty());

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * tripwire: makes the kernel complain on request, in every way that whoever
- * watches it must know.
+ * watches it must know. Options in parentheses are those of the kernel's that
+ * see to it that the trip is reported.
  *
  * /sys/kernel/debug/tripwire/trip lists the trips when read. Writing the name
  * of one trips it; "NAME SECONDS" says how long one that takes its time goes
@@ -27,6 +28,7 @@
 #include "tripwire.h"
 
 static const struct trip trips[] = {
+	/* warn.c */
 	{ "warn-once", "WARN_ON_ONCE() at two places, each passed twice", tripwire_warn_once },
 	{ "warn-text", "WARN() with a text", tripwire_warn_text },
 	{ "warn-everywhere", "WARN() on all CPUs at once", tripwire_warn_everywhere },
@@ -40,44 +42,50 @@ static const struct trip trips[] = {
 	{ "sleep-in-atomic", "might_sleep() with bottom halves disabled (DEBUG_ATOMIC_SLEEP)",
 	  tripwire_sleep_in_atomic },
 
-	{ "bug", "BUG()", tripwire_bug, DEADLY },
-	{ "wild-read", "read at a wild address", tripwire_wild_read, DEADLY },
-	{ "wild-write", "write at a wild address", tripwire_wild_write, DEADLY },
-	{ "null-write", "write at address 0", tripwire_null_write, DEADLY },
-	{ "null-call", "call of address 0", tripwire_null_call, DEADLY },
-	{ "readonly-write", "write to a constant", tripwire_readonly_write, DEADLY },
-	{ "illegal-operation", "instruction that does not exist", tripwire_illegal_operation,
-	  DEADLY },
+	/* oops.c */
+	{ "bug", "BUG()", tripwire_bug, .deadly = true },
+	{ "wild-read", "read at a wild address", tripwire_wild_read, .deadly = true },
+	{ "wild-write", "write at a wild address", tripwire_wild_write, .deadly = true },
+	{ "null-write", "write at address 0", tripwire_null_write, .deadly = true },
+	{ "null-call", "call of address 0", tripwire_null_call, .deadly = true },
+	{ "readonly-write", "write to a constant", tripwire_readonly_write, .deadly = true },
+	{ "illegal-operation", "instruction that does not exist",
+	  tripwire_illegal_operation, .deadly = true },
 	{ "specification-exception", "even-odd register pair that begins with an odd one",
-	  tripwire_specification_exception, DEADLY },
-	{ "addressing-exception", "real address beyond the memory", tripwire_addressing_exception,
-	  DEADLY },
-	{ "divide", "division by 0", tripwire_divide, DEADLY },
-	{ "warn-in-oops", "WARN() while an oops is reported", tripwire_warn_in_oops, DEADLY },
+	  tripwire_specification_exception, .deadly = true },
+	{ "addressing-exception", "real address beyond the memory",
+	  tripwire_addressing_exception, .deadly = true },
+	{ "divide", "division by 0", tripwire_divide, .deadly = true },
+	{ "warn-in-oops", "WARN() while an oops is reported",
+	  tripwire_warn_in_oops, .deadly = true },
 	{ "oops-in-interrupt", "read at a wild address in an interrupt",
-	  tripwire_oops_in_interrupt, DEADLY },
-	{ "stack-overflow", "recursion without end", tripwire_stack_overflow, DEADLY },
-	{ "panic", "panic()", tripwire_panic, DEADLY },
+	  tripwire_oops_in_interrupt, .deadly = true },
+	{ "stack-overflow", "recursion without end", tripwire_stack_overflow, .deadly = true },
+	{ "panic", "panic()", tripwire_panic, .deadly = true },
 
-	{ "list-add", "list_add() to a corrupt list (DEBUG_LIST)", tripwire_list_add, DEADLY },
-	{ "list-del", "list_del() of an entry that is in no list (DEBUG_LIST)", tripwire_list_del,
-	  DEADLY },
-	{ "page-underflow", "put_page() of a page that is free", tripwire_page_underflow },
+	/* memory.c */
+	{ "list-add", "list_add() to a corrupt list (DEBUG_LIST)",
+	  tripwire_list_add, .deadly = true },
+	{ "list-del", "list_del() of an entry that is in no list (DEBUG_LIST)",
+	  tripwire_list_del, .deadly = true },
+	{ "page-underflow", "put_page() of a page that is free",
+	  tripwire_page_underflow, .deadly = true },
 	{ "slab-use-after-free", "write to a freed object of a cache with poison (SLUB_DEBUG)",
 	  tripwire_slab_use_after_free },
 	{ "slab-out-of-bounds", "write behind an object of a cache with red zones (SLUB_DEBUG)",
 	  tripwire_slab_out_of_bounds },
 	{ "use-after-free", "read of freed memory (KFENCE, KASAN)", tripwire_use_after_free },
 
+	/* stall.c */
 	{ "hung-task", "uninterruptible sleep", tripwire_hung_task, .seconds = 8 },
-	{ "rcu-stall", "loop in the kernel that never schedules", tripwire_rcu_stall,
-	  .seconds = 8 },
-	{ "soft-lockup", "the same, for SOFTLOCKUP_DETECTOR", tripwire_soft_lockup,
-	  .seconds = 30 },
+	{ "rcu-stall", "loop in the kernel that never schedules",
+	  tripwire_rcu_stall, .seconds = 8 },
+	{ "soft-lockup", "the same (SOFTLOCKUP_DETECTOR)", tripwire_soft_lockup, .seconds = 30 },
 	{ "hang", "endless loop with interrupts disabled", tripwire_hang },
 
-	{ "flood", "messages as fast as they go, a WARN() in their midst", tripwire_flood,
-	  .seconds = 30 },
+	/* flood.c */
+	{ "flood", "messages as fast as they go, a WARN() in their midst",
+	  tripwire_flood, .seconds = 30 },
 };
 
 static int trip_show(struct seq_file *m, void *unused)

@@ -71,9 +71,8 @@ noinline int tripwire_page_underflow(unsigned int seconds)
  */
 static struct kmem_cache *checked_cache(const char *name)
 {
-	slab_flags_t flags = SLAB_CONSISTENCY_CHECKS | SLAB_POISON | SLAB_RED_ZONE | SLAB_STORE_USER;
-
-	return kmem_cache_create(name, OBJECT, 0, flags, NULL);
+	return kmem_cache_create(name, OBJECT, 0, SLAB_CONSISTENCY_CHECKS | SLAB_POISON |
+				 SLAB_RED_ZONE | SLAB_STORE_USER, NULL);
 }
 
 noinline int tripwire_slab_use_after_free(unsigned int seconds)

@@ -83,9 +83,11 @@ noinline int tripwire_addressing_exception(unsigned int seconds)
 
 noinline int tripwire_divide(unsigned int seconds)
 {
-	volatile unsigned long dividend = 7, divisor = 0, quotient;
+	unsigned long dividend = 7, divisor = 0, quotient;
 
+	OPTIMIZER_HIDE_VAR(divisor);
 	quotient = dividend / divisor;
+	OPTIMIZER_HIDE_VAR(quotient);
 	return quotient ? 0 : -EIO;
 }
 
@@ -124,12 +126,12 @@ noinline int tripwire_oops_in_interrupt(unsigned int seconds)
 	return 0;
 }
 
-/* The sum behind the inner call keeps the compiler from making a loop of it. */
+/* Addition behind the inner call keeps the compiler from making a loop of it. */
 noinline int tripwire_stack_overflow(unsigned int depth)
 {
-	volatile char frame[256];
+	char frame[256] = { 1 };
 
-	frame[depth % sizeof(frame)] = 1;
+	barrier_data(frame);
 	if (depth == UINT_MAX)
 		return -EIO;
 	return tripwire_stack_overflow(depth + 1) + frame[0];

@@ -21,9 +21,9 @@ noinline int tripwire_hung_task(unsigned int seconds)
 
 /*
  * With preemption disabled no quiescent state is passed. Interrupts stay
- * enabled, so that the loop is what the interrupted CPU reports.
+ * enabled, so that the watchdog's finds this CPU in the function that spins.
  */
-noinline int tripwire_rcu_stall(unsigned int seconds)
+static __always_inline void spin(unsigned int seconds)
 {
 	unsigned long end = jiffies + seconds * HZ;
 
@@ -31,20 +31,20 @@ noinline int tripwire_rcu_stall(unsigned int seconds)
 	while (time_before(jiffies, end))
 		cpu_relax();
 	preempt_enable();
+}
+
+noinline int tripwire_rcu_stall(unsigned int seconds)
+{
+	spin(seconds);
 	return 0;
 }
 
 /* s390 has no CONFIG_SOFTLOCKUP_DETECTOR. */
 noinline int tripwire_soft_lockup(unsigned int seconds)
 {
-	unsigned long end = jiffies + seconds * HZ;
-
 	if (!IS_ENABLED(CONFIG_SOFTLOCKUP_DETECTOR))
 		return -EOPNOTSUPP;
-	preempt_disable();
-	while (time_before(jiffies, end))
-		cpu_relax();
-	preempt_enable();
+	spin(seconds);
 	return 0;
 }
 

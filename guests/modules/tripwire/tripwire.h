@@ -22,8 +22,6 @@ struct trip {
 	unsigned int seconds;
 };
 
-#define DEADLY .deadly = true
-
 /* warn.c */
 int tripwire_warn_once(unsigned int seconds);
 int tripwire_warn_text(unsigned int seconds);

@@ -57,10 +57,12 @@ void boot_mount_basics(void)
 	mount_basic("devtmpfs", "/dev");
 	mount_basic("tmpfs", "/tmp");
 	/*
-	 * A kernel without debugfs cannot re-arm WARN_ON_ONCE, which each
-	 * step's end then says; it can be stressed all the same.
+	 * A kernel without debugfs cannot re-arm WARN_ON_ONCE, one without
+	 * tracefs cannot count, which each step's end then says; it can be
+	 * stressed all the same.
 	 */
 	mount("debugfs", "/sys/kernel/debug", "debugfs", 0, NULL);
+	mount("tracefs", "/sys/kernel/tracing", "tracefs", 0, NULL);
 }
 
 /* mkdir -p */

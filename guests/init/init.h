@@ -9,6 +9,7 @@
  *   report.c   the results stream: KTAP lines and JSON lines; errors
  *   capture.c  what a worker printed: bounded, escaped
  *   worker.c   one child process: a program, a write to a file, or the shell
+ *   count.c    how often the kernel calls the functions that a step is to reach
  *   step.c     the loop: workers, limits, leftovers, heartbeats
  *   init.c     the order of all this
  *
@@ -26,6 +27,9 @@
 #define PROTOCOL_VERSION 1
 #define LINE_LIMIT 4096	/* bytes in a line of the job */
 #define WORKER_LIMIT 512 /* each holds a pipe, and 1,024 open files are the default */
+#define TOUCH_LIMIT 16	/* of a step; each slows the kernel down */
+#define TOUCH_MOST 1000000000000ULL
+#define SYMBOL_LIMIT 511 /* bytes: the kernel's KSYM_NAME_LEN, without the NUL */
 
 /* job.c */
 struct setup {
@@ -33,6 +37,11 @@ struct setup {
 	const char *what;	/* module: file name; mount: device */
 	const char *type;	/* mount only */
 	const char *where;	/* mount only */
+};
+
+struct touch {
+	uint64_t least;		/* calls that the host asks for; it judges */
+	const char *functions;	/* alternatives, separated by '|' */
 };
 
 struct step {
@@ -46,6 +55,8 @@ struct step {
 	uint64_t limit_ms;	/* 0: no limit */
 	unsigned int workers;
 	bool bare;
+	struct touch *touches;
+	size_t touch_count;
 };
 
 struct job {
@@ -122,6 +133,10 @@ void worker_kill(const struct worker *worker);
 void worker_read(struct worker *worker);
 void worker_read_rest(struct worker *worker);
 pid_t worker_start_shell(void);
+
+/* count.c */
+void count_begin(const struct step *step, bool hung);
+void count_end(const struct step *step, size_t number, bool hung);
 
 /* step.c */
 void steps_run(const struct job *job);

@@ -5,6 +5,7 @@
  */
 #include "init.h"
 
+#include <ctype.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -128,11 +129,49 @@ static bool end_step(struct parser *p)
 
 	if (!step->program && !step->path)
 		return fail(p, "step %.64s has neither run nor write", step->name);
-	if (step->path && (step->arg_count || step->bare || step->seed || step->workers))
-		return fail(p, "arg, bare, seed and workers go with run only");
+	if (step->path && (step->arg_count || step->bare || step->seed || step->workers ||
+			   step->touch_count))
+		return fail(p, "arg, bare, seed, touch and workers go with run only");
 	if (!step->workers)
 		step->workers = 1;
 	p->step = NULL;
+	return true;
+}
+
+/* One or more names of functions, separated by '|'. */
+static bool are_functions(const char *text)
+{
+	for (;; text++) {
+		size_t length = strcspn(text, "|");
+
+		if (length == 0 || length > SYMBOL_LIMIT)
+			return false;
+		for (size_t i = 0; i < length; i++)
+			if (!isalnum((unsigned char)text[i]) && !strchr("_.", text[i]))
+				return false;
+		text += length;
+		if (*text == '\0')
+			return true;
+	}
+}
+
+static bool touch_line(struct parser *p, const char *key, char *value)
+{
+	struct step *step = p->step;
+	struct touch *touch;
+	char *word[2];
+
+	if (step->touch_count == TOUCH_LIMIT)
+		return fail(p, "more than %d touches in a step", TOUCH_LIMIT);
+	touch = append(&step->touches, &step->touch_count, sizeof(*touch));
+	if (!touch)
+		return fail(p, "out of memory");
+	if (!words(p, key, value, word, 2) ||
+	    !number(p, key, word[0], 1, TOUCH_MOST, &touch->least))
+		return false;
+	if (!are_functions(word[1]))
+		return fail(p, "\"%.64s\" does not name functions", word[1]);
+	touch->functions = word[1];
 	return true;
 }
 
@@ -181,6 +220,8 @@ static bool step_line(struct parser *p, const char *key, char *value)
 		*arg = word[0];
 		return true;
 	}
+	if (!strcmp(key, "touch"))
+		return touch_line(p, key, value);
 	if (!strcmp(key, "seed"))
 		return words(p, key, value, word, 1) &&
 		       number(p, key, word[0], 0, UINT64_MAX, &step->seed);

@@ -279,15 +279,14 @@ static enum outcome step_outcome(void)
 
 static void step_run(const struct step *step)
 {
-	uint64_t begin = now_us();
 	enum outcome outcome;
-	uint64_t wall_us;
+	uint64_t begin, wall_us;
 	bool rearmed;
 
 	report("{\"type\":\"start\",\"step\":%zu,\"name\":", loop.step);
 	report_json_string(step->name);
 	report(",\"workers\":%u,\"uptime_us\":%llu}\n  KTAP version 1\n  1..%u\n", step->workers,
-	       (unsigned long long)begin, step->workers);
+	       (unsigned long long)now_us(), step->workers);
 	report_flush();
 	kmsg_mark("farm: step %zu begin %s", loop.step, step->name);
 	/* All of the past must be with the host before a step that may crash the kernel. */
@@ -296,8 +295,12 @@ static void step_run(const struct step *step)
 	loop.workers = calloc(step->workers, sizeof(*loop.workers));
 	if (!loop.workers)
 		die("out of memory for %u workers", step->workers);
+	count_begin(step, loop.unkillable);
+	beat_if_due();
+	begin = now_us();
 	run_workers(step);
 	wall_us = now_us() - begin;
+	count_end(step, loop.step, loop.unkillable);
 	outcome = step_outcome();
 	kill_leftovers();
 	free(loop.workers);

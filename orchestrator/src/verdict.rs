@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::detect::Hit;
 use crate::event::StopCause;
 use crate::scenario::{Facts, Scenario};
-use crate::workload::{StepOutcome, StepReport, WorkerReport};
+use crate::workload::{Attempts, StepOutcome, StepReport, WorkerReport};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -97,6 +97,8 @@ pub struct Evidence<'a> {
     pub init_error: Option<&'a str>,
     pub steps: &'a [StepReport],
     pub workers: &'a [WorkerReport],
+    /// Of steps that ended well: the step's name, and what it was to reach in the kernel.
+    pub attempts: Vec<(&'a str, &'a Attempts)>,
     pub hits: Vec<Hit>,
     /// Hits that were seen and not kept, none of whose kind was: whether they are foreseen is not known.
     pub unknown_hits: u64,
@@ -259,13 +261,19 @@ fn failure_of(step: u32, workers: &[WorkerReport]) -> String {
     }
 }
 
-/// A stress program that says it passed but moved nothing proves nothing.
+/// A stress program that says it passed but moved nothing proves nothing, and neither does a step that did not reach
+/// what it is for.
 fn without_effect(evidence: &Evidence<'_>) -> Option<String> {
-    evidence
+    let idle = evidence
         .workers
         .iter()
         .find(|w| !w.program.stats.is_empty() && w.program.ops() == 0 && w.exit == Some(0))
-        .map(|w| format!("step {}, worker {}: the program passed but moved no data", w.step, w.worker))
+        .map(|w| format!("step {}, worker {}: the program passed but moved no data", w.step, w.worker));
+    let short = || {
+        let mut attempts = evidence.attempts.iter();
+        attempts.find_map(|(step, attempts)| Some(format!("step {step}: {}", attempts.shortfall()?)))
+    };
+    idle.or_else(short)
 }
 
 fn skip_reason(workers: &[WorkerReport]) -> String {
@@ -348,6 +356,7 @@ known: [{title: hang in known, reason: it is}, {fingerprint: 'panic:*', reason: 
         init_error: None,
         steps: &[],
         workers: &[],
+        attempts: Vec::new(),
         hits: Vec::new(),
         unknown_hits: 0,
     };
@@ -480,6 +489,58 @@ known: [{title: hang in known, reason: it is}, {fingerprint: 'panic:*', reason: 
         };
         let evidence = Evidence { steps: &[step(1, StepOutcome::Ok)], workers: &[idle], ..GOOD };
         assert_eq!(verdict("6.1.0", evidence).0, Verdict::Ineffective);
+    }
+
+    #[test]
+    fn what_did_not_reach_the_kernel_proves_nothing_and_hides_nothing() {
+        let attempts = |count, symbol: Option<&str>| Attempts {
+            functions: "f|g".to_owned(),
+            least: 1000,
+            symbol: symbol.map(str::to_owned),
+            count,
+            missed: 0,
+            reason: symbol.is_none().then(|| "no tracefs".to_owned()),
+        };
+        let (few, enough, none) = (attempts(12, Some("g")), attempts(1000, Some("f")), attempts(0, None));
+        let ok = [step(1, StepOutcome::Ok)];
+        let failed = [step(1, StepOutcome::Ok), step(2, StepOutcome::Failed)];
+        let with = |attempts| Evidence { steps: &ok, attempts, ..GOOD };
+        for (release, evidence, expected, reason) in [
+            ("6.1.0", with(vec![("tee", &enough)]), Verdict::Passed, ""),
+            (
+                "6.1.0",
+                with(vec![("a", &enough), ("tee", &few)]),
+                Verdict::Ineffective,
+                "step tee: g was called 12 times, at least 1000 are needed",
+            ),
+            (
+                "6.1.0",
+                with(vec![("tee", &none)]),
+                Verdict::Ineffective,
+                "step tee: calls of f|g could not be counted: no tracefs",
+            ),
+            // Whatever is worse stands before it.
+            (
+                "6.1.0",
+                Evidence { hits: vec![Hit::hang("x")], ..with(vec![("tee", &few)]) },
+                Verdict::Hit,
+                "hang in x",
+            ),
+            (
+                "6.1.0",
+                Evidence { steps: &failed, ..with(vec![("tee", &few)]) },
+                Verdict::WorkloadFailed,
+                "step 2 failed",
+            ),
+            (
+                "6.12.0",
+                with(vec![("tee", &few)]),
+                Verdict::Missed,
+                "expected but not seen: title hang in expected",
+            ),
+        ] {
+            assert_eq!(verdict(release, evidence), (expected, reason.to_owned()));
+        }
     }
 
     #[test]

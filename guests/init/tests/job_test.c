@@ -3,8 +3,9 @@
  * The job parser, on the machine that builds it. From guests/init/:
  *
  *   cc -std=gnu11 -Wall -Wextra -Werror -fsanitize=address,undefined \
- *      -o /tmp/job_test tests/job_test.c job.c && /tmp/job_test
+ *      -o /tmp/job_test tests/job_test.c job.c && ASAN_OPTIONS=detect_leaks=0 /tmp/job_test
  *
+ * (init frees nothing: a job lives as long as the guest). orchestrator/tests/init.rs runs it.
  * Output is TAP; the exit status is 1 if a test failed.
  */
 #include "../init.h"
@@ -14,6 +15,11 @@
 #include <string.h>
 
 #define HEAD "farm-job 1\n"
+#define SYMBOL64 "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+#define SYMBOL511 SYMBOL64 SYMBOL64 SYMBOL64 SYMBOL64 SYMBOL64 SYMBOL64 SYMBOL64 \
+	"123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+#define TOUCHES4 "touch 1 f\ntouch 1 f\ntouch 1 f\ntouch 1 f\n"
+#define TOUCHES16 TOUCHES4 TOUCHES4 TOUCHES4 TOUCHES4
 #define LENGTH(array) (sizeof(array) / sizeof(*(array)))
 
 static unsigned int tests, failures;
@@ -77,15 +83,30 @@ static const struct {
 	{ HEAD "step a\nwrite /b\n", "job line 3: word 2 of write is missing" },
 	{ HEAD "step a\nwrite /b c\nlimit 5\nend\n", NULL },
 	{ HEAD "step a\nwrite /b c\nworkers 1\nend\n",
-	  "job line 5: arg, bare, seed and workers go with run only" },
+	  "job line 5: arg, bare, seed, touch and workers go with run only" },
 	{ HEAD "step a\nwrite /b c\nbare\nend\n",
-	  "job line 5: arg, bare, seed and workers go with run only" },
+	  "job line 5: arg, bare, seed, touch and workers go with run only" },
 	{ HEAD "step a\nworkers 0\n", "job line 3: workers is below 1" },
 	{ HEAD "step a\nworkers 513\n", "job line 3: workers is above 512" },
 	{ HEAD "step a\nseed 18446744073709551615\nrun /a\nend\n", NULL },
 	{ HEAD "step a\nseed 18446744073709551616\n",
 	  "job line 3: seed is above 18446744073709551615" },
 	{ HEAD "step a\nlimit 0\n", "job line 3: limit is below 1" },
+	{ HEAD "step a\nrun /a\ntouch 1 f\ntouch 1000000000000 _f.isra.0|g2\nend\n", NULL },
+	{ HEAD "step a\ntouch 0 f\n", "job line 3: touch is below 1" },
+	{ HEAD "step a\ntouch 1000000000001 f\n", "job line 3: touch is above 1000000000000" },
+	{ HEAD "step a\ntouch 1\n", "job line 3: word 2 of touch is missing" },
+	{ HEAD "step a\ntouch 1 f g\n", "job line 3: too many words after touch" },
+	{ HEAD "step a\ntouch 1 f|\n", "job line 3: \"f|\" does not name functions" },
+	{ HEAD "step a\ntouch 1 f%20+4\n", "job line 3: \"f +4\" does not name functions" },
+	{ HEAD "step a\ntouch 1 " SYMBOL511 "\nrun /a\nend\n", NULL },
+	{ HEAD "step a\ntouch 1 " SYMBOL511 "x\n",
+	  "job line 3: \"" SYMBOL64 "\" does not name functions" },
+	{ HEAD "step a\nrun /a\n" TOUCHES16 "end\n", NULL },
+	{ HEAD "step a\nrun /a\n" TOUCHES16 "touch 1 f\n",
+	  "job line 20: more than 16 touches in a step" },
+	{ HEAD "step a\nwrite /b c\ntouch 1 f\nend\n",
+	  "job line 5: arg, bare, seed, touch and workers go with run only" },
 };
 
 static void test_values(void)
@@ -93,7 +114,8 @@ static void test_values(void)
 	static const char text[] = HEAD
 		"cell 5f%250c\nepoch 1763812345\nheartbeat 250\nmodule a.ko\n"
 		"mount tmpfs none /mnt/%20x\nmodule b.ko\n"
-		"step one\nrun /p\narg --mode=a%20b\narg \nseed 7\nworkers 3\nlimit 30000\nend\n"
+		"step one\nrun /p\narg --mode=a%20b\narg \nseed 7\nworkers 3\nlimit 30000\n"
+		"touch 5 f\ntouch 6 g|h\nend\n"
 		"step two\nwrite /proc/x c%0a\nend\n";
 	struct job job;
 	char error[256];
@@ -113,6 +135,11 @@ static void test_values(void)
 	      !strcmp(job.steps[0].args[1], "") && job.steps[0].seed == 7 &&
 	      job.steps[0].workers == 3 && job.steps[0].limit_ms == 30000 && !job.steps[0].bare,
 	      "a step that runs", "");
+	check(job.step_count == 2 && job.steps[0].touch_count == 2 &&
+	      job.steps[0].touches[0].least == 5 && !strcmp(job.steps[0].touches[0].functions, "f") &&
+	      job.steps[0].touches[1].least == 6 &&
+	      !strcmp(job.steps[0].touches[1].functions, "g|h") && job.steps[1].touch_count == 0,
+	      "what a step counts", "");
 	check(job.step_count == 2 && !strcmp(job.steps[1].path, "/proc/x") &&
 	      !strcmp(job.steps[1].text, "c\n") && job.steps[1].workers == 1,
 	      "a step that writes", "");

@@ -157,6 +157,11 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..1 << 53))]
     pub(super) seed: Option<u64>,
 
+    /// Don't count the kernel functions that scenarios ask for (`touches`): the kernel is a little faster, and nothing
+    /// proves that a step reached them
+    #[arg(long)]
+    pub(super) uncounted: bool,
+
     /// How often each cell is run, each time in a fresh guest
     #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) repeat: u32,

@@ -23,7 +23,7 @@ use crate::kernel::{
 use crate::machine::{
     Access, Candidate, Feature, Host, KERNEL_ARGUMENTS, Launcher, Qemu, QemuError, find, inspect,
 };
-use crate::plan::{Accel, Cell, Image, KernelKey, Protection, QemuKey, Request, Schedule};
+use crate::plan::{Accel, Cell, Counting, Image, KernelKey, Protection, QemuKey, Request, Schedule};
 use crate::runner::{Guest, NoGuest};
 use crate::store::KernelRecord;
 
@@ -55,6 +55,7 @@ impl Grounds {
             protection,
             schedule: Schedule::Parallel,
             seed,
+            counting: Counting::On,
             accel,
             cpu_model: cpu_model(options, accel),
             qemu: QemuKey { version: qemu.full_version() },

@@ -16,7 +16,7 @@ use super::scenarios::library;
 use super::{output, runtime};
 use crate::error::{ExitCode, Failure};
 use crate::machine::{Preflight, Wanted, preflight};
-use crate::plan::{Protection, expand};
+use crate::plan::{Counting, Protection, Request, expand};
 use crate::report;
 use crate::runner::{
     self, Assignment, FailFast, GuestSize, Interrupt, Jobs, Limits, NoGuest, Options, RunError, default_jobs,
@@ -34,6 +34,8 @@ pub(super) fn run(environment: &Environment, options: &RunArgs) -> Result<ExitCo
     let runtime = runtime()?;
     let grounds = Grounds::new(environment, &runtime, &options.guest, protection, options.seed)?;
     let Grounds { host, launcher, qemu, provision, request } = grounds;
+    let counting = if options.uncounted { Counting::Off } else { Counting::On };
+    let request = Request { counting, ..request };
 
     let mut assignments = Vec::new();
     let mut guests = Guests::new();

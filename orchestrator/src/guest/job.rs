@@ -11,7 +11,7 @@ use super::archive::Archive;
 use super::disk::device_letter;
 use super::image::LiteImage;
 use crate::plan::step_seed;
-use crate::scenario::{Action, Disk, DiskFormat, HeartbeatLimit, Step};
+use crate::scenario::{Action, Disk, DiskFormat, HeartbeatLimit, Step, Touch};
 
 /// A guest refuses longer lines.
 const LONGEST_LINE_BYTES: usize = 4096;
@@ -52,6 +52,8 @@ pub struct Mount {
 pub struct JobStep {
     pub name: String,
     pub action: JobAction,
+    /// What is counted while it runs.
+    pub touches: Vec<Touch>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,7 +118,8 @@ impl CellJob {
             .enumerate()
             .map(|(index, step)| {
                 let seed = step_seed(request.seed, index);
-                JobStep { name: step.name.clone(), action: job_action(step, seed, &mut executables) }
+                let action = job_action(step, seed, &mut executables);
+                JobStep { name: step.name.clone(), action, touches: step.touches.clone() }
             })
             .collect();
         let job = Job { work: Work::Steps(steps), ..Job::shell(request, image)? };
@@ -260,6 +263,9 @@ impl Lines {
                 self.add("limit", &[&milliseconds(*limit)])?;
             }
         }
+        for touch in &step.touches {
+            self.add("touch", &[&touch.least.to_string(), &touch.alternatives()])?;
+        }
         self.add("end", &[])
     }
 
@@ -312,10 +318,14 @@ mod tests {
         Disk { size_mib: 64, format }
     }
 
+    fn touch(functions: &[&str], least: u64) -> Touch {
+        Touch { functions: functions.iter().map(|name| (*name).to_owned()).collect(), least, when: None }
+    }
+
     fn exec(name: &str, path: Utf8PathBuf, args: &[&str]) -> Step {
         let args = args.iter().map(|arg| (*arg).to_owned()).collect();
         let action = Action::Exec { path, sha256: String::new(), args, workers: 1 };
-        Step { name: name.to_owned(), action, limit: Duration::from_secs(5) }
+        Step { name: name.to_owned(), action, limit: Duration::from_secs(5), touches: Vec::new() }
     }
 
     #[test]
@@ -334,6 +344,7 @@ mod tests {
                     dir: "/mnt/1".to_owned(),
                 },
                 limit: Duration::from_secs(30),
+                touches: vec![touch(&["do_splice"], 1000), touch(&["a", "b.isra.0"], 1)],
             },
             exec("mine", "/home/me/a".into(), &["two words", "100%", "grün"]),
             exec("other", "/home/me/b".into(), &[]),
@@ -342,6 +353,7 @@ mod tests {
                 name: "crash".to_owned(),
                 action: Action::Write { path: "/proc/sysrq-trigger".to_owned(), text: "c\n".to_owned() },
                 limit: Duration::from_secs(30),
+                touches: Vec::new(),
             },
         ];
         let disks = [disk(DiskFormat::Raw), disk(DiskFormat::Ext4), disk(DiskFormat::Ext4)];
@@ -366,6 +378,8 @@ mod tests {
         seed SEED-OF-STEP-0
         workers 2
         limit 30000
+        touch 1000 do_splice
+        touch 1 a|b.isra.0
         end
         step mine
         run /job/exec/1

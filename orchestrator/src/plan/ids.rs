@@ -3,7 +3,8 @@
 //! The inputs are written out by hand, so that renaming a Rust field keeps every id. The scenario goes in as
 //! what was understood, not as text: comments and the order of keys do not matter. `purpose`, `hunts`, `expect`
 //! and `known` stay outside: they judge a run and do not change it, and a cell keeps its history when a hit
-//! becomes known. A file of `exec` goes in by content, not by path.
+//! becomes known. So do the least counts of `touches`; that a function is counted goes in, since it costs time. A
+//! file of `exec` goes in by content, not by path.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,7 +14,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::{Cell, KernelKey, QemuKey, Shape};
-use crate::scenario::{Action, ArgValue, Budget, Disk, DiskFormat, Step};
+use crate::scenario::{Action, ArgValue, Budget, Disk, DiskFormat, Step, Touch};
 
 /// Sixteen hexadecimal digits: the first 64 bits of a SHA-256.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -106,7 +107,8 @@ pub(super) fn identify(cell: Cell) -> Cell {
 
 /// Patterns without `..`: a new field does not compile until someone decides whether it is an input.
 pub(super) fn canonical(cell: &Cell) -> Value {
-    let Cell { id: _, scenario, kernel, image, shape, protection, schedule, seed, steps } = cell;
+    // `counting` is in the steps: what is not counted is not there.
+    let Cell { id: _, scenario, kernel, image, shape, protection, schedule, seed, counting: _, steps } = cell;
     let KernelKey { name, release, version, sha256 } = kernel;
     let Shape { cpus, memory_mib, disks, kernel_args, accel, cpu_model, qemu: QemuKey { version: qemu } } =
         shape;
@@ -146,7 +148,7 @@ fn canonical_disk(disk: &Disk) -> Value {
 }
 
 fn canonical_step(step: &Step) -> Value {
-    let Step { name, action, limit } = step;
+    let Step { name, action, limit, touches } = step;
     let action = match action {
         Action::Stress { program, args, budget, workers, dir } => {
             let value = |value: &ArgValue| match value {
@@ -163,5 +165,14 @@ fn canonical_step(step: &Step) -> Value {
         Action::Exec { path: _, sha256, args, workers } => json!(["exec", sha256, args, workers]),
         Action::Write { path, text } => json!(["write", path, text]),
     };
-    json!([name, action, limit.as_millis() as u64])
+    let mut inputs = vec![json!(name), action, json!(limit.as_millis() as u64)];
+    // What a step does not have leaves no trace, so that ids from before there was such a thing stay.
+    if !touches.is_empty() {
+        let functions = |touch: &Touch| {
+            let Touch { functions, least: _, when: _ } = touch;
+            functions.clone()
+        };
+        inputs.push(json!(["touches", touches.iter().map(functions).collect::<Vec<_>>()]));
+    }
+    Value::Array(inputs)
 }

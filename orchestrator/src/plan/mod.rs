@@ -12,7 +12,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use crate::scenario::Protection;
-use crate::scenario::{Action, ArgValue, Disk, Scenario, Step};
+use crate::scenario::{Action, ArgValue, Disk, Facts, Scenario, Step};
 pub use ids::{CellId, CellIdError, LifeId};
 pub use seeds::{DEFAULT_SEED, step_seed};
 
@@ -88,6 +88,16 @@ impl fmt::Display for Accel {
     }
 }
 
+/// Whether the guest counts what its steps reach in the kernel.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Counting {
+    #[default]
+    On,
+    /// For races that the counting would disturb: nothing then proves that a step did what it is for.
+    Off,
+}
+
 /// The machine of a cell.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Shape {
@@ -110,6 +120,7 @@ pub struct Request {
     pub schedule: Schedule,
     /// In place of the scenario's seeds.
     pub seed: Option<u64>,
+    pub counting: Counting,
     pub accel: Accel,
     pub cpu_model: String,
     pub qemu: QemuKey,
@@ -126,7 +137,9 @@ pub struct Cell {
     pub protection: Protection,
     pub schedule: Schedule,
     pub seed: u64,
-    /// The scenario's steps with this cell's values of the matrix.
+    /// Off only where there is something to count.
+    pub counting: Counting,
+    /// The scenario's steps with this cell's values of the matrix, and only those of their `touches` that are counted.
     pub steps: Vec<Step>,
 }
 
@@ -151,10 +164,14 @@ impl Cell {
         label
     }
 
-    /// The stress program of a step, counted from 1 as results do.
+    /// A step, counted from 1 as results do.
+    pub fn step(&self, number: u32) -> Option<&Step> {
+        self.steps.get(usize::try_from(number).ok()?.checked_sub(1)?)
+    }
+
+    /// The stress program of a step, counted from 1.
     pub fn program_of_step(&self, step: u32) -> Option<&str> {
-        let index = usize::try_from(step).ok()?.checked_sub(1)?;
-        match &self.steps.get(index)?.action {
+        match &self.step(step)?.action {
             Action::Stress { program, .. } => Some(program),
             Action::Exec { .. } | Action::Write { .. } => None,
         }
@@ -177,6 +194,8 @@ pub fn expand(scenario: &Arc<Scenario>, request: &Request) -> Vec<Cell> {
         None => matrix.seeds.clone(),
     };
     let variants = step_variants(scenario);
+    let touches = scenario.steps.iter().any(|step| !step.touches.is_empty());
+    let counting = if touches { request.counting } else { Counting::On };
     let mut cells = Vec::new();
     for kernel in &request.kernels {
         for &cpus in &cpu_counts {
@@ -200,7 +219,8 @@ pub fn expand(scenario: &Arc<Scenario>, request: &Request) -> Vec<Cell> {
                         protection: request.protection,
                         schedule: request.schedule,
                         seed,
-                        steps: steps.clone(),
+                        counting,
+                        steps: steps.iter().map(|step| counted(step, kernel, request)).collect(),
                     }));
                 }
             }
@@ -226,6 +246,16 @@ fn step_variants(scenario: &Scenario) -> Vec<Vec<Step>> {
             .collect();
     }
     variants
+}
+
+/// The step with what is counted of it on a kernel.
+fn counted(step: &Step, kernel: &KernelKey, request: &Request) -> Step {
+    let facts = Facts { kernel_release: &kernel.release, protection: request.protection };
+    let mut step = step.clone();
+    step.touches.retain(|touch| {
+        request.counting == Counting::On && touch.when.as_ref().is_none_or(|when| when.holds(facts))
+    });
+    step
 }
 
 /// Sets an option of a stress program; the options stay sorted by name.

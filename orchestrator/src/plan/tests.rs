@@ -1,8 +1,8 @@
 use std::collections::HashSet;
 
 use super::*;
-use crate::scenario::docs;
 use crate::scenario::tests::{parse, parse_with};
+use crate::scenario::{Touch, docs};
 
 const YAML: &str = "
 name: two
@@ -20,6 +20,7 @@ fn request() -> Request {
         protection: Protection::None,
         schedule: Schedule::Parallel,
         seed: None,
+        counting: Counting::On,
         accel: Accel::Tcg,
         cpu_model: "max".to_owned(),
         qemu: QemuKey { version: "10.0.2".to_owned() },
@@ -134,6 +135,48 @@ fn every_input_changes_the_id() {
         edit(&mut request);
         assert!(ids.insert(id(YAML, &request)), "edit {index}");
     }
+}
+
+const TOUCHES: &str = "
+name: two
+purpose: two steps
+steps:
+  - stress: splice
+    for: 3s
+    touches: [{function: a|b, count: 5}, {function: c, count: 1, when: kernel >= 6.5}]
+";
+
+#[test]
+fn what_is_counted_changes_the_id_and_how_often_is_enough_does_not() {
+    let uncounted = Request { counting: Counting::Off, ..request() };
+    let counted = id(TOUCHES, &request());
+    for (from, to) in
+        [("count: 5", "count: 6"), ("c, count: 1", "d, count: 1"), ("kernel >= 6.5", "kernel > 6.1")]
+    {
+        assert_eq!(id(&TOUCHES.replace(from, to), &request()), counted, "{to}");
+    }
+    assert_ne!(id(&TOUCHES.replace("a|b", "b|a"), &request()), counted);
+    assert_ne!(id(&TOUCHES.replace(">= 6.5", "== 6.1"), &request()), counted);
+    assert_ne!(id(TOUCHES, &uncounted), counted);
+    assert_eq!(id(YAML, &uncounted), id(YAML, &request()), "nothing to count");
+}
+
+#[test]
+fn a_cell_has_what_is_counted_on_its_kernel() {
+    let mut request = request();
+    request.kernels.push(KernelKey { release: "6.12.107+deb13-s390x".to_owned(), ..kernel("debian-13") });
+    let counted = |request: &Request| -> Vec<_> {
+        let touches = |cell: &Cell| cell.steps[0].touches.iter().map(Touch::alternatives).collect();
+        cells(TOUCHES, request)
+            .iter()
+            .map(|cell| (cell.counting, touches(cell)))
+            .collect::<Vec<(_, Vec<_>)>>()
+    };
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    assert_eq!(counted(&request), [(Counting::On, names(&["a|b"])), (Counting::On, names(&["a|b", "c"]))]);
+    request.counting = Counting::Off;
+    assert_eq!(counted(&request), [(Counting::Off, vec![]), (Counting::Off, vec![])]);
+    assert_eq!(cells(YAML, &request)[0].counting, Counting::On, "nothing is left out");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use super::hit::standing_word;
 use super::{Align, Table, seconds, size, thousands};
 use crate::escape::escape;
+use crate::plan::Counting;
 use crate::store::{LifeRecord, StoredRun};
 use crate::verdict::signal_name;
 use crate::workload::{TestResult, WorkerReport};
@@ -20,7 +21,7 @@ pub fn life_text(run: &StoredRun, life: &LifeRecord) -> String {
     }
     out += "\n\n";
 
-    let mut line = |key: &str, value: String| out += &format!("{key:<10} {value}\n");
+    let mut line = |key: &str, value: String| out += &format!("{key:<11} {value}\n");
     line("cell", format!("{}, seed {}", life.life, life.seed));
     line("run", format!("{}, {}", run.record.id, run.record.qemu));
     if let Some(ready) = &life.ready {
@@ -56,10 +57,17 @@ pub fn life_text(run: &StoredRun, life: &LifeRecord) -> String {
             format!("after {not_rearmed} steps WARN_ON_ONCE could not be armed again: no debugfs"),
         );
     }
+    if life.counting == Counting::Off {
+        line("not counted", "what its steps reached in the kernel (--uncounted)".to_owned());
+    }
     line("logs", run.directory.join("cells").join(life.life.to_string()).to_string());
 
     if !life.steps.is_empty() {
         out += &format!("\n{}", step_table(life));
+    }
+    let attempts = attempt_table(life);
+    if !attempts.is_empty() {
+        out += &format!("\n{attempts}");
     }
     for worker in life.steps.iter().flat_map(|s| &s.workers) {
         out += &worker_trouble(worker);
@@ -122,6 +130,37 @@ fn step_table(life: &LifeRecord) -> Table {
                 thousands(ops),
                 size(bytes),
                 String::new(),
+            ]);
+        }
+    }
+    table
+}
+
+/// What the steps were to reach in the kernel.
+fn attempt_table(life: &LifeRecord) -> Table {
+    let mut table = Table::new(&[
+        ("attempts", Align::Left),
+        ("function", Align::Left),
+        ("count", Align::Right),
+        ("missed", Align::Right),
+        ("least", Align::Right),
+        ("", Align::Left),
+    ]);
+    for step in &life.steps {
+        for attempts in &step.attempts {
+            let function = attempts.symbol.as_ref().unwrap_or(&attempts.functions);
+            let remark = match &attempts.reason {
+                Some(reason) => format!("not counted: {}", escape(reason.as_bytes())),
+                None if attempts.shortfall().is_some() => "too few".to_owned(),
+                None => String::new(),
+            };
+            table.row([
+                escape(step.name.as_bytes()),
+                escape(function.as_bytes()),
+                thousands(attempts.count),
+                thousands(attempts.missed),
+                thousands(attempts.least),
+                remark,
             ]);
         }
     }

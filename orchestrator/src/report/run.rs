@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::hit::finding_table;
 use super::{Align, Table, seconds, size, thousands};
 use crate::escape::escape;
+use crate::plan::Counting;
 use crate::store::{LifeRecord, StoredRun};
 use crate::verdict::Verdict;
 
@@ -15,6 +16,10 @@ const MOST_UNEXPLAINED: usize = 10;
 pub fn run_text(run: &StoredRun) -> String {
     let mut out = cell_table(run).to_string();
 
+    let reached = reached_table(run);
+    if !reached.is_empty() {
+        out += &format!("\n{reached}");
+    }
     let findings = finding_table(std::slice::from_ref(run));
     if !findings.is_empty() {
         out += &format!("\n{findings}");
@@ -59,6 +64,51 @@ fn unexplained(run: &StoredRun) -> Vec<(&LifeRecord, usize)> {
     told
 }
 
+/// What the cells reached in the kernel, where their scenario asks for it: calls of each function in all lives.
+fn reached_table(run: &StoredRun) -> Table {
+    let mut table =
+        Table::new(&[("scenario", Align::Left), ("kernel", Align::Left), ("attempts", Align::Left)]);
+    for lives in cells(run) {
+        let mut calls: Vec<(&str, u64)> = Vec::new();
+        for step in lives.iter().flat_map(|life| &life.steps) {
+            // Two entries may have led to one function.
+            let of_step: BTreeMap<_, _> =
+                step.attempts.iter().filter_map(|one| Some((one.symbol.as_ref()?, one.calls()))).collect();
+            for (symbol, number) in of_step {
+                match calls.iter_mut().find(|(known, _)| known == symbol) {
+                    Some((_, sum)) => *sum = sum.saturating_add(number),
+                    None => calls.push((symbol, number)),
+                }
+            }
+        }
+        let first = lives[0];
+        let reached = match first.counting {
+            Counting::Off => "not counted (--uncounted)".to_owned(),
+            Counting::On => {
+                let calls = calls.iter().map(|(symbol, sum)| format!("{symbol} {}", thousands(*sum)));
+                escape(calls.collect::<Vec<_>>().join("; ").as_bytes())
+            }
+        };
+        if !reached.is_empty() {
+            table.row([first.label.clone(), first.kernel.name.clone(), reached]);
+        }
+    }
+    table
+}
+
+/// The lives of each cell, in the order of a table.
+fn cells(run: &StoredRun) -> Vec<Vec<&LifeRecord>> {
+    let mut cells: BTreeMap<String, Vec<&LifeRecord>> = BTreeMap::new();
+    for life in &run.lives {
+        cells.entry(life.life.cell.to_string()).or_default().push(life);
+    }
+    let mut cells: Vec<_> = cells.into_values().collect();
+    cells.sort_by_key(|lives| {
+        (lives[0].scenario.clone(), lives[0].kernel.name.clone(), lives[0].label.clone())
+    });
+    cells
+}
+
 /// One row for each cell, however many lives it had.
 fn cell_table(run: &StoredRun) -> Table {
     let mut table = Table::new(&[
@@ -72,15 +122,7 @@ fn cell_table(run: &StoredRun) -> Table {
         ("wall", Align::Right),
         ("cell", Align::Left),
     ]);
-    let mut cells: BTreeMap<String, Vec<&LifeRecord>> = BTreeMap::new();
-    for life in &run.lives {
-        cells.entry(life.life.cell.to_string()).or_default().push(life);
-    }
-    let mut cells: Vec<_> = cells.into_values().collect();
-    cells.sort_by_key(|lives| {
-        (lives[0].scenario.clone(), lives[0].kernel.name.clone(), lives[0].label.clone())
-    });
-    for lives in cells {
+    for lives in cells(run) {
         let first = lives[0];
         let steps: usize = lives.iter().map(|l| l.steps.len()).sum();
         let whole = |micros: Option<u64>| micros.unwrap_or(0);

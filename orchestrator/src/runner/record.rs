@@ -10,7 +10,7 @@ use crate::plan::{Cell, LifeId};
 use crate::scenario::Facts;
 use crate::store::{HitId, LifeRecord, RunId, StepRecord, StoredHit, Timings};
 use crate::verdict::{Ending, Evidence, Judgement, judge};
-use crate::workload::{Ready, StepReport};
+use crate::workload::{Attempts, Ready, StepOutcome, StepReport, TouchReport};
 
 /// A life that is over.
 pub(super) struct Lived<'a> {
@@ -34,12 +34,16 @@ pub(super) fn record_of(lived: Lived<'_>) -> LifeRecord {
         unknown_hits,
         streams,
         ready,
-        steps,
+        mut steps,
+        touches,
         ended,
         init_error,
         farm_line,
         ..
     } = told;
+    for step in steps.iter_mut().filter(|step| step.outcome.is_some()) {
+        step.attempts = attempts(cell, step.step, &touches);
+    }
     hits.extend(data_hits(cell, &steps));
     hits.extend(hit_without_log(&ending, ready.is_some(), &hits, words, guest.map(|guest| &guest.symbols)));
     // A developer's kernel that lacks what init needs says so on the console, before there is a results port.
@@ -47,6 +51,8 @@ pub(super) fn record_of(lived: Lived<'_>) -> LifeRecord {
 
     let reports: Vec<StepReport> = steps.iter().filter_map(step_report).collect();
     let workers: Vec<_> = steps.iter().flat_map(|s| s.workers.iter().cloned()).collect();
+    let attempts = steps.iter().filter(|step| step.outcome == Some(StepOutcome::Ok));
+    let attempts = attempts.flat_map(|step| step.attempts.iter().map(|attempts| (&*step.name, attempts)));
     let facts = Facts { kernel_release: &cell.kernel.release, protection: cell.protection };
     let evidence = Evidence {
         ending: &ending,
@@ -55,6 +61,7 @@ pub(super) fn record_of(lived: Lived<'_>) -> LifeRecord {
         init_error: init_error.as_deref(),
         steps: &reports,
         workers: &workers,
+        attempts: attempts.collect(),
         hits,
         unknown_hits,
     };
@@ -75,6 +82,7 @@ pub(super) fn record_of(lived: Lived<'_>) -> LifeRecord {
         kernel: cell.kernel.clone(),
         image_sha256: guest.map(|guest| guest.image.sha256.clone()).unwrap_or_default(),
         seed: cell.seed,
+        counting: cell.counting,
         verdict,
         reason,
         ending,
@@ -86,6 +94,13 @@ pub(super) fn record_of(lived: Lived<'_>) -> LifeRecord {
         streams,
         timings,
     }
+}
+
+/// What the cell asks of a step, beside what the guest counted of it.
+fn attempts(cell: &Cell, step: u32, touches: &[TouchReport]) -> Vec<Attempts> {
+    let reports: Vec<TouchReport> = touches.iter().filter(|touch| touch.step == step).cloned().collect();
+    let asked = cell.step(step).map_or(&[][..], |step| &step.touches);
+    asked.iter().map(|touch| Attempts::new(touch, &reports)).collect()
 }
 
 /// What no log has: a guest that fell silent, or that gave up without a word.

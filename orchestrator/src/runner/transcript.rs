@@ -6,7 +6,7 @@ use crate::console::bounded::{self, BoundedLog, Limits};
 use crate::detect::{Console, Fingerprint, Hit, Kmsg, Timestamps, merge};
 use crate::escape::escape;
 use crate::store::{LifeFiles, StepRecord, StreamRecord};
-use crate::workload::{Message, Ready, ResultsReader};
+use crate::workload::{Message, Ready, ResultsReader, TouchReport};
 
 /// What is kept of a stream on disk: a boot and its first reports stand at the start, the end shows how it went out.
 const LOG_LIMITS: Limits = Limits { head: 16 << 20, tail: 16 << 20 };
@@ -18,9 +18,10 @@ const MOST_KINDS: usize = 256;
 const BOOT_TAIL: usize = 4096;
 /// The version of docs/guest-protocol.md.
 const PROTOCOL: u32 = 1;
-/// More steps or workers than any scenario has mean that the guest makes them up.
+/// More steps, workers or counts than any scenario has mean that the guest makes them up.
 const MOST_STEPS: usize = 4096;
 const MOST_WORKERS: usize = 4096;
+const MOST_TOUCHES: usize = 4096;
 
 /// Something that the driver of a life acts on.
 #[derive(Debug, Clone, PartialEq)]
@@ -58,6 +59,7 @@ pub(super) struct Transcript {
     workers: usize,
     pub(super) ready: Option<Ready>,
     pub(super) steps: Vec<StepRecord>,
+    touches: Vec<TouchReport>,
     /// Init said that the job was done.
     pub(super) ended: bool,
     init_error: Option<String>,
@@ -72,6 +74,7 @@ pub(super) struct Told {
     pub(super) streams: StreamRecord,
     pub(super) ready: Option<Ready>,
     pub(super) steps: Vec<StepRecord>,
+    pub(super) touches: Vec<TouchReport>,
     pub(super) ended: bool,
     pub(super) init_error: Option<String>,
     /// The last line that init wrote to the console, which it does only when it can't use its ports.
@@ -96,6 +99,7 @@ impl Transcript {
             workers: 0,
             ready: None,
             steps: Vec::new(),
+            touches: Vec::new(),
             ended: false,
             init_error: None,
         })
@@ -164,6 +168,7 @@ impl Transcript {
                         kmsg_seq: None,
                         rearmed: false,
                         workers: Vec::new(),
+                        attempts: Vec::new(),
                     });
                     out.push(Heard::StepStarted { step, name });
                 }
@@ -174,6 +179,11 @@ impl Transcript {
                     && self.workers <= MOST_WORKERS
                 {
                     step.workers.push(worker);
+                }
+            }
+            Message::Touched(touch) => {
+                if self.touches.len() < MOST_TOUCHES {
+                    self.touches.push(touch);
                 }
             }
             Message::StepEnded(report) => {
@@ -220,7 +230,7 @@ impl Transcript {
         let hits_dropped = kmsg_repeated.max(console_repeated);
         let unknown_hits = kmsg_unknown.max(console_unknown);
         let farm_line = farm_line(&self.boot_tail);
-        let Self { ready, steps, ended, init_error, .. } = self;
+        let Self { ready, steps, touches, ended, init_error, .. } = self;
         Ok(Told {
             hits,
             hits_dropped,
@@ -228,6 +238,7 @@ impl Transcript {
             streams,
             ready,
             steps,
+            touches,
             ended,
             init_error,
             farm_line,

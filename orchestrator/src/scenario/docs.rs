@@ -1,6 +1,8 @@
 //! Renders `docs/scenario.md` from the tables that the checker reads by.
 
-use super::fields::{DISK, EXEC_STEP, EXPECT, KNOWN, MACHINE, MATRIX, SCENARIO, STRESS_STEP, WRITE_STEP};
+use super::fields::{
+    DISK, EXEC_STEP, EXPECT, KNOWN, MACHINE, MATRIX, SCENARIO, STRESS_STEP, TOUCH, WRITE_STEP,
+};
 use super::programs::{Catalog, Program};
 use super::read::{Absent, Section};
 use super::shape::Describe;
@@ -57,6 +59,7 @@ pub fn reference(catalog: &Catalog) -> String {
         ("`steps`: `stress`", &STRESS_STEP),
         ("`steps`: `exec`", &EXEC_STEP),
         ("`steps`: `write`", &WRITE_STEP),
+        ("`touches` of a step", &TOUCH),
         ("`expect`", &EXPECT),
         ("`known`", &KNOWN),
         ("`matrix`", &MATRIX),

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use super::condition::Condition;
 use super::read::{Absent, Field, FreeMap, GroupOf, ListOfGroups, Section};
-use super::shape::{Describe, Letters, ListOf, Mebibytes, Mismatch, Number, OneOf, Shape, Text, Time};
+use super::shape::{
+    Describe, Functions, Letters, ListOf, Mebibytes, Mismatch, Number, OneOf, Shape, Text, Time,
+};
 use super::{DiskFormat, Need};
 
 /// The largest integer that every JSON reader keeps exactly (RFC 8259, section 6).
@@ -23,6 +25,10 @@ pub(crate) const MOST_STEPS: usize = 64;
 /// arch/s390/include/asm/setup.h); farm's own arguments need the rest.
 pub(crate) const LONGEST_COMMAND_LINE: usize = 512;
 
+/// As many as init takes. Each slows the kernel down a little.
+const MOST_TOUCHES: usize = 16;
+/// Eight such names fit a line of the job. The kernel would take 511 (KSYM_NAME_LEN, include/linux/kallsyms.h).
+const LONGEST_SYMBOL: usize = 128;
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const MOST_DISKS: usize = 8;
 const NAME: Text = Text { letters: Letters::Name, longest: 64 };
@@ -271,6 +277,13 @@ pub(crate) mod step {
         absent: Absent::Means("none"),
         doc: "Its arguments, and nothing else: no seed, no time.",
     };
+    pub(crate) static TOUCHES: Field<ListOfGroups> = Field {
+        name: "touches",
+        shape: ListOfGroups { of: TOUCH.title, min: 0, max: MOST_TOUCHES },
+        absent: Absent::Means("nothing is counted"),
+        doc: "Kernel functions that this step must reach: with fewer calls of one, by whomever, while the \
+              workers run, the cell is `ineffective`.",
+    };
     pub(crate) static WRITE: Field<Text> = Field {
         name: "write",
         shape: Text { letters: Letters::GuestPath, longest: 256 },
@@ -308,6 +321,7 @@ pub(crate) static STRESS_STEP: Section = Section {
         &step::WORKERS,
         &step::DIR,
         &step::STRESS_LIMIT,
+        &step::TOUCHES,
         &step::NAME,
     ],
 };
@@ -315,7 +329,7 @@ pub(crate) static STRESS_STEP: Section = Section {
 pub(crate) static EXEC_STEP: Section = Section {
     title: "an exec step",
     doc: "An entry of `steps` that runs a program of your own.",
-    fields: &[&step::EXEC, &step::ARGS_OF_EXEC, &step::WORKERS, &step::LIMIT, &step::NAME],
+    fields: &[&step::EXEC, &step::ARGS_OF_EXEC, &step::WORKERS, &step::LIMIT, &step::TOUCHES, &step::NAME],
 };
 
 pub(crate) static WRITE_STEP: Section = Section {
@@ -323,6 +337,36 @@ pub(crate) static WRITE_STEP: Section = Section {
     doc: "An entry of `steps` that writes to a file in the guest.",
     fields: &[&step::WRITE, &step::WRITE_TEXT, &step::LIMIT, &step::NAME],
 };
+
+pub(crate) static TOUCH: Section = Section {
+    title: "a kernel function and how often it must be called",
+    doc: "Each entry of `touches`. A function is counted where it is entered, so one that the compiler has inlined \
+          everywhere cannot be. `farm run --uncounted` counts nothing.",
+    fields: &[&touch::FUNCTION, &touch::COUNT, &touch::WHEN],
+};
+
+pub(crate) mod touch {
+    use super::*;
+
+    pub(crate) static FUNCTION: Field<Functions> = Field {
+        name: "function",
+        shape: Functions { most: 8, longest: LONGEST_SYMBOL },
+        absent: Absent::Required,
+        doc: "Where kernels name it differently, all the names: the first that a kernel has is counted.",
+    };
+    pub(crate) static COUNT: Field<Number> = Field {
+        name: "count",
+        shape: Number { min: 1, max: 1_000_000_000_000 },
+        absent: Absent::Required,
+        doc: "How many calls are enough.",
+    };
+    pub(crate) static WHEN: Field<When> = Field {
+        name: "when",
+        shape: When,
+        absent: Absent::Means("always"),
+        doc: "The condition under which it is counted.",
+    };
+}
 
 pub(crate) static EXPECT: Section = Section {
     title: "an expected hit",

@@ -138,6 +138,24 @@ pub struct Step {
     /// Wall time after which the guest kills the workers.
     #[serde(rename = "limit_ms", serialize_with = "millis")]
     pub limit: Duration,
+    /// What it must reach in the kernel, or else it proves nothing.
+    pub touches: Vec<Touch>,
+}
+
+/// A kernel function, and how often at least it must be called while a step's workers run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Touch {
+    /// Its names in different kernels; the first that a kernel has is counted.
+    pub functions: Vec<String>,
+    pub least: u64,
+    pub when: Option<Condition>,
+}
+
+impl Touch {
+    /// As the job and the results name it: `a|b`.
+    pub fn alternatives(&self) -> String {
+        self.functions.join("|")
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -203,6 +203,37 @@ fn is_name(text: &str, inside: &[u8]) -> bool {
     ends && bytes.iter().all(|byte| plain(byte) || inside.contains(byte))
 }
 
+/// Names of functions, one for each kernel that calls it differently.
+pub(crate) struct Functions {
+    /// How many may stand side by side.
+    pub(crate) most: usize,
+    /// Bytes of each.
+    pub(crate) longest: usize,
+}
+
+impl Describe for Functions {
+    fn describe(&self) -> String {
+        let Self { most, longest } = self;
+        format!("1 to {most} names of functions with | between them (up to {longest} bytes each)")
+    }
+}
+
+impl Shape for Functions {
+    type Value = Vec<String>;
+    fn parse(&self, text: &str) -> Result<Vec<String>, Mismatch> {
+        let names: Vec<String> = text.split('|').map(str::to_owned).collect();
+        let fits = |name: &String| is_symbol(name) && name.len() <= self.longest;
+        (names.len() <= self.most && names.iter().all(fits)).then_some(names).ok_or(Mismatch::PLAIN)
+    }
+}
+
+/// An identifier of C, with the dots of what a compiler makes of it: `foo.isra.0`.
+fn is_symbol(name: &str) -> bool {
+    let letter = |byte: u8| byte.is_ascii_alphabetic() || byte == b'_';
+    name.bytes().next().is_some_and(letter)
+        && name.bytes().all(|byte| letter(byte) || byte.is_ascii_digit() || byte == b'.')
+}
+
 /// One of a few words, and what each stands for.
 pub(crate) struct OneOf<T: 'static> {
     pub(crate) words: &'static [(&'static str, T)],
@@ -303,6 +334,24 @@ mod tests {
                 assert!(shape.parse(text).is_err(), "{text:?}");
             }
         }
+    }
+
+    #[test]
+    fn functions_are_identifiers_of_c_with_dots() {
+        let shape = Functions { most: 2, longest: 12 };
+        for (text, names) in [
+            ("get_page", vec!["get_page"]),
+            ("_f.isra.0|g2", vec!["_f.isra.0", "g2"]),
+            ("twelve_bytes", vec!["twelve_bytes"]),
+        ] {
+            assert_eq!(shape.parse(text).unwrap(), names, "{text}");
+        }
+        for text in
+            ["", "|", "a|", "|a", "a||b", "a|b|c", "2a", ".a", "a b", "a | b", "a+4", "ä", "thirteen_byte"]
+        {
+            assert!(shape.parse(text).is_err(), "{text}");
+        }
+        assert_eq!(shape.describe(), "1 to 2 names of functions with | between them (up to 12 bytes each)");
     }
 
     #[test]

@@ -6,13 +6,13 @@ use camino::Utf8Path;
 
 use super::executable::{ReadFile, read_executable};
 use super::fields::{
-    Dir, EXEC_STEP, LIMIT_BEYOND_FOR, LIMIT_OTHERWISE, STRESS_STEP, WRITE_STEP, scenario, step,
+    Dir, EXEC_STEP, LIMIT_BEYOND_FOR, LIMIT_OTHERWISE, STRESS_STEP, TOUCH, WRITE_STEP, scenario, step, touch,
 };
 use super::problem::{Problems, did_you_mean, quote, suggest};
 use super::programs::{Catalog, Program};
 use super::read::{At, Group, map, value};
 use super::tree::{Key, Node};
-use super::{Action, ArgValue, Budget, Disk, DiskFormat, Step};
+use super::{Action, ArgValue, Budget, Disk, DiskFormat, Step, Touch};
 
 /// What steps are checked against.
 pub(crate) struct Steps<'a> {
@@ -29,6 +29,7 @@ struct Unnamed {
     default: String,
     action: Action,
     limit: Duration,
+    touches: Vec<Touch>,
 }
 
 pub(crate) fn read(nodes: &[Node], context: Steps<'_>) -> Vec<Step> {
@@ -72,6 +73,7 @@ impl Steps<'_> {
             (Some(Budget::For(time)), None) => Some(time + LIMIT_BEYOND_FOR),
             (_, None) => Some(LIMIT_OTHERWISE),
         };
+        let touches = self.touches(&group);
         let program = program?.name.clone();
         let action = Action::Stress {
             program: program.clone(),
@@ -80,7 +82,7 @@ impl Steps<'_> {
             workers: count(workers)?,
             dir: dir?,
         };
-        Some(Unnamed { name, default: program, action, limit: limit? })
+        Some(Unnamed { name, default: program, action, limit: limit?, touches })
     }
 
     fn program(&self, name: At<String>) -> Option<&Program> {
@@ -154,12 +156,23 @@ impl Steps<'_> {
         });
         let args = group.list(&step::ARGS_OF_EXEC).into_iter().map(|arg| arg.value).collect();
         let workers = group.scalar(&step::WORKERS);
+        let touches = self.touches(&group);
         let limit = limit(&group)?;
         let executable = executable?;
         let default = default_name(executable.path.file_stem().unwrap_or_default());
         let action =
             Action::Exec { path: executable.path, sha256: executable.sha256, args, workers: count(workers)? };
-        Some(Unnamed { name, default, action, limit })
+        Some(Unnamed { name, default, action, limit, touches })
+    }
+
+    fn touches(&self, group: &Group<'_>) -> Vec<Touch> {
+        let read = |node| {
+            let group = Group::open(node, &TOUCH, self.problems)?;
+            let (functions, least) = (group.scalar(&touch::FUNCTION), group.scalar(&touch::COUNT));
+            let when = group.scalar(&touch::WHEN).map(|when| when.value);
+            Some(Touch { functions: functions?.value, least: least?.value, when })
+        };
+        group.groups(&step::TOUCHES).iter().filter_map(read).collect()
     }
 
     fn write(&self, group: Group<'_>) -> Option<Unnamed> {
@@ -168,7 +181,7 @@ impl Steps<'_> {
         let text = group.scalar(&step::WRITE_TEXT);
         let limit = limit(&group)?;
         let action = Action::Write { path: path?.value, text: text?.value };
-        Some(Unnamed { name, default: "write".to_owned(), action, limit })
+        Some(Unnamed { name, default: "write".to_owned(), action, limit, touches: Vec::new() })
     }
 }
 
@@ -201,7 +214,7 @@ fn name_all(steps: Vec<Unnamed>, problems: &Problems) -> Vec<Step> {
         taken.push(value.clone());
     }
     let mut named = Vec::new();
-    for Unnamed { name, default, action, limit } in steps {
+    for Unnamed { name, default, action, limit, touches } in steps {
         let name = name.map(|name| name.value).unwrap_or_else(|| {
             let numbered = (2..).map(|number| format!("{default}-{number}"));
             let name = std::iter::once(default.clone()).chain(numbered).find(|name| !taken.contains(name));
@@ -209,7 +222,7 @@ fn name_all(steps: Vec<Unnamed>, problems: &Problems) -> Vec<Step> {
             taken.push(name.clone());
             name
         });
-        named.push(Step { name, action, limit });
+        named.push(Step { name, action, limit, touches });
     }
     named
 }

@@ -10,6 +10,8 @@ use proptest::prelude::*;
 use super::executable::ReadFile;
 use super::*;
 
+mod touches;
+
 const CATALOG: &str = "
 - name: splice
   purpose: files through pipes
@@ -489,7 +491,9 @@ fn scenarios_are_found_by_name_or_by_path() {
 
 #[test]
 fn a_scenario_as_json_is_plain() {
-    let scenario = parse("name: a\npurpose: p\nsteps: [{stress: splice, args: {direct: true}, for: 3s}]");
+    let scenario = parse(
+        "name: a\npurpose: p\nsteps: [{stress: splice, args: {direct: true}, for: 3s, touches: [{function: a|b, count: 5}]}]",
+    );
     let json = serde_json::to_value(&scenario.steps[0]).unwrap();
     let want = serde_json::json!({
         "name": "splice",
@@ -498,6 +502,7 @@ fn a_scenario_as_json_is_plain() {
             "workers": 1, "dir": "/tmp",
         }},
         "limit_ms": 33000,
+        "touches": [{"functions": ["a", "b"], "least": 5, "when": null}],
     });
     assert_eq!(json, want);
     assert_eq!(serde_json::to_value(scenario.heartbeat).unwrap(), 30_000);

@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::kernel::Origin;
-use crate::plan::{KernelKey, LifeId};
+use crate::plan::{Counting, KernelKey, LifeId};
 use crate::verdict::{Ending, JudgedHit, Standing, Verdict};
-use crate::workload::{Ready, StepOutcome, WorkerReport};
+use crate::workload::{Attempts, Ready, StepOutcome, WorkerReport};
 
 /// Names a run: ten hex digits, drawn from when and where it was started.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -114,6 +114,8 @@ pub struct LifeRecord {
     pub label: String,
     pub kernel: KernelKey,
     pub seed: u64,
+    #[serde(default)]
+    pub counting: Counting,
     pub verdict: Verdict,
     pub reason: String,
     pub ending: Ending,
@@ -153,6 +155,9 @@ pub struct StepRecord {
     /// Whether WARN_ON_ONCE was armed again after it.
     pub rearmed: bool,
     pub workers: Vec<WorkerReport>,
+    /// What it was to reach in the kernel; nothing of a step that did not end.
+    #[serde(default)]
+    pub attempts: Vec<Attempts>,
 }
 
 impl StepRecord {

@@ -1,10 +1,12 @@
 //! What the guest says about its own work: the results stream, read as it comes.
 //!
 //! The contract is `docs/guest-protocol.md`. `results` splits the stream into init's messages; `program`
-//! reads the KTAP that a stress program printed.
+//! reads the KTAP that a stress program printed, and `attempts` sets what was counted against what was asked.
 
+mod attempts;
 mod program;
 mod results;
 
+pub use attempts::Attempts;
 pub use program::{DataFailure, PathStats, ProgramReport, Test, TestResult};
-pub use results::{Message, Ready, ResultsReader, StepOutcome, StepReport, WorkerReport};
+pub use results::{Message, Ready, ResultsReader, StepOutcome, StepReport, TouchReport, WorkerReport};

@@ -24,6 +24,7 @@ pub enum Message {
         name: String,
     },
     WorkerEnded(WorkerReport),
+    Touched(TouchReport),
     StepEnded(StepReport),
     Beat,
     /// The job is done; the machine goes off.
@@ -63,6 +64,20 @@ pub struct WorkerReport {
     pub program: ProgramReport,
 }
 
+/// How often a kernel function was called while the workers of a step ran.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TouchReport {
+    pub step: u32,
+    /// As the job names it: `a|b`.
+    pub functions: String,
+    /// The one that was counted; none could be, otherwise, and `reason` says why.
+    pub symbol: Option<String>,
+    pub count: u64,
+    /// Calls beside `count`: they came while this CPU was in the probe of another.
+    pub missed: u64,
+    pub reason: Option<String>,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StepReport {
     pub step: u32,
@@ -91,6 +106,7 @@ enum Wire {
     Job { cell: String },
     Start { step: u32, name: String },
     Worker(WorkerReport),
+    Touch(TouchReport),
     Step(StepReport),
     Beat {},
     End {},
@@ -149,6 +165,7 @@ impl ResultsReader {
                 worker.program = std::mem::take(&mut self.program);
                 Message::WorkerEnded(worker)
             }
+            Ok(Wire::Touch(touch)) => Message::Touched(touch),
             Ok(Wire::Step(step)) => Message::StepEnded(step),
             Ok(Wire::Beat {}) => Message::Beat,
             Ok(Wire::End {}) => Message::End,
@@ -179,6 +196,8 @@ KTAP version 1
 {"type":"worker","step":1,"worker":1,"exit":0,"signal":null,"limit":false,"stuck":false,"wall_us":3000123,"truncated":0}
   ok 1 worker-1
 {"type":"beat","uptime_us":4000000}
+{"type":"touch","step":1,"functions":"a|b","symbol":"b","count":1234,"missed":2,"reason":null}
+{"type":"touch","step":1,"functions":"c","symbol":null,"count":0,"missed":0,"reason":"c: Invalid probed address or symbol"}
 {"type":"step","step":1,"outcome":"ok","wall_us":3001000,"kmsg_seq":412,"rearmed":true,"uptime_us":6000000}
 ok 1 splice
 {"type":"end","uptime_us":6100000}
@@ -194,14 +213,20 @@ ok 1 splice
     #[test]
     fn a_whole_life_is_read() {
         let messages = read(&[STREAM.as_bytes()]);
-        assert_eq!(messages.len(), 7, "{messages:?}");
+        assert_eq!(messages.len(), 9, "{messages:?}");
         let Message::Ready(ready) = &messages[0] else { panic!("{messages:?}") };
         assert_eq!((ready.release.as_str(), ready.cpus), ("6.1.0-50-s390x", 2));
         let Message::WorkerEnded(worker) = &messages[3] else { panic!("{messages:?}") };
         assert_eq!((worker.exit, worker.signal, worker.program.ops()), (Some(0), None, 12));
-        let Message::StepEnded(step) = &messages[5] else { panic!("{messages:?}") };
+        let (Message::Touched(counted), Message::Touched(uncounted)) = (&messages[5], &messages[6]) else {
+            panic!("{messages:?}")
+        };
+        assert_eq!((counted.symbol.as_deref(), counted.count, counted.missed), (Some("b"), 1234, 2));
+        assert_eq!((&uncounted.symbol, uncounted.functions.as_str()), (&None, "c"));
+        assert_eq!(uncounted.reason.as_deref(), Some("c: Invalid probed address or symbol"));
+        let Message::StepEnded(step) = &messages[7] else { panic!("{messages:?}") };
         assert_eq!((step.outcome, step.kmsg_seq), (StepOutcome::Ok, Some(412)));
-        assert_eq!(messages[6], Message::End);
+        assert_eq!(messages[8], Message::End);
     }
 
     #[test]

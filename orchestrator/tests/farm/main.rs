@@ -19,3 +19,4 @@ mod qemu;
 mod shell;
 mod smoke;
 mod storage;
+mod touches;

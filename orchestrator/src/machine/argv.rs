@@ -8,13 +8,14 @@ use std::os::fd::RawFd;
 use camino::{Utf8Path, Utf8PathBuf};
 
 use super::qemu::{Feature, Qemu};
-use crate::plan::{Accel, Schedule};
+use crate::plan::{Accel, Schedule, Threads};
 
 /// A machine to start.
 #[derive(Debug, Clone)]
 pub struct Spec {
     pub qemu: Qemu,
     pub accel: Accel,
+    pub threads: Threads,
     /// QEMU's name of the CPU model: `qemu`, `max`, `host`, …
     pub cpu_model: String,
     pub cpus: u32,
@@ -158,10 +159,11 @@ fn machine(spec: &Spec) -> String {
 }
 
 fn accel(spec: &Spec) -> String {
-    match (spec.accel, spec.schedule) {
-        // One host thread for each virtual CPU, said aloud because races depend on it.
-        (Accel::Tcg, Schedule::Parallel) => "tcg,thread=multi".into(),
-        (Accel::Kvm, Schedule::Parallel) => "kvm".into(),
+    match (spec.accel, spec.schedule, spec.threads) {
+        // Said aloud, because races depend on it.
+        (Accel::Tcg, Schedule::Parallel, Threads::Multi) => "tcg,thread=multi".into(),
+        (Accel::Tcg, Schedule::Parallel, Threads::Single) => "tcg,thread=single".into(),
+        (Accel::Kvm, Schedule::Parallel, _) => "kvm".into(),
     }
 }
 
@@ -245,6 +247,7 @@ pub(super) mod tests {
                 sandbox: Feature::Present,
             },
             accel: Accel::Tcg,
+            threads: Threads::Multi,
             cpu_model: "qemu".into(),
             cpus: 2,
             memory_mib: 512,
@@ -266,6 +269,12 @@ pub(super) mod tests {
     #[test]
     fn tcg() {
         insta::assert_snapshot!(shown(&spec(), SOCKETS));
+    }
+
+    #[test]
+    fn tcg_in_one_thread_with_another_cpu() {
+        let spec = Spec { threads: Threads::Single, cpu_model: "z196-base,dfp=off".into(), ..spec() };
+        insta::assert_snapshot!(shown(&spec, SOCKETS));
     }
 
     #[test]

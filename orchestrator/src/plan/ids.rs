@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::{Cell, KernelKey, QemuKey, Shape};
+use super::{Cell, KernelKey, QemuKey, Shape, Threads};
 use crate::scenario::{Action, ArgValue, Budget, Disk, DiskFormat, Step, Touch};
 
 /// Sixteen hexadecimal digits: the first 64 bits of a SHA-256.
@@ -110,8 +110,13 @@ pub(super) fn canonical(cell: &Cell) -> Value {
     // `counting` is in the steps: what is not counted is not there.
     let Cell { id: _, scenario, kernel, image, shape, protection, schedule, seed, counting: _, steps } = cell;
     let KernelKey { name, release, version, sha256 } = kernel;
-    let Shape { cpus, memory_mib, disks, kernel_args, accel, cpu_model, qemu: QemuKey { version: qemu } } =
-        shape;
+    let Shape { cpus, memory_mib, disks, kernel_args, accel, threads, cpu_model, qemu } = shape;
+    let QemuKey { version: qemu } = qemu;
+    // In the words of QEMU's -accel, where several threads are not mentioned: so they stood here when there was no choice.
+    let accel = match threads {
+        Threads::Multi => accel.to_string(),
+        Threads::Single => format!("{accel},thread=single"),
+    };
     // Lists, since the order of a map's keys is up to serde_json's features.
     let mut inputs = json!([
         ["cell", 1],
@@ -126,7 +131,7 @@ pub(super) fn canonical(cell: &Cell) -> Value {
         ["memory_mib", memory_mib],
         ["disks", disks.iter().map(canonical_disk).collect::<Vec<_>>()],
         ["kernel_args", kernel_args],
-        ["accel", accel.to_string()],
+        ["accel", accel],
         ["cpu_model", cpu_model],
         ["qemu", qemu],
         ["steps", steps.iter().map(canonical_step).collect::<Vec<_>>()],

@@ -5,6 +5,7 @@
 
 mod ids;
 mod seeds;
+mod setting;
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ pub use crate::scenario::Protection;
 use crate::scenario::{Action, ArgValue, Disk, Facts, Scenario, Step};
 pub use ids::{CellId, CellIdError, LifeId};
 pub use seeds::{DEFAULT_SEED, step_seed};
+pub use setting::{Choice, Emulator, Setting, choose_settings};
 
 /// A kernel as a result names it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -63,6 +65,16 @@ pub enum Accel {
     Kvm,
 }
 
+/// How QEMU's threads execute the guest's CPUs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Threads {
+    /// One for each. KVM knows no other way.
+    Multi,
+    /// TCG's round robin: one for all, which take turns.
+    Single,
+}
+
 impl fmt::Display for Schedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -106,6 +118,7 @@ pub struct Shape {
     pub disks: Vec<Disk>,
     pub kernel_args: Vec<String>,
     pub accel: Accel,
+    pub threads: Threads,
     /// As QEMU's `-cpu` takes it.
     pub cpu_model: String,
     pub qemu: QemuKey,
@@ -207,6 +220,7 @@ pub fn expand(scenario: &Arc<Scenario>, request: &Request) -> Vec<Cell> {
                         disks: machine.disks.clone(),
                         kernel_args: machine.kernel_args.clone(),
                         accel: request.accel,
+                        threads: Threads::Multi,
                         cpu_model: request.cpu_model.clone(),
                         qemu: request.qemu.clone(),
                     };

@@ -250,3 +250,59 @@ fn ids_are_sixteen_lowercase_digits_everywhere() {
         assert!(text.parse::<CellId>().is_err(), "{text}");
     }
 }
+
+fn emulator() -> Emulator {
+    Emulator { cpu_model: "max".to_owned(), qemu: "10.0.2 (Debian 1:10.0.2)".to_owned() }
+}
+
+#[test]
+fn a_setting_changes_one_thing_and_the_id_with_it() {
+    let request = Request { qemu: QemuKey { version: emulator().qemu }, ..request() };
+    let cell = cells(YAML, &request).remove(0);
+    let Choice { settings, left_out } = choose_settings(Accel::Tcg, &emulator(), Some("7.2.22 (Debian)"));
+    assert_eq!(left_out, [""; 0]);
+    let words: Vec<_> = settings.iter().map(|s| (s.to_string(), s.as_it_was(&emulator()))).collect();
+    let all = "thread=multi, -cpu max, QEMU 10.0.2";
+    let expected = [
+        ("as it was", all),
+        ("thread=single", "thread=multi"),
+        ("-cpu z196-base…", "-cpu max"),
+        ("QEMU 7.2.22", "QEMU 10.0.2"),
+    ];
+    assert_eq!(words, expected.map(|(setting, was)| (setting.to_owned(), was.to_owned())));
+
+    let cells: Vec<Cell> = settings.iter().map(|setting| cell.under(setting)).collect();
+    assert_eq!(cells[0], cell, "nothing changed is the same cell");
+    let shape = |edit: fn(&mut Shape)| {
+        let mut shape = cell.shape.clone();
+        edit(&mut shape);
+        shape
+    };
+    assert_eq!(cells[1].shape, shape(|shape| shape.threads = Threads::Single));
+    assert_eq!(cells[3].shape, shape(|shape| shape.qemu.version = "7.2.22 (Debian)".to_owned()));
+    assert!(cells[2].shape.cpu_model.starts_with("z196-base,"));
+    for under in &cells {
+        let rest = Cell { id: cell.id, shape: cell.shape.clone(), ..under.clone() };
+        assert_eq!(rest, cell, "nothing but the shape and the id is another");
+    }
+    assert_eq!(cells.iter().map(|cell| cell.id).collect::<HashSet<_>>().len(), cells.len());
+}
+
+#[test]
+fn what_cannot_be_changed_is_left_out_and_said() {
+    let Choice { settings, left_out } = choose_settings(Accel::Tcg, &emulator(), None);
+    assert_eq!(settings.len(), 3);
+    assert!(left_out[0].contains("no QEMU of another version"), "{left_out:?}");
+
+    let Choice { settings, left_out } = choose_settings(Accel::Kvm, &emulator(), Some("7.2.22"));
+    assert_eq!(settings, []);
+    assert!(left_out[0].contains("under KVM"), "{left_out:?}");
+
+    // Who runs the other CPU model already gets the usual one as the other.
+    let other = |emulator: &Emulator| match &choose_settings(Accel::Tcg, emulator, None).settings[2] {
+        Setting::CpuModel { model } => model.clone(),
+        setting => panic!("{setting}"),
+    };
+    let z196 = Emulator { cpu_model: other(&emulator()), ..emulator() };
+    assert_eq!(other(&z196), "max");
+}

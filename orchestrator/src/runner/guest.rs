@@ -87,6 +87,7 @@ impl Guest {
         Spec {
             qemu: self.qemu.clone(),
             accel: cell.shape.accel,
+            threads: cell.shape.threads,
             cpu_model: cell.shape.cpu_model.clone(),
             cpus: cell.shape.cpus,
             memory_mib: cell.shape.memory_mib,

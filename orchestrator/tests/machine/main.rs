@@ -17,7 +17,7 @@ use farm::machine::{
     Boot, Candidate, Discovery, Ended, Launcher, Machine, MachineEvent, Qemu, Spec, Streams, Timeout,
     discover,
 };
-use farm::plan::{Accel, Schedule};
+use farm::plan::{Accel, Schedule, Threads};
 
 /// For what must come: only a broken test waits this long.
 const AMPLE: Timeout = Timeout(Duration::from_secs(60));
@@ -63,6 +63,7 @@ fn spec(qemu: &Qemu, kernel: Utf8PathBuf) -> Spec {
     Spec {
         qemu: qemu.clone(),
         accel: Accel::Tcg,
+        threads: Threads::Multi,
         cpu_model: "qemu".into(),
         cpus: 1,
         memory_mib: 64,

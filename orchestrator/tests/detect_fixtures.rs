@@ -13,7 +13,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use farm::console::lines::Micros;
-use farm::detect::{Console, Frame, Hit, Kmsg, Reliability, SourceLocation, Task, Timestamps, merge};
+use farm::detect::{Console, Frame, Hit, Kmsg, Reliability, SourceLocation, Task, Timestamps, merge, scan};
 
 struct Fixture {
     path: PathBuf,
@@ -93,7 +93,7 @@ fn fixtures() -> Vec<Fixture> {
     let mut paths: Vec<PathBuf> =
         fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.sort();
-    assert!(paths.len() >= 35, "fixtures are missing");
+    assert!(paths.len() >= 110, "fixtures are missing");
     paths.iter().map(|path| Fixture::read(path)).collect()
 }
 
@@ -129,13 +129,22 @@ fn chunks_make_no_difference() {
 #[test]
 fn hits_say_where_they_stand_in_the_log() {
     for fixture in fixtures() {
-        let mut last_start = 0;
         for hit in fixture.hits(usize::MAX) {
             assert!(hit.start < hit.end && hit.end <= fixture.log.len() as u64, "{}", fixture.path.display());
-            assert!(hit.start >= last_start || fixture.path.to_string_lossy().contains("interleaved"));
-            last_start = hit.start;
             assert!(!hit.text.is_empty() && !hit.text.contains('\x1b'));
         }
+    }
+}
+
+#[test]
+fn a_scan_gives_all_hits_in_the_order_in_which_they_begin() {
+    for fixture in
+        fixtures().iter().filter(|fixture| fixture.about.iter().all(|line| line.starts_with("from: ")))
+    {
+        let mut expected = fixture.hits(usize::MAX);
+        expected.sort_by_key(|hit| hit.start);
+        let found: Vec<Hit> = scan(&fixture.log[..]).map(Result::unwrap).collect();
+        assert_eq!(found, expected, "{}", fixture.path.display());
     }
 }
 

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 
 use farm::console::kmsg::{Item, Parser};
-use farm::console::lines::{LINE_LIMIT, Splitter};
+use farm::console::splitter::{LINE_LIMIT, Splitter};
 use farm::detect::{Console, Hit, Kmsg, Timestamps};
 use proptest::prelude::*;
 

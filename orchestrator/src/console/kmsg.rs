@@ -5,7 +5,8 @@
 //! (Documentation/ABI/testing/dev-kmsg). The kernel writes bytes outside printable ASCII, the backslash, and
 //! line feeds inside a message as `\xNN` (kernel/printk/printk.c: `msg_add_ext_text()`); they are decoded.
 
-use super::lines::{Caller, Length, Line, Micros, Origin, Raw, Splitter, number, parse_caller};
+use super::lines::{Caller, Line, Micros, Origin, number, parse_caller};
+use super::splitter::{Length, Raw, Splitter};
 
 /// One record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -155,7 +156,7 @@ fn hex(digit: u8) -> Option<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::console::lines::LINE_LIMIT;
+    use crate::console::splitter::LINE_LIMIT;
 
     fn items(stream: &[u8], piece: usize) -> Vec<Item> {
         let mut parser = Parser::default();

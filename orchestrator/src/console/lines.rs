@@ -1,19 +1,16 @@
-//! Raw console bytes cut into lines, and the prefix that printk puts before a message taken apart.
+//! Lines of a console, and the prefix that printk puts before a message taken apart.
 //!
 //! The prefix is `[   11.529447] `, with CONFIG_PRINTK_CALLER `[   11.529447][   T94] `, and before it `<4>`
 //! where the level is shown (kernel/printk/printk.c: `info_print_prefix()`). What user space writes to the
 //! same terminal has no prefix, and where it left a line unfinished (a shell's prompt) the kernel's message
 //! goes on behind it: so the prefix is searched for in the whole line.
 
-use std::borrow::Cow;
 use std::fmt;
 
-use memchr::{memchr, memchr_iter, memchr2};
+use memchr::{memchr, memmem};
 use serde::{Deserialize, Serialize};
 
-/// Bytes of a line that are kept. The kernel's own are shorter: a record of /dev/kmsg has at most 8 KiB
-/// (kernel/printk: `CONSOLE_EXT_LOG_MAX`, later `PRINTK_MESSAGE_MAX`).
-pub const LINE_LIMIT: usize = 64 * 1024;
+use super::splitter::{Length, Raw};
 
 /// Microseconds of the guest's printk clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -44,18 +41,10 @@ pub enum Origin {
     Unknown,
 }
 
-/// Whether all bytes of a line are there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Length {
-    Whole,
-    /// The line was longer than [`LINE_LIMIT`]; the rest is missing.
-    Cut,
-}
-
 /// One line: a message, and what its prefix says about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Line<'a> {
-    /// The message, without prefix, line end, carriage returns and NULs.
+    /// The message, without prefix, line end, and what [`Raw`] leaves out.
     pub text: &'a [u8],
     /// Byte offset in the stream of the line's first byte, and of the byte behind its line end.
     pub start: u64,
@@ -101,6 +90,52 @@ impl<'a> Line<'a> {
         }
         line
     }
+
+    /// Takes the prefix off a line of a log that people pass on: beside printk's own, what dmesg, syslog and
+    /// journalctl put before a message, and the caller alone (printk.time=0).
+    pub fn parse_any(raw: Raw<'a>) -> Self {
+        let mut line = Self::parse(raw);
+        line.text = without_logger(line.text);
+        if line.at.is_none()
+            && let Some((caller, rest)) = caller(line.text)
+        {
+            line.caller = Some(caller);
+            line.text = rest.strip_prefix(b" ").unwrap_or(rest);
+        }
+        line
+    }
+}
+
+/// A message without `[Sat Nov 22 15:55:39 2026] ` (dmesg -T), `2026-11-22T15:55:39,123456+00:00 ` (dmesg
+/// --time-format=iso), or `Nov 22 15:55:39 HOST kernel: ` in any of the forms that syslog and journalctl have.
+fn without_logger(text: &[u8]) -> &[u8] {
+    /// Longer than any time and name of a host.
+    const LONGEST: usize = 100;
+    const KERNEL: &[u8] = b" kernel: ";
+    let start = &text[..text.len().min(LONGEST)];
+    if let Some(found) = memmem::find(start, KERNEL) {
+        // The time before it is words of digits, the month's name, and the host's name: no colon ends them.
+        let words = start[..found].split(|byte| *byte == b' ');
+        if words.clone().count() <= 6 && words.into_iter().all(|word| !word.ends_with(b":")) {
+            let rest = &text[found + KERNEL.len()..];
+            // syslog shows the time of day for itself, and printk's time with the message.
+            return stamp(rest).map_or(rest, |(.., rest)| rest.strip_prefix(b" ").unwrap_or(rest));
+        }
+    }
+    let is_time = |text: &[u8], form: &[u8]| {
+        text.len() >= form.len()
+            && form.iter().zip(text).all(|(form, byte)| match form {
+                b'9' => byte.is_ascii_digit() || *byte == b' ',
+                b'A' => byte.is_ascii_alphabetic(),
+                form => form == byte,
+            })
+    };
+    for form in [&b"[AAA AAA 99 99:99:99 9999] "[..], b"9999-99-99T99:99:99,999999+99:99 "] {
+        if is_time(text, form) {
+            return &text[form.len()..];
+        }
+    }
+    text
 }
 
 /// `[ SECONDS.MICROSECONDS]` and, if it follows at once, `[ CALLER]`.
@@ -162,96 +197,18 @@ pub(crate) fn skip_blanks(bytes: &[u8]) -> &[u8] {
     &bytes[blanks..]
 }
 
-/// A line as it came, without line end, carriage returns and NULs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Raw<'a> {
-    pub bytes: &'a [u8],
-    pub start: u64,
-    pub end: u64,
-    pub length: Length,
-}
-
-/// Cuts a stream into lines, wherever its chunks end. Holds at most [`LINE_LIMIT`] bytes of an unfinished line.
-#[derive(Debug, Default)]
-pub struct Splitter {
-    unfinished: Vec<u8>,
-    /// The unfinished line has lost bytes.
-    cut: bool,
-    /// Offsets of the unfinished line's first byte, and of the stream's next byte.
-    start: u64,
-    next: u64,
-}
-
-impl Splitter {
-    /// Feeds a chunk, and gives each line that it ends to `each`.
-    pub fn push(&mut self, chunk: &[u8], mut each: impl FnMut(Raw<'_>)) {
-        let mut from = 0;
-        for newline in memchr_iter(b'\n', chunk) {
-            let piece = &chunk[from..newline];
-            self.next += piece.len() as u64 + 1;
-            from = newline + 1;
-            if self.unfinished.is_empty() && piece.len() <= LINE_LIMIT {
-                self.emit(piece, &mut each);
-            } else {
-                self.append(piece);
-                self.emit_unfinished(&mut each);
-            }
-        }
-        let rest = &chunk[from..];
-        self.next += rest.len() as u64;
-        self.append(rest);
-    }
-
-    /// The stream has ended: gives its last line, if that had no line end.
-    pub fn finish(&mut self, mut each: impl FnMut(Raw<'_>)) {
-        if self.next > self.start {
-            self.emit_unfinished(&mut each);
-        }
-    }
-
-    fn append(&mut self, piece: &[u8]) {
-        let room = LINE_LIMIT - self.unfinished.len();
-        self.cut |= piece.len() > room;
-        self.unfinished.extend_from_slice(&piece[..piece.len().min(room)]);
-    }
-
-    fn emit_unfinished(&mut self, each: &mut impl FnMut(Raw<'_>)) {
-        let mut line = std::mem::take(&mut self.unfinished);
-        self.emit(&line, each);
-        line.clear();
-        self.unfinished = line;
-    }
-
-    fn emit(&mut self, bytes: &[u8], each: &mut impl FnMut(Raw<'_>)) {
-        let length = if self.cut { Length::Cut } else { Length::Whole };
-        let bytes = without_noise(bytes);
-        each(Raw { bytes: &bytes, start: self.start, end: self.next, length });
-        self.start = self.next;
-        self.cut = false;
-    }
-}
-
-/// Carriage returns are the terminal's, and NULs no one's.
-fn without_noise(bytes: &[u8]) -> Cow<'_, [u8]> {
-    let bytes = bytes.strip_suffix(b"\r").unwrap_or(bytes);
-    match memchr2(b'\r', 0, bytes) {
-        None => Cow::Borrowed(bytes),
-        Some(_) => Cow::Owned(bytes.iter().copied().filter(|b| !matches!(b, b'\r' | 0)).collect()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn parse(text: &str) -> Line<'_> {
-        Line::parse(Raw { bytes: text.as_bytes(), start: 0, end: 0, length: Length::Whole })
+    fn raw(text: &str) -> Raw<'_> {
+        Raw { bytes: text.as_bytes(), start: 0, end: 0, length: Length::Whole }
     }
 
     #[test]
     fn takes_the_prefix_apart() {
         use Caller::{Cpu, Task};
-        for (raw, text, at, caller, level) in [
+        for (console, text, at, caller, level) in [
             ("[   11.529447] Call Trace:", "Call Trace:", Some(11_529_447), None, None),
             ("[    0.000000]  two blanks", " two blanks", Some(0), None, None),
             ("[   11.529447][   T94] WARNING", "WARNING", Some(11_529_447), Some(Task(94)), None),
@@ -266,44 +223,32 @@ mod tests {
             ("[    1.000000]", "", Some(1_000_000), None, None),
             ("", "", None, None, None),
         ] {
-            let line = parse(raw);
-            assert_eq!(line.text, text.as_bytes(), "{raw}");
-            assert_eq!((line.at.map(|at| at.0), line.caller, line.level), (at, caller, level), "{raw}");
+            let line = Line::parse(raw(console));
+            assert_eq!(line.text, text.as_bytes(), "{console}");
+            assert_eq!((line.at.map(|at| at.0), line.caller, line.level), (at, caller, level), "{console}");
         }
     }
 
-    fn split(chunks: &[&[u8]]) -> Vec<(Vec<u8>, u64, u64, Length)> {
-        let mut splitter = Splitter::default();
-        let mut lines = Vec::new();
-        let mut keep = |raw: Raw<'_>| lines.push((raw.bytes.to_vec(), raw.start, raw.end, raw.length));
-        for chunk in chunks {
-            splitter.push(chunk, &mut keep);
+    #[test]
+    fn takes_off_what_loggers_put_before_a_message() {
+        for (line, text, at) in [
+            ("[Sat Nov 22 15:55:39 2026] Call Trace:", "Call Trace:", None),
+            ("[Sat Nov  2 15:55:39 2026]  [<12>] f", " [<12>] f", None),
+            ("kern  :warn  : [   11.529447] Call Trace:", "Call Trace:", Some(11_529_447)),
+            ("2026-11-22T15:55:39,123456+00:00 Call Trace:", "Call Trace:", None),
+            ("Nov 22 15:55:39 a53lp12 kernel: Call Trace:", "Call Trace:", None),
+            ("Nov 22 15:55:39 a53lp12 kernel:  [<12>] f", " [<12>] f", None),
+            ("2026-11-22T15:55:39.123456+00:00 a53lp12 kernel: Call Trace:", "Call Trace:", None),
+            ("Nov 22 15:55:39 a53lp12 kernel: [   11.529447] Call Trace:", "Call Trace:", Some(11_529_447)),
+            ("[   11.529447] a53lp12 kernel: Call Trace:", "Call Trace:", Some(11_529_447)),
+            ("[   T94] Call Trace:", "Call Trace:", None),
+            ("fuse: the kernel: too old", "fuse: the kernel: too old", None),
+            ("[Sat Nov 22] text", "[Sat Nov 22] text", None),
+        ] {
+            let line = Line::parse_any(raw(line));
+            assert_eq!(line.text, text.as_bytes());
+            assert_eq!(line.at.map(|at| at.0), at, "{text}");
         }
-        splitter.finish(&mut keep);
-        lines
-    }
-
-    #[test]
-    fn lines_have_their_offsets_and_no_carriage_returns() {
-        let whole = |text: &str, start, end| (text.as_bytes().to_vec(), start, end, Length::Whole);
-        let expected = vec![whole("one", 0, 5), whole("", 5, 6), whole("two", 6, 12), whole("end", 12, 15)];
-        assert_eq!(split(&[b"one\r\n\nt\0w\ro\nend"]), expected);
-        assert_eq!(split(&[b"one\r", b"\n", b"\nt\0", b"w\ro\nen", b"d"]), expected);
-        assert_eq!(split(&[b""]), vec![]);
-    }
-
-    #[test]
-    fn a_line_over_the_limit_is_cut_and_says_so() {
-        let long = vec![b'x'; LINE_LIMIT + 1];
-        let end = LINE_LIMIT as u64 + 2;
-        let expected = vec![
-            (vec![b'x'; LINE_LIMIT], 0, end, Length::Cut),
-            (b"next".to_vec(), end, end + 5, Length::Whole),
-        ];
-        let mut stream = long.clone();
-        stream.extend_from_slice(b"\nnext\n");
-        assert_eq!(split(&[&stream]), expected);
-        assert_eq!(split(&[&long, b"\nnext\n"]), expected);
-        assert_eq!(split(&[&long[..9], &long[9..], b"\n", b"next\n"]), expected);
+        assert_eq!(Line::parse_any(raw("[    C1] x")).caller, Some(Caller::Cpu(1)));
     }
 }

@@ -6,3 +6,5 @@
 pub mod bounded;
 pub mod kmsg;
 pub mod lines;
+pub mod mail;
+pub mod splitter;

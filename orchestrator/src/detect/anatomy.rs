@@ -139,7 +139,7 @@ pub(super) fn symbol(text: &str) -> Option<Symbol<'_>> {
         .strip_prefix(" [")
         .and_then(|rest| rest.split_once(']'))
         .and_then(|(inside, _)| inside.split(' ').next())
-        .filter(|module| !module.is_empty());
+        .filter(|module| !module.is_empty() && !module.starts_with('<'));
     Some(Symbol { name, offset, size, module })
 }
 

@@ -3,7 +3,7 @@
 use super::anatomy::{Part, location, part, symbol};
 use super::hit::{Frame, Kind, Task};
 use super::openings::Opening;
-use super::rules::{Ends, PROGRAM_CHECK, Rule};
+use super::rules::{Ends, PROGRAM_CHECK, Rule, SLAB};
 
 const FRAME_LIMIT: usize = 128;
 /// PSW, its flags, and 16 registers in fours.
@@ -23,6 +23,8 @@ pub(super) struct Facts {
     pub(super) psw: Option<String>,
     /// The PSW is known, and lies in no function.
     pub(super) astray: bool,
+    /// Where the CPU last branched from.
+    pub(super) branch: Option<String>,
     pub(super) registers: Vec<String>,
     pub(super) task: Option<Task>,
     pub(super) failing_address: Option<u64>,
@@ -34,6 +36,9 @@ pub(super) struct Facts {
     pub(super) work: Option<String>,
     trace: Trace,
     reading_registers: bool,
+    reading_branch: bool,
+    /// Another CPU prints what a process died of, in lines much like a report's.
+    reading_user_fault: bool,
 }
 
 /// How far the first call trace has come.
@@ -63,6 +68,7 @@ impl Facts {
             frames: Vec::new(),
             psw: None,
             astray: false,
+            branch: None,
             registers: Vec::new(),
             failing_address: None,
             access: "",
@@ -70,6 +76,8 @@ impl Facts {
             work: None,
             trace: Trace::Awaited,
             reading_registers: false,
+            reading_branch: false,
+            reading_user_fault: false,
         }
     }
 
@@ -88,6 +96,11 @@ impl Facts {
         matches!(self.rule.kind, Kind::Bug | Kind::Oops) && !self.died && !self.ended
     }
 
+    /// mm/slub.c has its call trace printed by a warning, in newer kernels.
+    pub(super) fn awaits_warning(&self) -> bool {
+        self.rule.title == SLAB && self.frames.is_empty() && !self.ended
+    }
+
     pub(super) fn die(&mut self, opening: Opening) {
         self.died = true;
         // A BUG is a monitor event, and a fault's first line says more than "Oops".
@@ -99,6 +112,9 @@ impl Facts {
 
     /// Takes out what a line says.
     pub(super) fn read(&mut self, text: &str) -> Belongs {
+        if self.is_of_user_fault(text) {
+            return Belongs::Perhaps;
+        }
         let part = part(text);
         if self.reading_registers {
             match part {
@@ -113,7 +129,9 @@ impl Facts {
                 Trace::Reading | Trace::Read => self.trace = Trace::Read,
             },
             Part::Frame(frame) => {
-                if self.trace == Trace::Reading && self.frames.len() < FRAME_LIMIT {
+                if std::mem::take(&mut self.reading_branch) {
+                    self.branch.get_or_insert(frame.function);
+                } else if self.trace == Trace::Reading && self.frames.len() < FRAME_LIMIT {
                     self.frames.push(frame);
                 }
             }
@@ -142,6 +160,24 @@ impl Facts {
         Belongs::Surely
     }
 
+    /// arch/s390/mm/fault.c: report_user_fault(), up to the address of the last branch.
+    fn is_of_user_fault(&mut self, text: &str) -> bool {
+        const LINES: [&str; 8] = [
+            " ",
+            "Failing address:",
+            "Fault in ",
+            "AS:",
+            "CPU: ",
+            "Hardware name:",
+            "User ",
+            "Last Breaking-Event-Address:",
+        ];
+        let begins = text.starts_with("User process fault: ");
+        self.reading_user_fault =
+            begins || self.reading_user_fault && LINES.iter().any(|line| text.starts_with(line));
+        self.reading_user_fault
+    }
+
     fn add_register(&mut self, text: &str) {
         if self.registers.len() < REGISTER_LIMIT {
             self.registers.push(text.trim_end().to_owned());
@@ -159,6 +195,7 @@ impl Facts {
             let address = address.split(' ').next().unwrap_or_default();
             self.failing_address = u64::from_str_radix(address, 16).ok();
         }
+        self.reading_branch = text.starts_with("Last Breaking-Event-Address:");
         if text.starts_with("Read of size ") {
             self.access = " Read";
         } else if text.starts_with("Write of size ") {

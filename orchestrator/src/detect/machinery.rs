@@ -67,7 +67,8 @@ pub(super) const ALLOCATING: Machinery = Machinery(&[
     "slab_err", "slab_pad_check*", "check_bytes_and_report*", "check_object", "check_slab", "object_err",
     "print_trailer", "alloc_debug_processing", "free_debug_processing", "free_to_partial_list",
     "on_freelist", "___slab_alloc", "__slab_alloc*", "__slab_free", "slab_alloc*", "kmem_cache_alloc*",
-    "__kmem_cache_alloc*", "__kmalloc*", "kmalloc*",
+    "__kmem_cache_alloc*", "__kmalloc*", "kmalloc*", "kmem_cache_destroy", "__kmem_cache_shutdown",
+    "shutdown_cache", "free_partial", "list_slab_objects", "__slab_err",
 ]);
 
 /// How tasks wait: the one to look at is who waits.

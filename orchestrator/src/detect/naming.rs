@@ -97,8 +97,14 @@ impl Facts {
         };
         let sources = self.rule.blame;
         let best = sources.iter().find_map(|blame| match blame {
-            // Behind a call to nowhere stands its caller, which s390 shows in parentheses, as r14 alone names it.
-            Blame::Frames if self.astray => culprit(&self.frames, &machinery, Reliability::Unreliable),
+            // A call to nowhere was the last branch. Its caller stands in the trace too, in parentheses, unless the
+            // call was the last thing it did.
+            Blame::Frames if self.astray => self
+                .branch
+                .as_deref()
+                .map(source_name)
+                .filter(|name| can_be_blamed(name, &machinery))
+                .or_else(|| culprit(&self.frames, &machinery, Reliability::Unreliable)),
             Blame::Frames => culprit(&self.frames, &machinery, Reliability::Reliable),
             named_by => named(named_by).map(source_name).filter(|name| can_be_blamed(name, &machinery)),
         });

@@ -137,8 +137,29 @@ pub(super) fn ubsan(text: &str) -> Option<Opening> {
     Some(Opening { words: Some(what.to_owned()), location, ..Opening::default() })
 }
 
-/// `BUG kmalloc-64 (Tainted: G B): Poison overwritten`. The cache's size is not the bug's identity.
+/// `BUG kmalloc-64 (Tainted: G B): Poison overwritten`. The cache's name and size are not the bug's identity.
 pub(super) fn slub(text: &str) -> Option<Opening> {
-    let (_, what) = text.split_once("): ")?;
-    Some(Opening { words: Some(format!("BUG: slab corruption ({})", what.trim_end())), ..Opening::default() })
+    let (before, what) = text.split_once("): ")?;
+    let cache = before.strip_prefix("BUG ")?.split(" (").next()?;
+    let what = what.trim_end().replace(&format!(" in {cache} on "), " on ");
+    Some(Opening { words: Some(format!("BUG: slab corruption ({what})")), ..Opening::default() })
+}
+
+/// What mm/slub.c says of whatever it has found, where it has said before what that is.
+pub(super) const SLUB_ANY: &str = "Object corrupt";
+
+/// `[Poison overwritten] 0x...-0x... @offset=1296. ...`, somewhere in the lines before a report.
+pub(super) fn slub_finding(text: &str) -> Option<&str> {
+    text.lines().find_map(|line| {
+        let (what, place) = line.strip_prefix('[')?.split_once("] 0x")?;
+        place.contains(" @offset=").then_some(what)
+    })
+}
+
+/// `WARNING: ... at mm/slub.c:1124 object_err+...`: the same report's call trace (mm/slub.c: object_err(), slab_err()).
+pub(super) fn is_slub_warning(opening: &Opening) -> bool {
+    match &opening.location {
+        Some(location) => location.file == "mm/slub.c",
+        None => matches!(opening.function.as_deref(), Some("object_err" | "slab_err" | "__slab_err")),
+    }
 }

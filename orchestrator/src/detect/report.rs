@@ -3,8 +3,8 @@
 use super::facts::{Belongs, Facts};
 use super::hit::{Fingerprint, Hit, Kind, Stream};
 use super::naming::Name;
-use super::openings::Opening;
-use super::rules::{PROGRAM_CHECK, Rule};
+use super::openings::{Opening, SLUB_ANY, is_slub_warning, slub_finding};
+use super::rules::{Begins, Ends, PROGRAM_CHECK, Rule};
 use crate::console::lines::{Line, Micros};
 use crate::escape::{Fit, push_escaped};
 
@@ -45,12 +45,17 @@ impl Preface {
         if self.lines < PREFACE_LIMIT { Progress::Open } else { Progress::Done }
     }
 
+    pub(super) fn start(&self) -> u64 {
+        self.body.start
+    }
+
     /// The hit of a report of which no more has come than this.
     pub(super) fn into_hit(mut self, stream: Stream) -> Hit {
         self.body.keep();
         let kind = match self.body.text.lines().find(|line| !line.starts_with('-')) {
             Some(line) if line.starts_with("list_") => Kind::ListCorruption,
             Some(line) if line.starts_with("refcount_t: ") => Kind::Refcount,
+            Some(line) if slub_finding(line).is_some() => Kind::Bug,
             _ => Kind::Warning,
         };
         Hit {
@@ -127,33 +132,65 @@ pub(super) struct Report {
 impl Report {
     pub(super) fn new(
         rule: &'static Rule,
-        opening: Opening,
+        mut opening: Opening,
         preface: Option<Preface>,
         line: &Line<'_>,
     ) -> Self {
+        // Since 6.15, and what was backported from it, mm/slub.c says what it has found before its report begins.
+        let finding = preface.as_ref().and_then(|preface| slub_finding(&preface.body.text));
+        if let (Some(words), Some(finding)) = (&mut opening.words, finding) {
+            *words = words.replace(SLUB_ANY, finding);
+        }
         let mut body = preface.map_or_else(|| Body::new(line), |preface| preface.body);
         body.push(line);
         body.keep();
         Self { facts: Facts::new(rule, opening), body, lines: 1, strange: 0 }
     }
 
-    /// Whether an opening line only continues this report, such as the program check behind `kernel BUG at`,
-    /// or the panic behind an oops.
-    pub(super) fn is_continued_by(&self, rule: &'static Rule, opening: &Opening) -> bool {
-        let panic = opening.words.as_deref().unwrap_or_default();
-        (std::ptr::eq(rule, &PROGRAM_CHECK) && self.facts.awaits_program_check())
-            || (rule.kind == Kind::Panic && self.facts.leads_to(panic))
+    /// Whether a line that begins something only continues this report, such as the program check behind `kernel
+    /// BUG at`, the panic behind an oops, or the warning by which mm/slub.c shows its call trace.
+    pub(super) fn is_continued_by(&self, begins: &Begins) -> bool {
+        match begins {
+            Begins::Preface => self.facts.awaits_warning(),
+            Begins::Report(rule, opening) => {
+                (std::ptr::eq(*rule, &PROGRAM_CHECK) && self.facts.awaits_program_check())
+                    || (self.facts.awaits_warning() && is_slub_warning(opening))
+                    || self.is_ended_by(rule, opening)
+            }
+        }
+    }
+
+    /// Whether an opening is that of the panic that this report led to.
+    pub(super) fn is_ended_by(&self, rule: &Rule, opening: &Opening) -> bool {
+        rule.kind == Kind::Panic && self.facts.leads_to(opening.words.as_deref().unwrap_or_default())
     }
 
     /// Takes such a line.
-    pub(super) fn absorb(&mut self, rule: &'static Rule, opening: Opening, line: &Line<'_>) {
-        match rule.kind {
-            Kind::Panic => self.facts.panicked = true,
-            _ => self.facts.die(opening),
+    pub(super) fn absorb(&mut self, begins: Begins, line: &Line<'_>) {
+        if let Begins::Report(rule, opening) = begins {
+            match rule.kind {
+                Kind::Panic => self.facts.panicked = true,
+                Kind::Warning => {}
+                _ => self.facts.die(opening),
+            }
         }
         self.strange = 0;
         self.body.push(line);
         self.body.keep();
+    }
+
+    /// Whether more of the report is to come where another one has interrupted it.
+    pub(super) fn can_go_on(&self) -> bool {
+        self.facts.rule.ends == Ends::Mark && !self.is_complete()
+    }
+
+    /// The line that says so has come.
+    pub(super) fn has_ended(&self) -> bool {
+        self.facts.ended
+    }
+
+    pub(super) fn start(&self) -> u64 {
+        self.body.start
     }
 
     /// Reads a line that opens nothing.

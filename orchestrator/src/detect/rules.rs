@@ -5,6 +5,8 @@
 //! `read` then takes out what the line says, and may find that the line has not the form after all:
 //! drivers print "WARNING: " and "BUG: " too.
 
+use std::sync::LazyLock;
+
 use memchr::{memchr, memmem};
 
 use super::hit::Kind::{self, *};
@@ -70,9 +72,15 @@ pub(super) enum Ends {
 }
 
 /// Begins the text that WARN() prints, or BUG()'s `kernel BUG at`, which come in the lines behind it. The
-/// list checks print their finding even before it (lib/list_debug.c, CONFIG_BUG_ON_DATA_CORRUPTION).
-pub(super) const PREFACES: [&str; 4] =
-    ["------------[ cut here ]", "list_add corruption", "list_add double add", "list_del corruption"];
+/// list checks print their finding even before it (lib/list_debug.c, CONFIG_BUG_ON_DATA_CORRUPTION), and so does
+/// mm/slub.c: check_bytes_and_report().
+pub(super) const PREFACES: [(&str, &str); 5] = [
+    ("------------[ cut here ]", ""),
+    ("list_add corruption", ""),
+    ("list_add double add", ""),
+    ("list_del corruption", ""),
+    ("[", " overwritten] 0x"),
+];
 
 const CODE: &[Blame] = &[Blame::Psw, Blame::Frames];
 const TRACE: &[Blame] = &[Blame::Frames];
@@ -180,7 +188,7 @@ pub(super) static RULES: &[Rule] = &[
     Rule { read: ubsan, machinery: &[&CHECKING], ends: Ends::Ruler, ..row("UBSAN: ", &[" in "], Ubsan, "UBSAN") },
 
     // mm/slub.c: slab_bug()
-    Rule { read: slub, machinery: &[&ALLOCATING, &SANITIZING], ..row("BUG ", &["ainted", "): "], Bug, "BUG: slab corruption") },
+    Rule { read: slub, machinery: &[&ALLOCATING, &SANITIZING], ..row("BUG ", &["ainted", "): "], Bug, SLAB) },
     // kernel/locking/spinlock_debug.c: spin_dump(); lib/smp_processor_id.c; kernel/workqueue.c
     Rule { machinery: &[&LOCKING], ..row("BUG: spinlock ", &[" on CPU#"], Bug, "BUG: spinlock misuse") },
     Rule { machinery: &[&LOCKING], ..row("BUG: rwlock ", &[" on CPU#"], Bug, "BUG: rwlock misuse") },
@@ -188,6 +196,9 @@ pub(super) static RULES: &[Rule] = &[
     row("BUG: workqueue leaked ", &[], Bug, "BUG: workqueue leaked lock or atomic"),
     row("BUG: stack guard page was hit at ", &[], Oops, "BUG: stack guard page was hit"),
 ];
+
+/// The title of a slab's corruption of which nothing else is known.
+pub(super) const SLAB: &str = "BUG: slab corruption";
 
 /// The interruption code of a protection exception.
 pub(super) const PROTECTION: u16 = 4;
@@ -231,6 +242,46 @@ pub(super) enum Begins {
     Report(&'static Rule, Opening),
 }
 
+/// How all openings begin, in as few and short words as tell them from other text, none within another. What
+/// holds none of these in one piece opens nothing.
+pub(super) static KEYWORDS: LazyLock<Vec<&'static str>> = LazyLock::new(|| {
+    let rules =
+        RULES.iter().chain([&PROGRAM_CHECK]).map(|rule| (rule.begins, *rule.contains.first().unwrap_or(&"")));
+    let mut words: Vec<_> =
+        rules.chain(PREFACES).map(|(begins, contains)| keyword(begins, contains)).collect();
+    words.sort_unstable_by_key(|word| (word.len(), *word));
+    let mut few: Vec<&str> = Vec::new();
+    for word in words {
+        if !few.iter().any(|short| word.contains(short)) {
+            few.push(word);
+        }
+    }
+    few
+});
+
+/// The first words of an opening. No more than these, so that a mail program does not break within them. Where it
+/// begins in any way, the first thing that it contains.
+fn keyword(begins: &'static str, contains: &'static str) -> &'static str {
+    const SHORTEST: usize = 2;
+    const LONGEST: usize = 18;
+    if begins.len() < SHORTEST {
+        return contains;
+    }
+    let words = begins.trim_end();
+    let ends = words.match_indices(' ').map(|(at, _)| at).chain([words.len()]);
+    let end = ends.take_while(|end| *end <= LONGEST).last().or_else(|| words.find(' '));
+    &words[..end.unwrap_or(words.len())]
+}
+
+/// Whether `text` begins as an opening does that has known first words.
+pub(super) fn may_open(text: &[u8]) -> bool {
+    let first = text.first().copied().unwrap_or(b'\n');
+    let rules = RULES.iter().map(|rule| rule.begins);
+    let prefaces = PREFACES.iter().filter(|(_, contains)| contains.is_empty()).map(|(begins, _)| *begins);
+    FIRST_BYTES[usize::from(first)]
+        && rules.chain(prefaces).any(|begins| text.starts_with(keyword(begins, "").as_bytes()))
+}
+
 /// Bytes that the first byte of an opening can be: most lines are turned away here.
 static FIRST_BYTES: [bool; 256] = first_bytes();
 
@@ -243,7 +294,7 @@ const fn first_bytes() -> [bool; 256] {
     }
     index = 0;
     while index < PREFACES.len() {
-        bytes[PREFACES[index].as_bytes()[0] as usize] = true;
+        bytes[PREFACES[index].0.as_bytes()[0] as usize] = true;
         index += 1;
     }
     bytes
@@ -253,7 +304,10 @@ const fn first_bytes() -> [bool; 256] {
 pub(super) fn begins(text: &[u8]) -> Option<Begins> {
     let first = *text.first()?;
     if FIRST_BYTES[usize::from(first)] {
-        if PREFACES.iter().any(|preface| text.starts_with(preface.as_bytes())) {
+        let is_preface = |(begins, contains): &(&str, &str)| {
+            text.starts_with(begins.as_bytes()) && memmem::find(text, contains.as_bytes()).is_some()
+        };
+        if PREFACES.iter().any(is_preface) {
             return Some(Begins::Preface);
         }
         if let Some(begins) = RULES.iter().find_map(|rule| fits(rule, text)) {

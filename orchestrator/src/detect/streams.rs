@@ -1,0 +1,164 @@
+//! From raw bytes to hits: a console or a log, and /dev/kmsg.
+
+use memchr::memchr;
+
+use super::detector::{Detector, Options, Timestamps};
+use super::hit::{Hit, Stream};
+use super::skim::Skimmer;
+use super::wrapped::Unwrapper;
+use crate::console::kmsg;
+use crate::console::kmsg::Item;
+use crate::console::lines::{Line, Micros, Origin};
+use crate::console::mail::Mail;
+use crate::console::splitter::Splitter;
+
+/// Hits of a console, or of any log in text form, from its raw bytes.
+#[derive(Debug)]
+pub struct Console {
+    splitter: Splitter,
+    /// What undoes the doings of mail programs. A cell's console is no mail.
+    passed_on: Option<(Mail, Unwrapper)>,
+    detector: Detector,
+}
+
+impl Console {
+    pub fn new(timestamps: Timestamps) -> Self {
+        let options = Options { stream: Stream::Console, timestamps };
+        let passed_on = (timestamps == Timestamps::Optional).then(Default::default);
+        Self { splitter: Splitter::default(), passed_on, detector: Detector::new(options) }
+    }
+
+    pub fn push(&mut self, chunk: &[u8], out: &mut Vec<Hit>) {
+        let mut skimmer = Skimmer::new(chunk);
+        let mut from = 0;
+        while from < chunk.len() {
+            if self.is_idle() {
+                let next = skimmer.next_line(from);
+                self.splitter.skip(next - from);
+                from = next;
+            }
+            let end = memchr(b'\n', &chunk[from..]).map_or(chunk.len(), |found| from + found + 1);
+            self.read(&chunk[from..end], out);
+            from = end;
+        }
+    }
+
+    /// Nothing that was read so far has any bearing on what comes: it can be looked at in any way.
+    fn is_idle(&self) -> bool {
+        let holds_nothing = |(mail, unwrapper): &(Mail, Unwrapper)| mail.is_idle() && unwrapper.is_idle();
+        self.splitter.is_at_line_start()
+            && self.passed_on.as_ref().is_none_or(holds_nothing)
+            && self.detector.is_idle()
+    }
+
+    fn read(&mut self, bytes: &[u8], out: &mut Vec<Hit>) {
+        let Self { splitter, passed_on, detector } = self;
+        splitter.push(bytes, |raw| match passed_on {
+            None => detector.line(&Line::parse(raw), out),
+            Some((mail, unwrapper)) => mail.line(raw, |raw| {
+                unwrapper.line(&Line::parse_any(raw), |line| detector.line(line, out));
+            }),
+        });
+    }
+
+    /// See [`Detector::settle`].
+    pub fn settle(&mut self, out: &mut Vec<Hit>) {
+        self.detector.settle(out);
+    }
+
+    /// Where the first of the reports began that are still open.
+    pub(super) fn open_since(&self) -> Option<u64> {
+        self.detector.open_since()
+    }
+
+    pub fn finish(&mut self, out: &mut Vec<Hit>) {
+        let Self { splitter, passed_on, detector } = self;
+        match passed_on {
+            None => splitter.finish(|raw| detector.line(&Line::parse(raw), out)),
+            Some((mail, unwrapper)) => {
+                splitter.finish(|raw| {
+                    mail.line(raw, |raw| {
+                        unwrapper.line(&Line::parse_any(raw), |line| detector.line(line, out));
+                    });
+                });
+                mail.finish(|raw| unwrapper.line(&Line::parse_any(raw), |line| detector.line(line, out)));
+                unwrapper.finish(|line| detector.line(line, out));
+            }
+        }
+        detector.finish(out);
+    }
+}
+
+/// Hits of /dev/kmsg, from its raw bytes, and what [`merge`] needs to know of user space's records.
+#[derive(Debug)]
+pub struct Kmsg {
+    parser: kmsg::Parser,
+    detector: Detector,
+    state: KmsgState,
+}
+
+/// What a reader of /dev/kmsg has seen beside hits.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct KmsgState {
+    /// Times of user space's records, the first [`USER_RECORD_LIMIT`].
+    pub user_records: Vec<Micros>,
+    /// Records that were overwritten before they were read.
+    pub lost: u64,
+    /// Lines that were no records.
+    pub malformed: u64,
+    pub last_sequence: Option<u64>,
+}
+
+/// A guest that floods /dev/kmsg must not fill farm's memory.
+pub const USER_RECORD_LIMIT: usize = 65_536;
+
+impl Default for Kmsg {
+    fn default() -> Self {
+        let options = Options { stream: Stream::Kmsg, timestamps: Timestamps::Optional };
+        Self {
+            parser: kmsg::Parser::default(),
+            detector: Detector::new(options),
+            state: KmsgState::default(),
+        }
+    }
+}
+
+impl Kmsg {
+    pub fn push(&mut self, chunk: &[u8], out: &mut Vec<Hit>) {
+        let Self { parser, detector, state } = self;
+        parser.push(chunk, |item| state.accept(item, detector, out));
+    }
+
+    /// See [`Detector::settle`].
+    pub fn settle(&mut self, out: &mut Vec<Hit>) {
+        self.detector.settle(out);
+    }
+
+    pub fn finish(&mut self, out: &mut Vec<Hit>) {
+        let Self { parser, detector, state } = self;
+        parser.finish(|item| state.accept(item, detector, out));
+        detector.finish(out);
+    }
+
+    pub fn state(&self) -> &KmsgState {
+        &self.state
+    }
+}
+
+impl KmsgState {
+    fn accept(&mut self, item: Item, detector: &mut Detector, out: &mut Vec<Hit>) {
+        match item {
+            Item::Lost { count, .. } => self.lost = self.lost.saturating_add(count),
+            Item::Malformed { .. } => self.malformed += 1,
+            Item::Record(record) => {
+                self.last_sequence = Some(record.sequence);
+                if record.origin() == Origin::User && self.user_records.len() < USER_RECORD_LIMIT {
+                    self.user_records.push(record.micros);
+                }
+                for line in record.lines() {
+                    detector.line(&line, out);
+                }
+            }
+        }
+    }
+}

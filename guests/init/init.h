@@ -8,6 +8,7 @@
  *   kmsg.c     /dev/kmsg onto its port; markers; re-arming WARN_ONCE
  *   report.c   the results stream: KTAP lines and JSON lines; errors
  *   capture.c  what a worker printed: bounded, escaped
+ *   cgroup.c   the control group that a step's workers run in
  *   worker.c   one child process: a program, a write to a file, or the shell
  *   count.c    how often the kernel calls the functions that a step is to reach
  *   step.c     the loop: workers, limits, leftovers, heartbeats
@@ -27,6 +28,7 @@
 #define PROTOCOL_VERSION 1
 #define LINE_LIMIT 4096	/* bytes in a line of the job */
 #define WORKER_LIMIT 512 /* each holds a pipe, and 1,024 open files are the default */
+#define BESIDE_LIMIT 8	/* of a step */
 #define TOUCH_LIMIT 16	/* of a step; each slows the kernel down */
 #define TOUCH_MOST 1000000000000ULL
 #define SYMBOL_LIMIT 511 /* bytes: the kernel's KSYM_NAME_LEN, without the NUL */
@@ -44,17 +46,23 @@ struct touch {
 	const char *functions;	/* alternatives, separated by '|' */
 };
 
-struct step {
-	const char *name;
-	const char *program;	/* `run`, or NULL */
+struct program {
+	const char *path;
 	const char **args;
 	size_t arg_count;
+	bool bare;		/* init adds no argument of its own */
+};
+
+struct step {
+	const char *name;
+	struct program run;	/* without a path if it is a `write` */
 	const char *path;	/* `write`, or NULL */
 	const char *text;
 	uint64_t seed;
 	uint64_t limit_ms;	/* 0: no limit */
 	unsigned int workers;
-	bool bare;
+	struct program *besides;	/* what runs beside the workers */
+	size_t beside_count;
 	struct touch *touches;
 	size_t touch_count;
 };
@@ -116,19 +124,34 @@ struct capture {
 void capture_add(struct capture *capture, const char *bytes, size_t length);
 uint64_t capture_report(struct capture *capture);
 
+/* cgroup.c */
+void cgroup_open(void);
+int cgroup_renew_workers(void);
+
 /* worker.c */
 struct worker {
-	pid_t pid;		/* 0 once it has been reaped or given up */
-	int pipe;		/* -1 once its output has been taken */
+	pid_t pid;		/* 0 before it starts, and once it has been reaped or given up */
+	int pipe;		/* -1 as long as there is no output to take, and once it has been taken */
 	struct capture output;
 	uint64_t started_us;
-	uint64_t killed_us;	/* when the limit was enforced */
+	uint64_t told_us;	/* when it was told to end; 0: it was not */
+	uint64_t killed_us;	/* when it was killed; 0: it was not */
 	int status;		/* as wait(2) gives it; void if stuck */
 	bool limit;
 	bool stuck;
 };
 
-void worker_start(struct worker *worker, const struct step *step, unsigned int number);
+/* What a child is to be. */
+struct order {
+	const struct step *step;
+	const struct program *program;	/* NULL: the step's write */
+	unsigned int number;		/* among the step's workers, and what runs beside them behind those */
+	int cgroup;			/* the directory of the one to run in, or -1 */
+	bool beside;			/* SIGTERM waits until it is ready to take it */
+};
+
+void worker_start(struct worker *worker, const struct order *order);
+void worker_tell_to_end(struct worker *worker);
 void worker_kill(const struct worker *worker);
 void worker_read(struct worker *worker);
 void worker_read_rest(struct worker *worker);

@@ -127,11 +127,11 @@ static bool end_step(struct parser *p)
 {
 	struct step *step = p->step;
 
-	if (!step->program && !step->path)
+	if (!step->run.path && !step->path)
 		return fail(p, "step %.64s has neither run nor write", step->name);
-	if (step->path && (step->arg_count || step->bare || step->seed || step->workers ||
-			   step->touch_count))
-		return fail(p, "arg, bare, seed, touch and workers go with run only");
+	if (step->path && (step->run.arg_count || step->run.bare || step->seed || step->workers ||
+			   step->beside_count || step->touch_count))
+		return fail(p, "arg, beside, bare, seed, touch and workers go with run only");
 	if (!step->workers)
 		step->workers = 1;
 	p->step = NULL;
@@ -153,6 +153,41 @@ static bool are_functions(const char *text)
 		if (*text == '\0')
 			return true;
 	}
+}
+
+static bool arg_line(struct parser *p, const char *key, char *value, struct program *program)
+{
+	const char **arg = append(&program->args, &program->arg_count, sizeof(*arg));
+	char *word[1];
+
+	if (!arg)
+		return fail(p, "out of memory");
+	/* The empty string is an argument too, and the only empty value there is. */
+	if (value && *value == '\0') {
+		*arg = value;
+		return true;
+	}
+	if (!words(p, key, value, word, 1))
+		return false;
+	*arg = word[0];
+	return true;
+}
+
+static bool beside_line(struct parser *p, const char *key, char *value)
+{
+	struct step *step = p->step;
+	struct program *program;
+	char *word[1];
+
+	if (step->beside_count == BESIDE_LIMIT)
+		return fail(p, "more than %d programs beside a step", BESIDE_LIMIT);
+	if (!words(p, key, value, word, 1))
+		return false;
+	program = append(&step->besides, &step->beside_count, sizeof(*program));
+	if (!program)
+		return fail(p, "out of memory");
+	program->path = word[0];
+	return true;
 }
 
 static bool touch_line(struct parser *p, const char *key, char *value)
@@ -185,11 +220,11 @@ static bool step_line(struct parser *p, const char *key, char *value)
 	if (!strcmp(key, "end"))
 		return words(p, key, value, NULL, 0) && end_step(p);
 	if (!strcmp(key, "bare")) {
-		step->bare = true;
+		step->run.bare = true;
 		return words(p, key, value, NULL, 0);
 	}
 	if (!strcmp(key, "write")) {
-		if (step->program || step->path)
+		if (step->run.path || step->path)
 			return fail(p, "a step has one run or one write");
 		if (!words(p, key, value, word, 2))
 			return false;
@@ -198,27 +233,21 @@ static bool step_line(struct parser *p, const char *key, char *value)
 		return true;
 	}
 	if (!strcmp(key, "run")) {
-		if (step->program || step->path)
+		if (step->run.path || step->path)
 			return fail(p, "a step has one run or one write");
 		if (!words(p, key, value, word, 1))
 			return false;
-		step->program = word[0];
+		step->run.path = word[0];
 		return true;
 	}
-	if (!strcmp(key, "arg")) {
-		const char **arg = append(&step->args, &step->arg_count, sizeof(*arg));
-
-		if (!arg)
-			return fail(p, "out of memory");
-		/* The empty string is an argument too, and the only empty value there is. */
-		if (value && *value == '\0') {
-			*arg = value;
-			return true;
-		}
-		if (!words(p, key, value, word, 1))
-			return false;
-		*arg = word[0];
-		return true;
+	if (!strcmp(key, "arg"))
+		return arg_line(p, key, value, &step->run);
+	if (!strcmp(key, "beside"))
+		return beside_line(p, key, value);
+	if (!strcmp(key, "beside-arg")) {
+		if (!step->beside_count)
+			return fail(p, "beside-arg without a beside");
+		return arg_line(p, key, value, &step->besides[step->beside_count - 1]);
 	}
 	if (!strcmp(key, "touch"))
 		return touch_line(p, key, value);

@@ -35,8 +35,10 @@ static struct {
 	int child_fd;
 	uint64_t beat_us, next_beat_us;
 	size_t step;		/* counted from 1, as KTAP does */
-	struct worker *workers;
-	unsigned int count, running;
+	const struct step *wanted;	/* what the step is to be */
+	struct worker *workers;	/* of the step, and behind them what runs beside them */
+	unsigned int count;	/* of both */
+	unsigned int running, beside_running;
 	bool more_dead;		/* the last turn left some unburied */
 	bool unkillable;	/* some process has outlived SIGKILL */
 	pid_t shell;
@@ -67,10 +69,17 @@ static void beat_if_due(void)
 	loop.next_beat_us = now + loop.beat_us;
 }
 
+static bool is_beside(const struct worker *worker)
+{
+	return worker >= loop.workers + loop.wanted->workers;
+}
+
 static enum outcome worker_outcome(const struct worker *worker)
 {
 	if (worker->limit)
 		return OUTCOME_LIMIT;
+	if (worker->stuck)
+		return OUTCOME_FAILED;
 	if (WIFEXITED(worker->status) && WEXITSTATUS(worker->status) == 0)
 		return OUTCOME_OK;
 	if (WIFEXITED(worker->status) && WEXITSTATUS(worker->status) == EXIT_ALL_SKIPPED)
@@ -88,31 +97,55 @@ static const char *directive(enum outcome outcome)
 	return outcome == OUTCOME_SKIPPED ? " # SKIP" : "";
 }
 
+/* How it ended: of a worker, and of what runs beside the workers, which knows no limit. */
+static void report_end(const struct worker *worker)
+{
+	const char *const no_yes[] = { "false", "true" };
+
+	if (!worker->stuck && WIFEXITED(worker->status))
+		report(",\"exit\":%d,\"signal\":null", WEXITSTATUS(worker->status));
+	else if (!worker->stuck && WIFSIGNALED(worker->status))
+		report(",\"exit\":null,\"signal\":%d", WTERMSIG(worker->status));
+	else
+		report(",\"exit\":null,\"signal\":null");
+	if (!is_beside(worker))
+		report(",\"limit\":%s", no_yes[worker->limit]);
+	report(",\"stuck\":%s", no_yes[worker->stuck]);
+}
+
+static const char *base_name(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	return slash ? slash + 1 : path;
+}
+
 static void worker_end(struct worker *worker)
 {
 	unsigned int number = (unsigned int)(worker - loop.workers) + 1;
+	unsigned int beside = is_beside(worker) ? number - loop.wanted->workers : 0;
 	enum outcome outcome = worker_outcome(worker);
-	bool exited = !worker->stuck && WIFEXITED(worker->status);
-	bool killed = !worker->stuck && WIFSIGNALED(worker->status);
-	char exit_text[16] = "null", signal_text[16] = "null";
 	uint64_t wall_us = now_us() - worker->started_us;
 	uint64_t truncated;
 
 	worker->pid = 0;
-	loop.running--;
+	if (beside)
+		loop.beside_running--;
+	else
+		loop.running--;
 	worker_read_rest(worker);
 	truncated = capture_report(&worker->output);
-	if (exited)
-		snprintf(exit_text, sizeof(exit_text), "%d", WEXITSTATUS(worker->status));
-	if (killed)
-		snprintf(signal_text, sizeof(signal_text), "%d", WTERMSIG(worker->status));
-	report("{\"type\":\"worker\",\"step\":%zu,\"worker\":%u,\"exit\":%s,\"signal\":%s,"
-	       "\"limit\":%s,\"stuck\":%s,\"wall_us\":%llu,\"truncated\":%llu}\n",
-	       loop.step, number, exit_text, signal_text, worker->limit ? "true" : "false",
-	       worker->stuck ? "true" : "false", (unsigned long long)wall_us,
+	if (beside) {
+		report("{\"type\":\"beside\",\"step\":%zu,\"beside\":%u,\"name\":", loop.step, beside);
+		report_json_string(base_name(loop.wanted->besides[beside - 1].path));
+	} else {
+		report("{\"type\":\"worker\",\"step\":%zu,\"worker\":%u", loop.step, number);
+	}
+	report_end(worker);
+	report(",\"wall_us\":%llu,\"truncated\":%llu}\n", (unsigned long long)wall_us,
 	       (unsigned long long)truncated);
 	report_test("  ", outcome, number);
-	report("worker-%u%s\n", number, directive(outcome));
+	report("%s-%u%s\n", beside ? "beside" : "worker", beside ? beside : number, directive(outcome));
 	report_flush();
 }
 
@@ -162,8 +195,8 @@ static bool reap(void)
 /* One turn: sleep until something happens or DEADLINE, then serve everybody once. */
 static void loop_turn(uint64_t deadline)
 {
-	struct pollfd fds[2 + WORKER_LIMIT];
-	struct worker *reader[2 + WORKER_LIMIT];
+	struct pollfd fds[2 + WORKER_LIMIT + BESIDE_LIMIT];
+	struct worker *reader[2 + WORKER_LIMIT + BESIDE_LIMIT];
 	struct signalfd_siginfo info;
 	uint64_t now = now_us();
 	nfds_t n = 2;
@@ -219,16 +252,14 @@ static void kill_leftovers(void)
  * Kills a worker whose time is up, and gives up one that will not die. Returns
  * when to look at it again.
  */
-static uint64_t enforce_limit(struct worker *worker, uint64_t limit_us)
+static uint64_t enforce(struct worker *worker, uint64_t deadline)
 {
 	uint64_t now = now_us();
 
-	if (!worker->limit) {
-		uint64_t deadline = limit_us ? worker->started_us + limit_us : NEVER;
-
+	if (!worker->killed_us) {
 		if (now < deadline)
 			return deadline;
-		worker->limit = true;
+		worker->limit = !is_beside(worker);
 		worker->killed_us = now;
 		worker_kill(worker);
 	}
@@ -240,14 +271,20 @@ static uint64_t enforce_limit(struct worker *worker, uint64_t limit_us)
 	return NEVER;
 }
 
-static void run_workers(const struct step *step)
+/* When a worker's time is up; what runs beside the workers has as long as they, and then some to end. */
+static uint64_t deadline_of(const struct worker *worker)
 {
-	for (unsigned int i = 0; i < step->workers; i++) {
-		loop.running++;
-		worker_start(&loop.workers[loop.count++], step, i + 1);
-		beat_if_due();
-	}
-	while (loop.running) {
+	uint64_t limit_us = loop.wanted->limit_ms * 1000;
+
+	if (is_beside(worker))
+		return worker->told_us ? worker->told_us + KILL_GRACE_US : NEVER;
+	return limit_us ? worker->started_us + limit_us : NEVER;
+}
+
+/* Serves everybody until LEFT is 0. */
+static void run_until_none(const unsigned int *left)
+{
+	while (*left) {
 		uint64_t next = NEVER;
 
 		for (unsigned int i = 0; i < loop.count; i++) {
@@ -255,20 +292,44 @@ static void run_workers(const struct step *step)
 
 			if (!loop.workers[i].pid)
 				continue;
-			look = enforce_limit(&loop.workers[i], step->limit_ms * 1000);
+			look = enforce(&loop.workers[i], deadline_of(&loop.workers[i]));
 			if (look < next)
 				next = look;
 		}
-		if (loop.running)
+		if (*left)
 			loop_turn(next);
 	}
 }
 
-static enum outcome step_outcome(void)
+static void start_all(const struct step *step, int cgroup)
+{
+	for (unsigned int i = 0; i < step->beside_count; i++) {
+		struct order order = {
+			.step = step, .program = &step->besides[i],
+			.number = step->workers + i + 1, .cgroup = -1, .beside = true,
+		};
+
+		loop.beside_running++;
+		worker_start(&loop.workers[step->workers + i], &order);
+		beat_if_due();
+	}
+	for (unsigned int i = 0; i < step->workers; i++) {
+		struct order order = {
+			.step = step, .program = step->path ? NULL : &step->run,
+			.number = i + 1, .cgroup = cgroup,
+		};
+
+		loop.running++;
+		worker_start(&loop.workers[i], &order);
+		beat_if_due();
+	}
+}
+
+static enum outcome outcome_of(unsigned int from, unsigned int to)
 {
 	enum outcome outcome = OUTCOME_SKIPPED;
 
-	for (unsigned int i = 0; i < loop.count; i++) {
+	for (unsigned int i = from; i < to; i++) {
 		enum outcome one = worker_outcome(&loop.workers[i]);
 
 		if (one > outcome)
@@ -277,31 +338,77 @@ static enum outcome step_outcome(void)
 	return outcome;
 }
 
+/* Tells what runs beside the workers to end; if these had to be killed, kills it. */
+static void end_besides(bool at_once)
+{
+	for (unsigned int i = loop.wanted->workers; i < loop.count; i++) {
+		struct worker *worker = &loop.workers[i];
+
+		if (!worker->pid)
+			continue;
+		if (at_once) {
+			worker->killed_us = now_us();
+			worker_kill(worker);
+		} else {
+			worker_tell_to_end(worker);
+		}
+	}
+	run_until_none(&loop.beside_running);
+}
+
+/*
+ * A step whose workers were well failed all the same if something beside them
+ * did; if all that was skipped, the step did not do what it says.
+ */
+static enum outcome step_outcome(enum outcome workers)
+{
+	enum outcome beside;
+
+	if (!loop.wanted->beside_count)
+		return workers;
+	beside = outcome_of(loop.wanted->workers, loop.count);
+	if (beside == OUTCOME_SKIPPED)
+		return workers == OUTCOME_OK ? OUTCOME_SKIPPED : workers;
+	return beside > workers && beside > OUTCOME_OK ? beside : workers;
+}
+
 static void step_run(const struct step *step)
 {
+	unsigned int count = step->workers + (unsigned int)step->beside_count;
 	enum outcome outcome;
 	uint64_t begin, wall_us;
 	bool rearmed;
+	int cgroup;
 
 	report("{\"type\":\"start\",\"step\":%zu,\"name\":", loop.step);
 	report_json_string(step->name);
 	report(",\"workers\":%u,\"uptime_us\":%llu}\n  KTAP version 1\n  1..%u\n", step->workers,
-	       (unsigned long long)now_us(), step->workers);
+	       (unsigned long long)now_us(), count);
 	report_flush();
 	kmsg_mark("farm: step %zu begin %s", loop.step, step->name);
 	/* All of the past must be with the host before a step that may crash the kernel. */
 	kmsg_drain();
 
-	loop.workers = calloc(step->workers, sizeof(*loop.workers));
+	loop.workers = calloc(count, sizeof(*loop.workers));
 	if (!loop.workers)
-		die("out of memory for %u workers", step->workers);
+		die("out of memory for %u workers", count);
+	for (unsigned int i = 0; i < count; i++)
+		loop.workers[i].pipe = -1;
+	loop.wanted = step;
+	loop.count = count;
+	cgroup = cgroup_renew_workers();
 	count_begin(step, loop.unkillable);
 	beat_if_due();
 	begin = now_us();
-	run_workers(step);
+	start_all(step, cgroup);
+	run_until_none(&loop.running);
 	wall_us = now_us() - begin;
+	outcome = outcome_of(0, step->workers);
+	end_besides(outcome == OUTCOME_LIMIT);
+	outcome = step_outcome(outcome);
 	count_end(step, loop.step, loop.unkillable);
-	outcome = step_outcome();
+	if (cgroup >= 0)
+		close(cgroup);
 	kill_leftovers();
 	free(loop.workers);
 	loop.workers = NULL;
@@ -324,6 +431,7 @@ static void step_run(const struct step *step)
 void steps_run(const struct job *job)
 {
 	loop_open(job);
+	cgroup_open();
 	report("KTAP version 1\n1..%zu\n", job->step_count);
 	for (size_t i = 0; i < job->step_count; i++) {
 		loop.step = i + 1;
@@ -334,6 +442,7 @@ void steps_run(const struct job *job)
 void shell_run(const struct job *job)
 {
 	loop_open(job);
+	cgroup_open();
 	loop.shell = worker_start_shell();
 	while (loop.shell)
 		loop_turn(NEVER);

@@ -8,12 +8,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define EXIT_NOT_STARTED 127	/* as a shell says it */
@@ -29,14 +31,16 @@ static _Noreturn void child_fail(const char *what, const char *name)
 	_exit(EXIT_NOT_STARTED);
 }
 
-/* Undoes what init has set for itself and children inherit. */
-static void child_prepare(const char *directory)
+/* Undoes what init has set for itself and children inherit; BLOCKED, if there is one, stays blocked. */
+static void child_prepare(const char *directory, int blocked)
 {
-	sigset_t none;
+	sigset_t mask;
 	int error;
 
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
+	sigemptyset(&mask);
+	if (blocked)
+		sigaddset(&mask, blocked);
+	sigprocmask(SIG_SETMASK, &mask, NULL);
 	if (setpriority(PRIO_PROCESS, 0, 0))
 		child_fail("set priority of", "worker");
 	if (chdir(directory))
@@ -49,26 +53,27 @@ static void child_prepare(const char *directory)
 	}
 }
 
-static _Noreturn void child_exec(const struct step *step, unsigned int number)
+static _Noreturn void child_exec(const struct order *order)
 {
-	const char **argv = calloc(step->arg_count + 4, sizeof(*argv));
+	const struct program *program = order->program;
+	const char **argv = calloc(program->arg_count + 4, sizeof(*argv));
 	char seed[32], worker[32];
 	size_t n = 0;
 
 	if (!argv)
-		child_fail("exec", step->program);
-	argv[n++] = step->program;
-	for (size_t i = 0; i < step->arg_count; i++)
-		argv[n++] = step->args[i];
-	if (!step->bare) {
+		child_fail("exec", program->path);
+	argv[n++] = program->path;
+	for (size_t i = 0; i < program->arg_count; i++)
+		argv[n++] = program->args[i];
+	if (!program->bare) {
 		snprintf(seed, sizeof(seed), "--seed=%llu",
-			 (unsigned long long)(step->seed + number));
-		snprintf(worker, sizeof(worker), "--worker=%u", number);
+			 (unsigned long long)(order->step->seed + order->number));
+		snprintf(worker, sizeof(worker), "--worker=%u", order->number);
 		argv[n++] = seed;
 		argv[n++] = worker;
 	}
-	execve(step->program, (char *const *)argv, environment);
-	child_fail("exec", step->program);
+	execve(program->path, (char *const *)argv, environment);
+	child_fail("exec", program->path);
 }
 
 static _Noreturn void child_write(const struct step *step)
@@ -80,21 +85,42 @@ static _Noreturn void child_write(const struct step *step)
 	_exit(error ? 1 : 0);
 }
 
-/* Everything init holds is close-on-exec; a `write` child does not exec, and needs nothing. */
-void worker_start(struct worker *worker, const struct step *step, unsigned int number)
+/*
+ * fork(), with the child in a control group from its first moment. To move it there would make every
+ * fork in the guest wait (kernel/cgroup/cgroup.c, cgroup_attach_lock).
+ */
+static pid_t fork_into(int cgroup)
 {
+	struct clone_args args = {
+		.flags = CLONE_INTO_CGROUP,
+		.exit_signal = SIGCHLD,
+		.cgroup = (uint64_t)cgroup,
+	};
+	pid_t pid = cgroup < 0 ? -1 : (pid_t)syscall(SYS_clone3, &args, sizeof(args));
+
+	/* CLONE_INTO_CGROUP came with 5.7, clone3() with 5.3. */
+	if (cgroup < 0 || (pid < 0 && (errno == EINVAL || errno == ENOSYS)))
+		pid = fork();
+	return pid;
+}
+
+/* Everything init holds is close-on-exec; a `write` child does not exec, and needs nothing. */
+void worker_start(struct worker *worker, const struct order *order)
+{
+	const char *step = order->step->name;
+	unsigned int number = order->number;
 	int ends[2];
 
 	if (pipe2(ends, O_CLOEXEC))
-		die("pipe for worker %u of step %.64s: %m", number, step->name);
+		die("pipe for worker %u of step %.64s: %m", number, step);
 	/* Only our end: the flag belongs to the open file, and each end is one of its own. */
 	if (fcntl(ends[0], F_SETFL, O_NONBLOCK))
-		die("pipe for worker %u of step %.64s: %m", number, step->name);
+		die("pipe for worker %u of step %.64s: %m", number, step);
 	worker->started_us = now_us();
 	worker->pipe = ends[0];
-	worker->pid = fork();
+	worker->pid = fork_into(order->cgroup);
 	if (worker->pid < 0)
-		die("fork worker %u of step %.64s: %m", number, step->name);
+		die("fork worker %u of step %.64s: %m", number, step);
 	if (worker->pid == 0) {
 		int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
 
@@ -102,14 +128,20 @@ void worker_start(struct worker *worker, const struct step *step, unsigned int n
 		if (null < 0 || dup2(null, STDIN_FILENO) < 0 ||
 		    dup2(ends[1], STDOUT_FILENO) < 0 || dup2(ends[1], STDERR_FILENO) < 0)
 			_exit(EXIT_NOT_STARTED);
-		child_prepare("/tmp");
-		if (step->path)
-			child_write(step);
-		child_exec(step, number);
+		child_prepare("/tmp", order->beside ? SIGTERM : 0);
+		if (!order->program)
+			child_write(order->step);
+		child_exec(order);
 	}
 	/* Here as well, so that the group is there whichever of us runs first. */
 	setpgid(worker->pid, worker->pid);
 	close(ends[1]);
+}
+
+void worker_tell_to_end(struct worker *worker)
+{
+	worker->told_us = now_us();
+	kill(-worker->pid, SIGTERM);
 }
 
 /* Kills its group, and the worker itself where it has left that group. */
@@ -196,7 +228,7 @@ pid_t worker_start_shell(void)
 		    dup2(console, STDOUT_FILENO) < 0 || dup2(console, STDERR_FILENO) < 0 ||
 		    ioctl(STDIN_FILENO, TIOCSCTTY, 0))
 			child_fail("open", CONSOLE);
-		child_prepare("/");
+		child_prepare("/", 0);
 		execve("/bin/busybox", argv, environment);
 		child_fail("exec", "/bin/busybox");
 	}

@@ -12,5 +12,8 @@ pub const KERNELS_YAML: &str = include_str!("../../kernels/kernels.yaml");
 /// The stress programs and their options, and the file's name for messages.
 pub const PROGRAMS_YAML: (&str, &str) =
     ("guests/stress/programs.yaml", include_str!("../../guests/stress/programs.yaml"));
+/// The programs that run beside a step and their options, and the file's name for messages.
+pub const INTERFERENCE_YAML: (&str, &str) =
+    ("guests/interference/programs.yaml", include_str!("../../guests/interference/programs.yaml"));
 /// What is in the image `lite`.
 pub const LITE_YAML: &str = include_str!("../../guests/images/lite.yaml");

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::detect::Hit;
 use crate::event::StopCause;
 use crate::scenario::{Facts, Scenario};
-use crate::workload::{Attempts, StepOutcome, StepReport, WorkerReport};
+use crate::workload::{Attempts, BesideReport, EXIT_ALL_SKIPPED, StepOutcome, StepReport, WorkerReport};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -97,6 +97,8 @@ pub struct Evidence<'a> {
     pub init_error: Option<&'a str>,
     pub steps: &'a [StepReport],
     pub workers: &'a [WorkerReport],
+    /// What ran beside them.
+    pub beside: &'a [BesideReport],
     /// Of steps that ended well: the step's name, and what it was to reach in the kernel.
     pub attempts: Vec<(&'a str, &'a Attempts)>,
     pub hits: Vec<Hit>,
@@ -200,7 +202,7 @@ fn decide(evidence: &Evidence<'_>, hits: &[JudgedHit], missed: &[String]) -> (Ve
         return (Verdict::TimedOut, "the life ran into its wall limit".to_owned());
     }
     if let Some(step) = evidence.steps.iter().find(|s| s.outcome == StepOutcome::Failed) {
-        return (Verdict::WorkloadFailed, failure_of(step.step, evidence.workers));
+        return (Verdict::WorkloadFailed, failure_of(step.step, evidence));
     }
     if !evidence.ended && !ended_by_a_foreseen_hit(evidence.ending, hits) {
         let how = match evidence.ending {
@@ -210,7 +212,7 @@ fn decide(evidence: &Evidence<'_>, hits: &[JudgedHit], missed: &[String]) -> (Ve
         return (Verdict::WorkloadFailed, how.to_owned());
     }
     if !evidence.steps.is_empty() && evidence.steps.iter().all(|s| s.outcome == StepOutcome::Skipped) {
-        return (Verdict::Skipped, skip_reason(evidence.workers));
+        return (Verdict::Skipped, skip_reason(evidence));
     }
     if let Some(first) = missed.first() {
         return (Verdict::Missed, format!("expected but not seen: {first}"));
@@ -248,16 +250,19 @@ fn ended_by_a_foreseen_hit(ending: &Ending, hits: &[JudgedHit]) -> bool {
         && hits.iter().any(|h| h.hit.ends_the_guest() || h.hit.kind.corrupts_memory())
 }
 
-fn failure_of(step: u32, workers: &[WorkerReport]) -> String {
-    let failed = workers.iter().find(|w| w.step == step && !matches!(w.exit, Some(0 | 4)));
-    match failed {
-        Some(WorkerReport { worker, signal: Some(signal), .. }) => {
-            format!("step {step}, worker {worker}: killed by {}", signal_name(*signal))
-        }
-        Some(WorkerReport { worker, exit: Some(code), .. }) => {
-            format!("step {step}, worker {worker}: exit status {code}")
-        }
-        _ => format!("step {step} failed"),
+fn failure_of(step: u32, evidence: &Evidence<'_>) -> String {
+    let well = |exit| matches!(exit, Some(0 | EXIT_ALL_SKIPPED));
+    let worker = evidence.workers.iter().find(|w| w.step == step && !well(w.exit));
+    let beside = evidence.beside.iter().find(|b| b.step == step && !well(b.exit));
+    let (who, exit, signal) = match (worker, beside) {
+        (Some(worker), _) => (format!("worker {}", worker.worker), worker.exit, worker.signal),
+        (None, Some(beside)) => (format!("beside it {}", beside.name), beside.exit, beside.signal),
+        (None, None) => return format!("step {step} failed"),
+    };
+    match (exit, signal) {
+        (_, Some(signal)) => format!("step {step}, {who}: killed by {}", signal_name(signal)),
+        (Some(code), None) => format!("step {step}, {who}: exit status {code}"),
+        (None, None) => format!("step {step}, {who}: could not be killed, it hangs in the kernel"),
     }
 }
 
@@ -276,9 +281,10 @@ fn without_effect(evidence: &Evidence<'_>) -> Option<String> {
     idle.or_else(short)
 }
 
-fn skip_reason(workers: &[WorkerReport]) -> String {
-    let reason = workers.iter().flat_map(|w| &w.program.tests).find(|t| !t.reason.is_empty());
-    match reason {
+fn skip_reason(evidence: &Evidence<'_>) -> String {
+    let workers = evidence.workers.iter().map(|worker| &worker.program);
+    let programs = workers.chain(evidence.beside.iter().map(|one| &one.program));
+    match programs.flat_map(|program| &program.tests).find(|test| !test.reason.is_empty()) {
         Some(test) => format!("every step was skipped: {}: {}", test.name, test.reason),
         None => "every step was skipped".to_owned(),
     }
@@ -356,6 +362,7 @@ known: [{title: hang in known, reason: it is}, {fingerprint: 'panic:*', reason: 
         init_error: None,
         steps: &[],
         workers: &[],
+        beside: &[],
         attempts: Vec::new(),
         hits: Vec::new(),
         unknown_hits: 0,
@@ -489,6 +496,28 @@ known: [{title: hang in known, reason: it is}, {fingerprint: 'panic:*', reason: 
         };
         let evidence = Evidence { steps: &[step(1, StepOutcome::Ok)], workers: &[idle], ..GOOD };
         assert_eq!(verdict("6.1.0", evidence).0, Verdict::Ineffective);
+    }
+
+    #[test]
+    fn what_runs_beside_a_step_can_fail_it() {
+        let beside = |step, exit, signal, stuck| {
+            let (name, program) = ("compact".to_owned(), ProgramReport::default());
+            BesideReport { step, beside: 1, name, exit, signal, stuck, wall_us: 1, truncated: 0, program }
+        };
+        let failed = [step(1, StepOutcome::Ok), step(2, StepOutcome::Failed)];
+        let workers = [worker(Some(0), None)];
+        for (besides, reason) in [
+            ([beside(1, Some(1), None, false), beside(2, Some(3), None, false)], "exit status 3"),
+            ([beside(2, Some(4), None, false), beside(2, None, Some(15), false)], "killed by SIGTERM"),
+            (
+                [beside(2, Some(0), None, false), beside(2, None, None, true)],
+                "could not be killed, it hangs in the kernel",
+            ),
+        ] {
+            let evidence = Evidence { steps: &failed, workers: &workers, beside: &besides, ..GOOD };
+            let reason = format!("step 2, beside it compact: {reason}");
+            assert_eq!(verdict("6.1.0", evidence), (Verdict::WorkloadFailed, reason));
+        }
     }
 
     #[test]

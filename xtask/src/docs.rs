@@ -4,7 +4,6 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
-use farm::assets::PROGRAMS_YAML;
 use farm::scenario::Catalog;
 use farm::scenario::docs::reference;
 
@@ -23,8 +22,7 @@ struct Document {
 }
 
 fn documents() -> Result<Vec<Document>> {
-    let (file, text) = PROGRAMS_YAML;
-    let catalog = Catalog::parse(file, text).map_err(|problems| {
+    let catalog = Catalog::embedded().map_err(|problems| {
         anyhow::Error::msg(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
     })?;
     Ok(vec![Document { path: "docs/scenario.md", text: reference(&catalog) }])

@@ -18,6 +18,8 @@
 #define SYMBOL64 "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 #define SYMBOL511 SYMBOL64 SYMBOL64 SYMBOL64 SYMBOL64 SYMBOL64 SYMBOL64 SYMBOL64 \
 	"123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+#define BESIDES4 "beside /b\nbeside /b\nbeside /b\nbeside /b\n"
+#define BESIDES8 BESIDES4 BESIDES4
 #define TOUCHES4 "touch 1 f\ntouch 1 f\ntouch 1 f\ntouch 1 f\n"
 #define TOUCHES16 TOUCHES4 TOUCHES4 TOUCHES4 TOUCHES4
 #define LENGTH(array) (sizeof(array) / sizeof(*(array)))
@@ -83,9 +85,9 @@ static const struct {
 	{ HEAD "step a\nwrite /b\n", "job line 3: word 2 of write is missing" },
 	{ HEAD "step a\nwrite /b c\nlimit 5\nend\n", NULL },
 	{ HEAD "step a\nwrite /b c\nworkers 1\nend\n",
-	  "job line 5: arg, bare, seed, touch and workers go with run only" },
+	  "job line 5: arg, beside, bare, seed, touch and workers go with run only" },
 	{ HEAD "step a\nwrite /b c\nbare\nend\n",
-	  "job line 5: arg, bare, seed, touch and workers go with run only" },
+	  "job line 5: arg, beside, bare, seed, touch and workers go with run only" },
 	{ HEAD "step a\nworkers 0\n", "job line 3: workers is below 1" },
 	{ HEAD "step a\nworkers 513\n", "job line 3: workers is above 512" },
 	{ HEAD "step a\nseed 18446744073709551615\nrun /a\nend\n", NULL },
@@ -105,8 +107,17 @@ static const struct {
 	{ HEAD "step a\nrun /a\n" TOUCHES16 "end\n", NULL },
 	{ HEAD "step a\nrun /a\n" TOUCHES16 "touch 1 f\n",
 	  "job line 20: more than 16 touches in a step" },
+	{ HEAD "step a\nrun /a\nbeside /b\nbeside-arg --x=%20\nbeside-arg \nbeside /c\nend\n", NULL },
+	{ HEAD "step a\nbeside-arg x\n", "job line 3: beside-arg without a beside" },
+	{ HEAD "step a\nbeside\n", "job line 3: word 1 of beside is missing" },
+	{ HEAD "step a\nbeside /b /c\n", "job line 3: too many words after beside" },
+	{ HEAD "step a\nrun /a\n" BESIDES8 "end\n", NULL },
+	{ HEAD "step a\nrun /a\n" BESIDES8 "beside /b\n",
+	  "job line 12: more than 8 programs beside a step" },
+	{ HEAD "step a\nwrite /b c\nbeside /b\nend\n",
+	  "job line 5: arg, beside, bare, seed, touch and workers go with run only" },
 	{ HEAD "step a\nwrite /b c\ntouch 1 f\nend\n",
-	  "job line 5: arg, bare, seed, touch and workers go with run only" },
+	  "job line 5: arg, beside, bare, seed, touch and workers go with run only" },
 };
 
 static void test_values(void)
@@ -115,7 +126,8 @@ static void test_values(void)
 		"cell 5f%250c\nepoch 1763812345\nheartbeat 250\nmodule a.ko\n"
 		"mount tmpfs none /mnt/%20x\nmodule b.ko\n"
 		"step one\nrun /p\narg --mode=a%20b\narg \nseed 7\nworkers 3\nlimit 30000\n"
-		"touch 5 f\ntouch 6 g|h\nend\n"
+		"touch 5 f\ntouch 6 g|h\n"
+		"beside /b\nbeside-arg --rate=2\nbeside-arg --all\nbeside /c\nend\n"
 		"step two\nwrite /proc/x c%0a\nend\n";
 	struct job job;
 	char error[256];
@@ -130,16 +142,22 @@ static void test_values(void)
 	      job.setups[1].kind == SETUP_MOUNT && !strcmp(job.setups[1].type, "tmpfs") &&
 	      !strcmp(job.setups[1].what, "none") && !strcmp(job.setups[1].where, "/mnt/ x") &&
 	      !strcmp(job.setups[2].what, "b.ko"), "modules and mounts in their order", "");
-	check(job.step_count == 2 && !strcmp(job.steps[0].program, "/p") &&
-	      job.steps[0].arg_count == 2 && !strcmp(job.steps[0].args[0], "--mode=a b") &&
-	      !strcmp(job.steps[0].args[1], "") && job.steps[0].seed == 7 &&
-	      job.steps[0].workers == 3 && job.steps[0].limit_ms == 30000 && !job.steps[0].bare,
+	check(job.step_count == 2 && !strcmp(job.steps[0].run.path, "/p") &&
+	      job.steps[0].run.arg_count == 2 && !strcmp(job.steps[0].run.args[0], "--mode=a b") &&
+	      !strcmp(job.steps[0].run.args[1], "") && job.steps[0].seed == 7 &&
+	      job.steps[0].workers == 3 && job.steps[0].limit_ms == 30000 && !job.steps[0].run.bare,
 	      "a step that runs", "");
 	check(job.step_count == 2 && job.steps[0].touch_count == 2 &&
 	      job.steps[0].touches[0].least == 5 && !strcmp(job.steps[0].touches[0].functions, "f") &&
 	      job.steps[0].touches[1].least == 6 &&
 	      !strcmp(job.steps[0].touches[1].functions, "g|h") && job.steps[1].touch_count == 0,
 	      "what a step counts", "");
+	check(job.step_count == 2 && job.steps[0].beside_count == 2 &&
+	      !strcmp(job.steps[0].besides[0].path, "/b") && job.steps[0].besides[0].arg_count == 2 &&
+	      !strcmp(job.steps[0].besides[0].args[1], "--all") &&
+	      !strcmp(job.steps[0].besides[1].path, "/c") && job.steps[0].besides[1].arg_count == 0 &&
+	      !job.steps[0].besides[1].bare && job.steps[1].beside_count == 0,
+	      "what runs beside a step", "");
 	check(job.step_count == 2 && !strcmp(job.steps[1].path, "/proc/x") &&
 	      !strcmp(job.steps[1].text, "c\n") && job.steps[1].workers == 1,
 	      "a step that writes", "");

@@ -8,9 +8,9 @@ use crate::guest::module_names;
 use crate::report::{Align, Table};
 use crate::scenario::{Catalog, Library, LoadError};
 
-/// The scenarios and stress programs that farm brings.
+/// The scenarios and the programs that farm brings.
 pub(super) fn library() -> Result<Library, Failure> {
-    let catalog = Catalog::parse(assets::PROGRAMS_YAML.0, assets::PROGRAMS_YAML.1).map_err(|problems| {
+    let catalog = Catalog::embedded().map_err(|problems| {
         let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
         Failure::new(ExitCode::Fault, lines.join("\n"))
     })?;

@@ -1,4 +1,4 @@
-//! Init and the stress programs, compiled for s390x from the sources in farm's own binary.
+//! Init, the stress programs and what runs beside them, compiled for s390x from the sources in farm's own binary.
 //!
 //! The compiler runs in a directory of nothing but its sources and sees relative paths only, so the same
 //! sources and compiler make the same bytes anywhere.
@@ -13,7 +13,7 @@ use super::GuestError;
 use crate::cache::{Cache, Kind, Progress};
 use crate::kernel::sha256_hex;
 use crate::kernel::tool::CROSS_GCC;
-use crate::scenario::programs::{Catalog, header};
+use crate::scenario::programs::{Catalog, Program, header};
 
 /// Every program is static: a guest has no libraries. A build id would only repeat what the hash of the file
 /// says.
@@ -26,6 +26,8 @@ pub struct Programs {
     pub init: Utf8PathBuf,
     /// By name.
     pub stress: Vec<(String, Utf8PathBuf)>,
+    /// What runs beside them, by name.
+    pub interference: Vec<(String, Utf8PathBuf)>,
 }
 
 /// Sources of one program: file name and content, in the order of the names.
@@ -48,7 +50,12 @@ pub fn compile(
         let sources = stress_sources(guests, catalog, &program.name, &header(program))?;
         Ok((program.name.clone(), build(&sources)?))
     });
-    Ok(Programs { init, stress: stress.collect::<Result<_, GuestError>>()? })
+    let stress = stress.collect::<Result<_, GuestError>>()?;
+    let interference = catalog.interference().iter().map(|program| {
+        let sources = interference_sources(guests, catalog, &program.name, &header(program))?;
+        Ok((program.name.clone(), build(&sources)?))
+    });
+    Ok(Programs { init, stress, interference: interference.collect::<Result<_, GuestError>>()? })
 }
 
 fn init_sources(guests: &Dir<'_>) -> Result<Sources, GuestError> {
@@ -62,15 +69,48 @@ fn stress_sources(
     name: &str,
     arguments: &str,
 ) -> Result<Sources, GuestError> {
-    let own = format!("{name}.c");
-    let of_another = |file: &str| file.strip_suffix(".c").is_some_and(|stem| catalog.program(stem).is_some());
-    let mut files = files(guests, "stress", |file| file == own || !of_another(file))?;
-    if !files.iter().any(|(file, _)| *file == own) {
-        return Err(GuestError::NoSource { path: format!("guests/stress/{own}") });
+    let files = own_and_shared(guests, "stress", catalog.programs(), Some(name))?;
+    Ok(Sources::new(name, files, arguments))
+}
+
+/// The program's own file, what all interference shares, what all stress programs share, and the header.
+fn interference_sources(
+    guests: &Dir<'_>,
+    catalog: &Catalog,
+    name: &str,
+    arguments: &str,
+) -> Result<Sources, GuestError> {
+    let mut files = own_and_shared(guests, "interference", catalog.interference(), Some(name))?;
+    files.extend(own_and_shared(guests, "stress", catalog.programs(), None)?);
+    Ok(Sources::new(name, files, arguments))
+}
+
+impl Sources {
+    fn new(program: &str, mut files: Vec<(String, Vec<u8>)>, arguments: &str) -> Self {
+        files.push((format!("{program}.args.h"), arguments.as_bytes().to_vec()));
+        files.sort();
+        Self { program: program.to_owned(), files }
     }
-    files.push((format!("{name}.args.h"), arguments.as_bytes().to_vec()));
-    files.sort();
-    Ok(Sources { program: name.to_owned(), files })
+}
+
+/// The files of a directory but for those of other programs.
+fn own_and_shared(
+    guests: &Dir<'_>,
+    directory: &str,
+    programs: &[Program],
+    name: Option<&str>,
+) -> Result<Vec<(String, Vec<u8>)>, GuestError> {
+    let of_another = |file: &str| {
+        let stem = file.strip_suffix(".c");
+        programs.iter().any(|program| Some(&*program.name) == stem && Some(&*program.name) != name)
+    };
+    let files = files(guests, directory, |file| !of_another(file))?;
+    match name.map(|name| format!("{name}.c")) {
+        Some(own) if !files.iter().any(|(file, _)| *file == own) => {
+            Err(GuestError::NoSource { path: format!("guests/{directory}/{own}") })
+        }
+        _ => Ok(files),
+    }
 }
 
 fn files(
@@ -172,6 +212,17 @@ mod tests {
                 DirEntry::File(File::new("stress/programs.yaml", b"")),
             ],
         )),
+        DirEntry::Dir(Dir::new(
+            "interference",
+            &[
+                DirEntry::File(File::new(
+                    "interference/beside.c",
+                    b"#include \"common.h\"\n#include \"beside.args.h\"\n#include \"shared.h\"\n",
+                )),
+                DirEntry::File(File::new("interference/other.c", b"")),
+                DirEntry::File(File::new("interference/shared.h", b"")),
+            ],
+        )),
     ];
     static GUESTS: Dir<'_> = Dir::new("", ENTRIES);
 
@@ -186,7 +237,8 @@ mod tests {
   purpose: p
   kernel: k
 ";
-        Catalog::parse("programs.yaml", text).unwrap()
+        let beside = "- {name: beside, purpose: p, kernel: k}\n- {name: other, purpose: p, kernel: k}\n";
+        Catalog::parse("programs.yaml", text).unwrap().with_interference("i.yaml", beside).unwrap()
     }
 
     fn cache() -> (tempfile::TempDir, Cache) {
@@ -200,6 +252,11 @@ mod tests {
         let sources = stress_sources(&GUESTS, &catalog(), "one", "/* args */").unwrap();
         let names: Vec<_> = sources.files.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["common.c", "common.h", "one.args.h", "one.c"]);
+        let sources = interference_sources(&GUESTS, &catalog(), "beside", "/* args */").unwrap();
+        let names: Vec<_> = sources.files.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["beside.args.h", "beside.c", "common.c", "common.h", "shared.h"]);
+        let error = interference_sources(&GUESTS, &catalog(), "one", "").err().unwrap();
+        assert_eq!(error.to_string(), "the source guests/interference/one.c is missing from farm's own data");
         let error = stress_sources(&GUESTS, &catalog(), "three", "").err().unwrap();
         assert_eq!(error.to_string(), "the source guests/stress/three.c is missing from farm's own data");
     }
@@ -211,8 +268,8 @@ mod tests {
         let [a, b] = [first, second].map(|cache| compile(&cache, &GUESTS, &catalog(), &quiet).unwrap());
         assert_ne!(a.init, b.init);
         let bytes = |programs: &Programs| {
-            let stress = programs.stress.iter().map(|(_, path)| path);
-            stress.chain([&programs.init]).map(|path| fs::read(path).unwrap()).collect::<Vec<_>>()
+            let others = programs.stress.iter().chain(&programs.interference).map(|(_, path)| path);
+            others.chain([&programs.init]).map(|path| fs::read(path).unwrap()).collect::<Vec<_>>()
         };
         assert_eq!(bytes(&a), bytes(&b));
         // Big-endian ELF for machine 22, EM_S390.

@@ -91,6 +91,9 @@ pub fn lite_image(
     for (name, path) in &parts.programs.stress {
         inputs.push((format!("farm/stress/{name}"), read(path)?));
     }
+    for (name, path) in &parts.programs.interference {
+        inputs.push((format!("farm/interference/{name}"), read(path)?));
+    }
     let mut module_inputs = Vec::new();
     for (file, path) in &modules.files {
         module_inputs.push((format!("farm/modules/{file}"), path, read(path)?));

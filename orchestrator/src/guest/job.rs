@@ -11,7 +11,7 @@ use super::archive::Archive;
 use super::disk::device_letter;
 use super::image::LiteImage;
 use crate::plan::step_seed;
-use crate::scenario::{Action, Disk, DiskFormat, HeartbeatLimit, Step, Touch};
+use crate::scenario::{Action, Disk, DiskFormat, HeartbeatLimit, Interference, Step, Touch};
 
 /// A guest refuses longer lines.
 const LONGEST_LINE_BYTES: usize = 4096;
@@ -52,6 +52,8 @@ pub struct Mount {
 pub struct JobStep {
     pub name: String,
     pub action: JobAction,
+    /// Programs that run beside it, each with its arguments.
+    pub beside: Vec<(String, Vec<String>)>,
     /// What is counted while it runs.
     pub touches: Vec<Touch>,
 }
@@ -119,7 +121,9 @@ impl CellJob {
             .map(|(index, step)| {
                 let seed = step_seed(request.seed, index);
                 let action = job_action(step, seed, &mut executables);
-                JobStep { name: step.name.clone(), action, touches: step.touches.clone() }
+                let program = |one: &Interference| format!("/farm/interference/{}", one.program);
+                let beside = step.beside.iter().map(|one| (program(one), one.arguments())).collect();
+                JobStep { name: step.name.clone(), action, beside, touches: step.touches.clone() }
             })
             .collect();
         let job = Job { work: Work::Steps(steps), ..Job::shell(request, image)? };
@@ -263,6 +267,10 @@ impl Lines {
                 self.add("limit", &[&milliseconds(*limit)])?;
             }
         }
+        for (program, arguments) in &step.beside {
+            self.add("beside", &[program])?;
+            arguments.iter().try_for_each(|argument| self.add("beside-arg", &[argument]))?;
+        }
         for touch in &step.touches {
             self.add("touch", &[&touch.least.to_string(), &touch.alternatives()])?;
         }
@@ -322,10 +330,20 @@ mod tests {
         Touch { functions: functions.iter().map(|name| (*name).to_owned()).collect(), least, when: None }
     }
 
+    fn text(text: &str) -> ArgValue {
+        ArgValue::Text(text.to_owned())
+    }
+
+    fn interference(program: &str, args: &[(&str, ArgValue)]) -> Interference {
+        let args = args.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+        Interference { program: program.to_owned(), args }
+    }
+
     fn exec(name: &str, path: Utf8PathBuf, args: &[&str]) -> Step {
         let args = args.iter().map(|arg| (*arg).to_owned()).collect();
         let action = Action::Exec { path, sha256: String::new(), args, workers: 1 };
-        Step { name: name.to_owned(), action, limit: Duration::from_secs(5), touches: Vec::new() }
+        let (limit, beside, touches) = (Duration::from_secs(5), Vec::new(), Vec::new());
+        Step { name: name.to_owned(), action, limit, beside, touches }
     }
 
     #[test]
@@ -344,6 +362,10 @@ mod tests {
                     dir: "/mnt/1".to_owned(),
                 },
                 limit: Duration::from_secs(30),
+                beside: vec![
+                    interference("compact", &[]),
+                    interference("pageout", &[("all", ArgValue::Flag(true)), ("rate", text("20"))]),
+                ],
                 touches: vec![touch(&["do_splice"], 1000), touch(&["a", "b.isra.0"], 1)],
             },
             exec("mine", "/home/me/a".into(), &["two words", "100%", "grün"]),
@@ -353,6 +375,7 @@ mod tests {
                 name: "crash".to_owned(),
                 action: Action::Write { path: "/proc/sysrq-trigger".to_owned(), text: "c\n".to_owned() },
                 limit: Duration::from_secs(30),
+                beside: Vec::new(),
                 touches: Vec::new(),
             },
         ];
@@ -378,6 +401,10 @@ mod tests {
         seed SEED-OF-STEP-0
         workers 2
         limit 30000
+        beside /farm/interference/compact
+        beside /farm/interference/pageout
+        beside-arg --all
+        beside-arg --rate=20
         touch 1000 do_splice
         touch 1 a|b.isra.0
         end

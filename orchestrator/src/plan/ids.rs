@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::{Cell, KernelKey, QemuKey, Shape, Threads};
-use crate::scenario::{Action, ArgValue, Budget, Disk, DiskFormat, Step, Touch};
+use crate::scenario::{Action, ArgValue, Budget, Disk, DiskFormat, Interference, Step, Touch};
 
 /// Sixteen hexadecimal digits: the first 64 bits of a SHA-256.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -152,26 +152,36 @@ fn canonical_disk(disk: &Disk) -> Value {
     json!([size_mib, format])
 }
 
+fn canonical_args(args: &[(String, ArgValue)]) -> Vec<Value> {
+    let value = |value: &ArgValue| match value {
+        ArgValue::Flag(on) => json!(on),
+        ArgValue::Text(text) => json!(text),
+    };
+    args.iter().map(|(name, set)| json!([name, value(set)])).collect()
+}
+
 fn canonical_step(step: &Step) -> Value {
-    let Step { name, action, limit, touches } = step;
+    let Step { name, action, limit, beside, touches } = step;
     let action = match action {
         Action::Stress { program, args, budget, workers, dir } => {
-            let value = |value: &ArgValue| match value {
-                ArgValue::Flag(on) => json!(on),
-                ArgValue::Text(text) => json!(text),
-            };
-            let args: Vec<Value> = args.iter().map(|(name, set)| json!([name, value(set)])).collect();
             let budget = match budget {
                 Budget::For(time) => json!(["for_ms", time.as_millis() as u64]),
                 Budget::Ops(ops) => json!(["ops", ops]),
             };
-            json!(["stress", program, args, budget, workers, dir])
+            json!(["stress", program, canonical_args(args), budget, workers, dir])
         }
         Action::Exec { path: _, sha256, args, workers } => json!(["exec", sha256, args, workers]),
         Action::Write { path, text } => json!(["write", path, text]),
     };
     let mut inputs = vec![json!(name), action, json!(limit.as_millis() as u64)];
     // What a step does not have leaves no trace, so that ids from before there was such a thing stay.
+    if !beside.is_empty() {
+        let program = |one: &Interference| {
+            let Interference { program, args } = one;
+            json!([program, canonical_args(args)])
+        };
+        inputs.push(json!(["beside", beside.iter().map(program).collect::<Vec<_>>()]));
+    }
     if !touches.is_empty() {
         let functions = |touch: &Touch| {
             let Touch { functions, least: _, when: _ } = touch;

@@ -162,6 +162,25 @@ fn what_is_counted_changes_the_id_and_how_often_is_enough_does_not() {
 }
 
 #[test]
+fn what_runs_beside_a_step_changes_the_id() {
+    let yaml = |beside: &str| TOUCHES.replace("touches:", &format!("beside: {beside}\n    touches:"));
+    let mut ids = HashSet::from([id(TOUCHES, &request())]);
+    for beside in [
+        "[{interference: ksm}]",
+        "[{interference: compact}]",
+        "[{interference: compact, args: {rate: 2}}]",
+        "[{interference: compact, args: {rate: 3}}]",
+        "[{interference: ksm}, {interference: compact}]",
+    ] {
+        assert!(ids.insert(id(&yaml(beside), &request())), "{beside}");
+    }
+    let ordered = yaml("[{interference: compact, args: {rate: 2, all: true}}]");
+    let turned = yaml("[{interference: compact, args: {all: true, rate: 2}}]");
+    assert_eq!(id(&ordered, &request()), id(&turned, &request()));
+    assert_eq!(id(&yaml("[]"), &request()), id(TOUCHES, &request()));
+}
+
+#[test]
 fn a_cell_has_what_is_counted_on_its_kernel() {
     let mut request = request();
     request.kernels.push(KernelKey { release: "6.12.107+deb13-s390x".to_owned(), ..kernel("debian-13") });

@@ -6,7 +6,7 @@ use crate::escape::escape;
 use crate::plan::Counting;
 use crate::store::{LifeRecord, StoredRun};
 use crate::verdict::signal_name;
-use crate::workload::{TestResult, WorkerReport};
+use crate::workload::{BesideReport, EXIT_ALL_SKIPPED, ProgramReport, TestResult, WorkerReport};
 
 pub fn life_text(run: &StoredRun, life: &LifeRecord) -> String {
     let mut out = format!(
@@ -69,8 +69,14 @@ pub fn life_text(run: &StoredRun, life: &LifeRecord) -> String {
     if !attempts.is_empty() {
         out += &format!("\n{attempts}");
     }
-    for worker in life.steps.iter().flat_map(|s| &s.workers) {
-        out += &worker_trouble(worker);
+    for step in &life.steps {
+        for (name, reason) in step.not_beside() {
+            let [step, name, reason] = [&*step.name, name, reason].map(|text| escape(text.as_bytes()));
+            out += &format!("\nstep {step}: not beside {name}: {reason}\n");
+        }
+        for end in step.workers.iter().map(End::of_worker).chain(step.beside.iter().map(End::of_beside)) {
+            out += &trouble(&end);
+        }
     }
     for hit in &life.hits {
         let standing = standing_word(&hit.judged.standing);
@@ -103,37 +109,43 @@ fn step_table(life: &LifeRecord) -> Table {
             size(step.bytes()),
             seconds(step.wall_us),
         ]);
-        let mut paths: Vec<(&str, &str, u64, u64)> = Vec::new();
-        for worker in &step.workers {
-            for test in &worker.program.tests {
-                let outcome = match test.result {
-                    TestResult::Ok => "ok",
-                    TestResult::NotOk => "not ok",
-                    TestResult::Skipped => "skipped",
-                };
-                let stats = worker.program.stats.iter().find(|s| s.path == test.name);
-                let (ops, bytes) = stats.map_or((0, 0), |s| (s.ops, s.bytes));
-                match paths.iter_mut().find(|p| p.0 == test.name && p.1 == outcome) {
-                    Some(path) => {
-                        (path.2, path.3) = (path.2.saturating_add(ops), path.3.saturating_add(bytes))
-                    }
-                    None => paths.push((&test.name, outcome, ops, bytes)),
-                }
-            }
-        }
-        for (path, outcome, ops, bytes) in paths {
-            table.row([
-                String::new(),
-                String::new(),
-                escape(path.as_bytes()),
-                outcome.to_owned(),
-                thousands(ops),
-                size(bytes),
-                String::new(),
-            ]);
+        path_rows(&mut table, "", step.workers.iter().map(|worker| &worker.program));
+        for beside in &step.beside {
+            path_rows(&mut table, &format!("beside: {} ", beside.name), [&beside.program]);
         }
     }
     table
+}
+
+/// One row for each path that the programs took and each way that it ended, all of them together.
+fn path_rows<'a>(table: &mut Table, before: &str, programs: impl IntoIterator<Item = &'a ProgramReport>) {
+    let mut paths: Vec<(&str, &str, u64, u64)> = Vec::new();
+    for program in programs {
+        for test in &program.tests {
+            let outcome = match test.result {
+                TestResult::Ok => "ok",
+                TestResult::NotOk => "not ok",
+                TestResult::Skipped => "skipped",
+            };
+            let stats = program.stats.iter().find(|s| s.path == test.name);
+            let (ops, bytes) = stats.map_or((0, 0), |s| (s.ops, s.bytes));
+            match paths.iter_mut().find(|p| p.0 == test.name && p.1 == outcome) {
+                Some(path) => (path.2, path.3) = (path.2.saturating_add(ops), path.3.saturating_add(bytes)),
+                None => paths.push((&test.name, outcome, ops, bytes)),
+            }
+        }
+    }
+    for (path, outcome, ops, bytes) in paths {
+        table.row([
+            String::new(),
+            String::new(),
+            escape(format!("{before}{path}").as_bytes()),
+            outcome.to_owned(),
+            thousands(ops),
+            size(bytes),
+            String::new(),
+        ]);
+    }
 }
 
 /// What the steps were to reach in the kernel.
@@ -167,21 +179,45 @@ fn attempt_table(life: &LifeRecord) -> Table {
     table
 }
 
-/// What a worker that did not end well printed last.
-fn worker_trouble(worker: &WorkerReport) -> String {
-    if matches!(worker.exit, Some(0 | 4)) {
+/// How a program ended.
+struct End<'a> {
+    who: String,
+    exit: Option<i32>,
+    signal: Option<i32>,
+    limit: bool,
+    stuck: bool,
+    tail: &'a [String],
+}
+
+impl<'a> End<'a> {
+    fn of_worker(worker: &'a WorkerReport) -> Self {
+        let WorkerReport { step, worker, exit, signal, limit, stuck, ref program, .. } = *worker;
+        let who = format!("step {step}, worker {worker}");
+        Self { who, exit, signal, limit, stuck, tail: &program.tail }
+    }
+
+    fn of_beside(beside: &'a BesideReport) -> Self {
+        let BesideReport { step, ref name, exit, signal, stuck, ref program, .. } = *beside;
+        let who = format!("step {step}, beside it {}", escape(name.as_bytes()));
+        Self { who, exit, signal, limit: false, stuck, tail: &program.tail }
+    }
+}
+
+/// What a program that did not end well printed last.
+fn trouble(end: &End<'_>) -> String {
+    if matches!(end.exit, Some(0 | EXIT_ALL_SKIPPED)) {
         return String::new();
     }
-    let how = match (worker.exit, worker.signal) {
-        _ if worker.stuck => "could not be killed: it hangs in the kernel".to_owned(),
-        _ if worker.limit => "was killed at the step's wall limit".to_owned(),
+    let how = match (end.exit, end.signal) {
+        _ if end.stuck => "could not be killed: it hangs in the kernel".to_owned(),
+        _ if end.limit => "was killed at the step's wall limit".to_owned(),
         (Some(code), _) => format!("ended with exit status {code}"),
         (None, Some(signal)) => format!("was killed by {}", signal_name(signal)),
         (None, None) => "did not end".to_owned(),
     };
-    let mut out = format!("\nstep {}, worker {} {how}", worker.step, worker.worker);
-    out += if worker.program.tail.is_empty() { "; it printed nothing\n" } else { "; it printed last:\n" };
-    for line in &worker.program.tail {
+    let mut out = format!("\n{} {how}", end.who);
+    out += if end.tail.is_empty() { "; it printed nothing\n" } else { "; it printed last:\n" };
+    for line in end.tail {
         out += &format!("  {}\n", escape(line.as_bytes()));
     }
     out

@@ -20,6 +20,10 @@ pub fn run_text(run: &StoredRun) -> String {
     if !reached.is_empty() {
         out += &format!("\n{reached}");
     }
+    let not_beside = not_beside_table(run);
+    if !not_beside.is_empty() {
+        out += &format!("\n{not_beside}");
+    }
     let findings = finding_table(std::slice::from_ref(run));
     if !findings.is_empty() {
         out += &format!("\n{findings}");
@@ -91,6 +95,31 @@ fn reached_table(run: &StoredRun) -> Table {
         };
         if !reached.is_empty() {
             table.row([first.label.clone(), first.kernel.name.clone(), reached]);
+        }
+    }
+    table
+}
+
+/// What could not run beside a step, once for each cell.
+fn not_beside_table(run: &StoredRun) -> Table {
+    let mut table = Table::new(&[
+        ("scenario", Align::Left),
+        ("kernel", Align::Left),
+        ("step", Align::Left),
+        ("not beside", Align::Left),
+    ]);
+    for lives in cells(run) {
+        let mut told = Vec::new();
+        for step in lives.iter().flat_map(|life| &life.steps) {
+            for (name, reason) in step.not_beside() {
+                let row = [&*step.name, &format!("{name}: {reason}")].map(|text| escape(text.as_bytes()));
+                if !told.contains(&row) {
+                    told.push(row);
+                }
+            }
+        }
+        for [step, reason] in told {
+            table.row([lives[0].label.clone(), lives[0].kernel.name.clone(), step, reason]);
         }
     }
     table

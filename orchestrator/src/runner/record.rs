@@ -51,6 +51,7 @@ pub(super) fn record_of(lived: Lived<'_>) -> LifeRecord {
 
     let reports: Vec<StepReport> = steps.iter().filter_map(step_report).collect();
     let workers: Vec<_> = steps.iter().flat_map(|s| s.workers.iter().cloned()).collect();
+    let beside: Vec<_> = steps.iter().flat_map(|s| s.beside.iter().cloned()).collect();
     let attempts = steps.iter().filter(|step| step.outcome == Some(StepOutcome::Ok));
     let attempts = attempts.flat_map(|step| step.attempts.iter().map(|attempts| (&*step.name, attempts)));
     let facts = Facts { kernel_release: &cell.kernel.release, protection: cell.protection };
@@ -61,6 +62,7 @@ pub(super) fn record_of(lived: Lived<'_>) -> LifeRecord {
         init_error: init_error.as_deref(),
         steps: &reports,
         workers: &workers,
+        beside: &beside,
         attempts: attempts.collect(),
         hits,
         unknown_hits,
@@ -125,7 +127,11 @@ fn data_hits(cell: &Cell, steps: &[StepRecord]) -> Vec<Hit> {
     let mut hits: Vec<Hit> = Vec::new();
     for step in steps {
         let program = cell.program_of_step(step.step).unwrap_or(&step.name);
-        for failure in step.workers.iter().flat_map(|w| &w.program.data_failures) {
+        let workers = step.workers.iter().map(|worker| (program, &worker.program));
+        let programs = workers.chain(step.beside.iter().map(|one| (&*one.name, &one.program)));
+        let failures =
+            programs.flat_map(|(name, said)| said.data_failures.iter().map(move |one| (name, one)));
+        for (program, failure) in failures {
             let hit = Hit::data(program, &failure.path, &failure.check).with_text(&failure.detail);
             if !hits.iter().any(|other| other.fingerprint == hit.fingerprint) {
                 hits.push(hit);

@@ -168,6 +168,7 @@ impl Transcript {
                         kmsg_seq: None,
                         rearmed: false,
                         workers: Vec::new(),
+                        beside: Vec::new(),
                         attempts: Vec::new(),
                     });
                     out.push(Heard::StepStarted { step, name });
@@ -179,6 +180,14 @@ impl Transcript {
                     && self.workers <= MOST_WORKERS
                 {
                     step.workers.push(worker);
+                }
+            }
+            Message::BesideEnded(beside) => {
+                self.workers += 1;
+                if let Some(step) = self.steps.last_mut().filter(|s| s.step == beside.step)
+                    && self.workers <= MOST_WORKERS
+                {
+                    step.beside.push(beside);
                 }
             }
             Message::Touched(touch) => {

@@ -1,7 +1,7 @@
 //! Renders `docs/scenario.md` from the tables that the checker reads by.
 
 use super::fields::{
-    DISK, EXEC_STEP, EXPECT, KNOWN, MACHINE, MATRIX, SCENARIO, STRESS_STEP, TOUCH, WRITE_STEP,
+    BESIDE, DISK, EXEC_STEP, EXPECT, KNOWN, MACHINE, MATRIX, SCENARIO, STRESS_STEP, TOUCH, WRITE_STEP,
 };
 use super::programs::{Catalog, Program};
 use super::read::{Absent, Section};
@@ -13,7 +13,7 @@ const EXAMPLE: &str = include_str!("../../../scenarios/smoke.yaml");
 const HEAD: &str = "\
 # Scenarios
 
-<!-- Made by `cargo xtask docs` from orchestrator/src/scenario/fields.rs and guests/stress/programs.yaml. -->
+<!-- Made by `cargo xtask docs` from orchestrator/src/scenario/fields.rs and guests/{stress,interference}/programs.yaml. -->
 
 A scenario is one YAML file: what to stress, on what machine, and what to expect. `farm run NAME` runs one
 of those in `scenarios/`, or, where NAME is a folder there, all scenarios in it; `farm run ./mine.yaml` runs one of your
@@ -59,6 +59,7 @@ pub fn reference(catalog: &Catalog) -> String {
         ("`steps`: `stress`", &STRESS_STEP),
         ("`steps`: `exec`", &EXEC_STEP),
         ("`steps`: `write`", &WRITE_STEP),
+        ("`beside` of a step", &BESIDE),
         ("`touches` of a step", &TOUCH),
         ("`expect`", &EXPECT),
         ("`known`", &KNOWN),
@@ -69,6 +70,10 @@ pub fn reference(catalog: &Catalog) -> String {
     }
     page += &format!("\n{CELLS}\n## Stress programs\n");
     for program in catalog.programs() {
+        page += &render_program(program);
+    }
+    page += "\n## Interference\n\nPrograms for `beside`.\n";
+    for program in catalog.interference() {
         page += &render_program(program);
     }
     page

@@ -25,6 +25,8 @@ pub(crate) const MOST_STEPS: usize = 64;
 /// arch/s390/include/asm/setup.h); farm's own arguments need the rest.
 pub(crate) const LONGEST_COMMAND_LINE: usize = 512;
 
+/// As many as init takes.
+const MOST_BESIDE: usize = 8;
 /// As many as init takes. Each slows the kernel down a little.
 const MOST_TOUCHES: usize = 16;
 /// Eight such names fit a line of the job. The kernel would take 511 (KSYM_NAME_LEN, include/linux/kallsyms.h).
@@ -277,6 +279,12 @@ pub(crate) mod step {
         absent: Absent::Means("none"),
         doc: "Its arguments, and nothing else: no seed, no time.",
     };
+    pub(crate) static BESIDE: Field<ListOfGroups> = Field {
+        name: "beside",
+        shape: ListOfGroups { of: super::BESIDE.title, min: 0, max: MOST_BESIDE },
+        absent: Absent::Means("nothing"),
+        doc: "Interference that runs as long as the step's workers do.",
+    };
     pub(crate) static TOUCHES: Field<ListOfGroups> = Field {
         name: "touches",
         shape: ListOfGroups { of: TOUCH.title, min: 0, max: MOST_TOUCHES },
@@ -321,6 +329,7 @@ pub(crate) static STRESS_STEP: Section = Section {
         &step::WORKERS,
         &step::DIR,
         &step::STRESS_LIMIT,
+        &step::BESIDE,
         &step::TOUCHES,
         &step::NAME,
     ],
@@ -337,6 +346,30 @@ pub(crate) static WRITE_STEP: Section = Section {
     doc: "An entry of `steps` that writes to a file in the guest.",
     fields: &[&step::WRITE, &step::WRITE_TEXT, &step::LIMIT, &step::NAME],
 };
+
+pub(crate) static BESIDE: Section = Section {
+    title: "interference",
+    doc: "Each entry of `beside`. It is started before the workers and told to end when the last of them has ended. If it \
+          fails, so does the step; a step beside which none of its interference could run is skipped.",
+    fields: &[&beside::INTERFERENCE, &beside::ARGS],
+};
+
+pub(crate) mod beside {
+    use super::*;
+
+    pub(crate) static INTERFERENCE: Field<Text> = Field {
+        name: "interference",
+        shape: super::NAME,
+        absent: Absent::Required,
+        doc: "A program of `guests/interference/`, listed below.",
+    };
+    pub(crate) static ARGS: Field<FreeMap> = Field {
+        name: "args",
+        shape: FreeMap("a map of the program's own options"),
+        absent: Absent::Means("each option's default"),
+        doc: "The program's own options.",
+    };
+}
 
 pub(crate) static TOUCH: Section = Section {
     title: "a kernel function and how often it must be called",

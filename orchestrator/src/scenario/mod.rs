@@ -138,11 +138,28 @@ pub struct Step {
     /// Wall time after which the guest kills the workers.
     #[serde(rename = "limit_ms", serialize_with = "millis")]
     pub limit: Duration,
+    /// What runs as long as its workers do.
+    pub beside: Vec<Interference>,
     /// What it must reach in the kernel, or else it proves nothing.
     pub touches: Vec<Touch>,
 }
 
-/// A kernel function, and how often at least it must be called while a step's workers run.
+/// A program of farm's that disturbs the workers of a step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Interference {
+    pub program: String,
+    /// As those of a stress program.
+    pub args: Vec<(String, ArgValue)>,
+}
+
+impl Interference {
+    /// The command line behind the program's name. What init adds (seed and worker) is not in it.
+    pub fn arguments(&self) -> Vec<String> {
+        options(&self.args).collect()
+    }
+}
+
+/// A kernel function, and how often at least it must be called while a step runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Touch {
     /// Its names in different kernels; the first that a kernel has is counted.
@@ -196,16 +213,11 @@ impl Action {
     pub fn arguments(&self) -> Vec<String> {
         match self {
             Self::Stress { args, budget, dir, .. } => {
-                let own = args.iter().filter_map(|(name, value)| match value {
-                    ArgValue::Text(text) => Some(format!("--{name}={text}")),
-                    ArgValue::Flag(true) => Some(format!("--{name}")),
-                    ArgValue::Flag(false) => None,
-                });
                 let budget = match budget {
                     Budget::For(time) => format!("--for={}", time.as_millis()),
                     Budget::Ops(ops) => format!("--ops={ops}"),
                 };
-                own.chain([budget, format!("--dir={dir}")]).collect()
+                options(args).chain([budget, format!("--dir={dir}")]).collect()
             }
             Self::Exec { args, .. } => args.clone(),
             Self::Write { .. } => Vec::new(),
@@ -213,7 +225,15 @@ impl Action {
     }
 }
 
-/// The value of a stress program's own option, checked against the catalog. A size is in bytes.
+fn options(args: &[(String, ArgValue)]) -> impl Iterator<Item = String> {
+    args.iter().filter_map(|(name, value)| match value {
+        ArgValue::Text(text) => Some(format!("--{name}={text}")),
+        ArgValue::Flag(true) => Some(format!("--{name}")),
+        ArgValue::Flag(false) => None,
+    })
+}
+
+/// The value of a program's own option, checked against the catalog. A size is in bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ArgValue {

@@ -1,4 +1,5 @@
-//! The catalog of stress programs, `guests/stress/programs.yaml`: the one source for the checker of scenarios,
+//! The catalogs of stress programs, `guests/stress/programs.yaml`, and of what can run beside them,
+//! `guests/interference/programs.yaml`: the one source for the checker of scenarios,
 //! the reference, and the C programs themselves (through [`header`]).
 
 use super::ArgValue;
@@ -6,6 +7,7 @@ use super::problem::{Problem, Problems, quote, suggest};
 use super::read::{Absent, At, Field, Group, ListOfGroups, Section};
 use super::shape::{Describe, Letters, ListOf, Mismatch, Number, OneOf, Shape, Text, parse_size, print_size};
 use super::tree::{self, Content, Key, Node};
+use crate::assets;
 
 /// Options that every program has (docs/guest-protocol.md, "Stress programs").
 const COMMON: [&str; 6] = ["seed", "worker", "for", "ops", "dir", "help"];
@@ -15,6 +17,7 @@ const COMMON: [&str; 6] = ["seed", "worker", "for", "ops", "dir", "help"];
 pub struct Catalog {
     /// In the order of the file.
     programs: Vec<Program>,
+    interference: Vec<Program>,
     modules: Vec<String>,
 }
 
@@ -116,7 +119,7 @@ impl Program {
     pub(crate) fn option(&self, key: &Key, problems: &Problems) -> Option<&Arg> {
         let found = self.args.iter().find(|arg| arg.name == key.name);
         if found.is_none() {
-            let message = format!("unknown option {} of stress program '{}'", quote(&key.name), self.name);
+            let message = format!("unknown option {} of program '{}'", quote(&key.name), self.name);
             let hint = if COMMON.contains(&key.name.as_str()) {
                 Some("farm sets this one, from the fields of the step".to_owned())
             } else {
@@ -129,16 +132,15 @@ impl Program {
 }
 
 impl Catalog {
-    /// Parses the text of `programs.yaml`.
+    /// The programs that farm brings.
+    pub fn embedded() -> Result<Self, Vec<Problem>> {
+        let (stress, interference) = (assets::PROGRAMS_YAML, assets::INTERFERENCE_YAML);
+        Self::parse(stress.0, stress.1)?.with_interference(interference.0, interference.1)
+    }
+
+    /// Parses the text of `guests/stress/programs.yaml`.
     pub fn parse(file: &str, text: &str) -> Result<Self, Vec<Problem>> {
-        let problems = Problems::new(file);
-        let root = tree::parse(text, &problems);
-        let programs = root.as_ref().map(|root| read(root, &problems)).unwrap_or_default();
-        if problems.is_empty() {
-            Ok(Self { programs, modules: Vec::new() })
-        } else {
-            Err(problems.into_sorted())
-        }
+        Ok(Self { programs: parse(file, text)?, interference: Vec::new(), modules: Vec::new() })
     }
 
     /// The same with kernel modules of these names.
@@ -150,6 +152,11 @@ impl Catalog {
         &self.modules
     }
 
+    /// The same with the programs of `guests/interference/programs.yaml`, parsed from its text.
+    pub fn with_interference(self, file: &str, text: &str) -> Result<Self, Vec<Problem>> {
+        Ok(Self { interference: parse(file, text)?, ..self })
+    }
+
     pub fn programs(&self) -> &[Program] {
         &self.programs
     }
@@ -157,6 +164,18 @@ impl Catalog {
     pub fn program(&self, name: &str) -> Option<&Program> {
         self.programs.iter().find(|program| program.name == name)
     }
+
+    /// What can run beside a step.
+    pub fn interference(&self) -> &[Program] {
+        &self.interference
+    }
+}
+
+fn parse(file: &str, text: &str) -> Result<Vec<Program>, Vec<Problem>> {
+    let problems = Problems::new(file);
+    let root = tree::parse(text, &problems);
+    let programs = root.as_ref().map(|root| read(root, &problems)).unwrap_or_default();
+    if problems.is_empty() { Ok(programs) } else { Err(problems.into_sorted()) }
 }
 
 static PROGRAM: Section = Section {
@@ -364,7 +383,7 @@ fn c_string(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn parse(text: &str) -> Catalog {
+    fn catalog(text: &str) -> Catalog {
         Catalog::parse("programs.yaml", text).unwrap()
     }
 
@@ -386,7 +405,7 @@ mod tests {
 
     #[test]
     fn values_are_checked_by_kind() {
-        let catalog = parse(ALL_KINDS);
+        let catalog = catalog(ALL_KINDS);
         let program = catalog.program("splice").unwrap();
         let text = |text: &str| Ok(ArgValue::Text(text.to_owned()));
         let hint = |hint: Option<&str>| Err(Mismatch { hint: hint.map(str::to_owned) });
@@ -412,14 +431,14 @@ mod tests {
 
     #[test]
     fn headers_have_the_agreed_form() {
-        let catalog = parse(ALL_KINDS);
+        let catalog = catalog(ALL_KINDS);
         insta::assert_snapshot!(header(catalog.program("splice").unwrap()));
     }
 
     /// Both headers, that of a program without options too, pass a strict compiler.
     #[test]
     fn headers_compile() {
-        let catalog = parse(ALL_KINDS);
+        let catalog = catalog(ALL_KINDS);
         for program in catalog.programs() {
             let folder = tempfile::tempdir().unwrap();
             let file = folder.path().join("header.c");

@@ -6,13 +6,14 @@ use camino::Utf8Path;
 
 use super::executable::{ReadFile, read_executable};
 use super::fields::{
-    Dir, EXEC_STEP, LIMIT_BEYOND_FOR, LIMIT_OTHERWISE, STRESS_STEP, TOUCH, WRITE_STEP, scenario, step, touch,
+    BESIDE, Dir, EXEC_STEP, LIMIT_BEYOND_FOR, LIMIT_OTHERWISE, STRESS_STEP, TOUCH, WRITE_STEP, beside,
+    scenario, step, touch,
 };
 use super::problem::{Problems, did_you_mean, quote, suggest};
 use super::programs::{Catalog, Program};
 use super::read::{At, Group, map, value};
 use super::tree::{Key, Node};
-use super::{Action, ArgValue, Budget, Disk, DiskFormat, Step, Touch};
+use super::{Action, ArgValue, Budget, Disk, DiskFormat, Interference, Step, Touch};
 
 /// What steps are checked against.
 pub(crate) struct Steps<'a> {
@@ -29,6 +30,7 @@ struct Unnamed {
     default: String,
     action: Action,
     limit: Duration,
+    beside: Vec<Interference>,
     touches: Vec<Touch>,
 }
 
@@ -58,7 +60,9 @@ impl Steps<'_> {
 
     fn stress(&self, group: Group<'_>) -> Option<Unnamed> {
         let name = group.scalar(&step::NAME);
-        let program = group.scalar(&step::STRESS).and_then(|program| self.program(program));
+        let program = group
+            .scalar(&step::STRESS)
+            .and_then(|name| self.program(name, "stress program", self.catalog.programs()));
         let args = program.map(|program| self.args(program, group.free(&step::ARGS_OF_STRESS)));
         let budget = self.budget(&group);
         let workers = group.scalar(&step::WORKERS);
@@ -73,7 +77,7 @@ impl Steps<'_> {
             (Some(Budget::For(time)), None) => Some(time + LIMIT_BEYOND_FOR),
             (_, None) => Some(LIMIT_OTHERWISE),
         };
-        let touches = self.touches(&group);
+        let (beside, touches) = (self.beside(&group), self.touches(&group));
         let program = program?.name.clone();
         let action = Action::Stress {
             program: program.clone(),
@@ -82,14 +86,14 @@ impl Steps<'_> {
             workers: count(workers)?,
             dir: dir?,
         };
-        Some(Unnamed { name, default: program, action, limit: limit?, touches })
+        Some(Unnamed { name, default: program, action, limit: limit?, beside, touches })
     }
 
-    fn program(&self, name: At<String>) -> Option<&Program> {
-        let found = self.catalog.program(&name.value);
+    fn program<'p>(&self, name: At<String>, kind: &str, programs: &'p [Program]) -> Option<&'p Program> {
+        let found = programs.iter().find(|program| program.name == name.value);
         if found.is_none() {
-            let names = self.catalog.programs().iter().map(|program| program.name.as_str());
-            let message = format!("unknown stress program {}", quote(&name.value));
+            let names = programs.iter().map(|program| program.name.as_str());
+            let message = format!("unknown {kind} {}", quote(&name.value));
             self.problems.report(name.at, message, suggest(&name.value, names));
         }
         found
@@ -156,13 +160,24 @@ impl Steps<'_> {
         });
         let args = group.list(&step::ARGS_OF_EXEC).into_iter().map(|arg| arg.value).collect();
         let workers = group.scalar(&step::WORKERS);
-        let touches = self.touches(&group);
+        let (beside, touches) = (self.beside(&group), self.touches(&group));
         let limit = limit(&group)?;
         let executable = executable?;
         let default = default_name(executable.path.file_stem().unwrap_or_default());
         let action =
             Action::Exec { path: executable.path, sha256: executable.sha256, args, workers: count(workers)? };
-        Some(Unnamed { name, default, action, limit, touches })
+        Some(Unnamed { name, default, action, limit, beside, touches })
+    }
+
+    fn beside(&self, group: &Group<'_>) -> Vec<Interference> {
+        let read = |node| {
+            let group = Group::open(node, &BESIDE, self.problems)?;
+            let name = group.scalar(&beside::INTERFERENCE)?;
+            let program = self.program(name, "interference", self.catalog.interference())?;
+            let args = self.args(program, group.free(&beside::ARGS));
+            Some(Interference { program: program.name.clone(), args })
+        };
+        group.groups(&step::BESIDE).iter().filter_map(read).collect()
     }
 
     fn touches(&self, group: &Group<'_>) -> Vec<Touch> {
@@ -181,7 +196,8 @@ impl Steps<'_> {
         let text = group.scalar(&step::WRITE_TEXT);
         let limit = limit(&group)?;
         let action = Action::Write { path: path?.value, text: text?.value };
-        Some(Unnamed { name, default: "write".to_owned(), action, limit, touches: Vec::new() })
+        let (beside, touches) = (Vec::new(), Vec::new());
+        Some(Unnamed { name, default: "write".to_owned(), action, limit, beside, touches })
     }
 }
 
@@ -214,7 +230,7 @@ fn name_all(steps: Vec<Unnamed>, problems: &Problems) -> Vec<Step> {
         taken.push(value.clone());
     }
     let mut named = Vec::new();
-    for Unnamed { name, default, action, limit, touches } in steps {
+    for Unnamed { name, default, action, limit, beside, touches } in steps {
         let name = name.map(|name| name.value).unwrap_or_else(|| {
             let numbered = (2..).map(|number| format!("{default}-{number}"));
             let name = std::iter::once(default.clone()).chain(numbered).find(|name| !taken.contains(name));
@@ -222,7 +238,7 @@ fn name_all(steps: Vec<Unnamed>, problems: &Problems) -> Vec<Step> {
             taken.push(name.clone());
             name
         });
-        named.push(Step { name, action, limit, touches });
+        named.push(Step { name, action, limit, beside, touches });
     }
     named
 }

@@ -10,6 +10,7 @@ use proptest::prelude::*;
 use super::executable::ReadFile;
 use super::*;
 
+mod beside;
 mod touches;
 
 const CATALOG: &str = "
@@ -25,9 +26,18 @@ const CATALOG: &str = "
 - {name: dio, purpose: direct I/O, kernel: iomap_dio_rw}
 ";
 
-/// The repository's own scenarios and catalog.
+const INTERFERENCE: &str = "
+- name: compact
+  purpose: compact memory
+  kernel: compact_zone
+  args:
+    - {name: rate, kind: number, default: 5, min: 1, max: 1000, help: acts a second}
+    - {name: all, kind: flag, help: everything}
+- {name: ksm, purpose: merge pages, kernel: ksm_do_scan}
+";
+
+/// The repository's own scenarios.
 static SCENARIOS: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/../scenarios");
-const PROGRAMS: &str = include_str!("../../../guests/stress/programs.yaml");
 
 /// Every path is this file.
 struct OneFile<'a>(&'a [u8]);
@@ -58,7 +68,8 @@ pub(crate) fn static_elf() -> Vec<u8> {
 
 pub(crate) fn catalog() -> Catalog {
     let modules = ["tripwire", "other"].map(str::to_owned).to_vec();
-    Catalog::parse("programs.yaml", CATALOG).unwrap().with_modules(modules)
+    let catalog = Catalog::parse("programs.yaml", CATALOG).unwrap().with_modules(modules);
+    catalog.with_interference("i.yaml", INTERFERENCE).unwrap()
 }
 
 fn check_text(text: &str, content: &[u8]) -> Result<Scenario, Vec<Problem>> {
@@ -390,7 +401,7 @@ fn an_unfit_program_says_how_to_build_it() {
 }
 
 fn library() -> Library {
-    let catalog = Catalog::parse("guests/stress/programs.yaml", PROGRAMS);
+    let catalog = Catalog::embedded();
     let catalog = catalog.unwrap_or_else(|problems| panic!("{}", print(&problems)));
     let modules = crate::guest::module_names(&crate::assets::GUESTS);
     Library { scenarios: SCENARIOS.clone(), catalog: catalog.with_modules(modules) }
@@ -492,7 +503,7 @@ fn scenarios_are_found_by_name_or_by_path() {
 #[test]
 fn a_scenario_as_json_is_plain() {
     let scenario = parse(
-        "name: a\npurpose: p\nsteps: [{stress: splice, args: {direct: true}, for: 3s, touches: [{function: a|b, count: 5}]}]",
+        "name: a\npurpose: p\nsteps: [{stress: splice, args: {direct: true}, for: 3s, beside: [{interference: compact, args: {rate: 2}}], touches: [{function: a|b, count: 5}]}]",
     );
     let json = serde_json::to_value(&scenario.steps[0]).unwrap();
     let want = serde_json::json!({
@@ -502,6 +513,7 @@ fn a_scenario_as_json_is_plain() {
             "workers": 1, "dir": "/tmp",
         }},
         "limit_ms": 33000,
+        "beside": [{"program": "compact", "args": [["rate", {"text": "2"}]]}],
         "touches": [{"functions": ["a", "b"], "least": 5, "when": null}],
     });
     assert_eq!(json, want);

@@ -10,7 +10,9 @@ use sha2::{Digest, Sha256};
 use crate::kernel::Origin;
 use crate::plan::{Counting, KernelKey, LifeId};
 use crate::verdict::{Ending, JudgedHit, Standing, Verdict};
-use crate::workload::{Attempts, Ready, StepOutcome, WorkerReport};
+use crate::workload::{
+    Attempts, BesideReport, EXIT_ALL_SKIPPED, ProgramReport, Ready, StepOutcome, WorkerReport,
+};
 
 /// Names a run: ten hex digits, drawn from when and where it was started.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -155,6 +157,9 @@ pub struct StepRecord {
     /// Whether WARN_ON_ONCE was armed again after it.
     pub rearmed: bool,
     pub workers: Vec<WorkerReport>,
+    /// What ran beside them.
+    #[serde(default)]
+    pub beside: Vec<BesideReport>,
     /// What it was to reach in the kernel; nothing of a step that did not end.
     #[serde(default)]
     pub attempts: Vec<Attempts>,
@@ -174,8 +179,14 @@ impl StepRecord {
         if self.outcome != Some(StepOutcome::Skipped) {
             return None;
         }
-        let tests = self.workers.iter().flat_map(|w| &w.program.tests);
-        tests.map(|test| test.reason.as_str()).find(|reason| !reason.is_empty())
+        let workers = self.workers.iter().map(|worker| &worker.program);
+        workers.chain(self.beside.iter().map(|one| &one.program)).find_map(ProgramReport::skip_reason)
+    }
+
+    /// What could not run beside it, and why.
+    pub fn not_beside(&self) -> impl Iterator<Item = (&str, &str)> {
+        let skipped = self.beside.iter().filter(|one| one.exit == Some(EXIT_ALL_SKIPPED));
+        skipped.map(|one| (&*one.name, one.program.skip_reason().unwrap_or("it did not say why")))
     }
 
     pub fn outcome_word(&self) -> &'static str {

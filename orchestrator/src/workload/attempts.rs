@@ -8,7 +8,7 @@ use crate::scenario::Touch;
 /// A reason longer than this is cut: init's own is shorter.
 const LONGEST_REASON: usize = 1024;
 
-/// How often a kernel function was called while the workers of a step ran, by whomever.
+/// How often a kernel function was called while a step ran, by whomever.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempts {
     /// As the scenario names it, with all alternatives: `a|b`.

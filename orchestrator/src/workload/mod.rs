@@ -8,5 +8,7 @@ mod program;
 mod results;
 
 pub use attempts::Attempts;
-pub use program::{DataFailure, PathStats, ProgramReport, Test, TestResult};
-pub use results::{Message, Ready, ResultsReader, StepOutcome, StepReport, TouchReport, WorkerReport};
+pub use program::{DataFailure, EXIT_ALL_SKIPPED, PathStats, ProgramReport, Test, TestResult};
+pub use results::{
+    BesideReport, Message, Ready, ResultsReader, StepOutcome, StepReport, TouchReport, WorkerReport,
+};

@@ -5,6 +5,8 @@ use serde::{Deserialize, Serialize};
 /// How many tests, paths and failures of one program are kept: no program of ours has so many, and a guest
 /// that invents them must not fill farm's memory.
 const MOST_ENTRIES: usize = 256;
+/// The exit status of a program that could test nothing here (docs/guest-protocol.md).
+pub const EXIT_ALL_SKIPPED: i32 = 4;
 /// How many of the last lines are kept for people to read.
 const MOST_LINES: usize = 40;
 
@@ -56,6 +58,11 @@ pub struct DataFailure {
 impl ProgramReport {
     pub fn ops(&self) -> u64 {
         self.stats.iter().fold(0, |sum, s| sum.saturating_add(s.ops))
+    }
+
+    /// Why it skipped a test, in the words of the first that says so.
+    pub fn skip_reason(&self) -> Option<&str> {
+        self.tests.iter().map(|test| test.reason.as_str()).find(|reason| !reason.is_empty())
     }
 
     pub fn bytes(&self) -> u64 {

@@ -24,6 +24,7 @@ pub enum Message {
         name: String,
     },
     WorkerEnded(WorkerReport),
+    BesideEnded(BesideReport),
     Touched(TouchReport),
     StepEnded(StepReport),
     Beat,
@@ -64,7 +65,28 @@ pub struct WorkerReport {
     pub program: ProgramReport,
 }
 
-/// How often a kernel function was called while the workers of a step ran.
+/// A program that ran beside the workers of a step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BesideReport {
+    pub step: u32,
+    /// Counted from 1.
+    pub beside: u32,
+    /// Of the program's file.
+    pub name: String,
+    /// Exit status, if the program exited.
+    pub exit: Option<i32>,
+    /// The signal that ended it, otherwise.
+    pub signal: Option<i32>,
+    /// It did not go away when killed: its path through the kernel hangs.
+    pub stuck: bool,
+    pub wall_us: u64,
+    /// Bytes of its output that init dropped.
+    pub truncated: u64,
+    #[serde(default)]
+    pub program: ProgramReport,
+}
+
+/// How often a kernel function was called while a step ran.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TouchReport {
     pub step: u32,
@@ -106,6 +128,7 @@ enum Wire {
     Job { cell: String },
     Start { step: u32, name: String },
     Worker(WorkerReport),
+    Beside(BesideReport),
     Touch(TouchReport),
     Step(StepReport),
     Beat {},
@@ -165,6 +188,10 @@ impl ResultsReader {
                 worker.program = std::mem::take(&mut self.program);
                 Message::WorkerEnded(worker)
             }
+            Ok(Wire::Beside(mut beside)) => {
+                beside.program = std::mem::take(&mut self.program);
+                Message::BesideEnded(beside)
+            }
             Ok(Wire::Touch(touch)) => Message::Touched(touch),
             Ok(Wire::Step(step)) => Message::StepEnded(step),
             Ok(Wire::Beat {}) => Message::Beat,
@@ -195,6 +222,11 @@ KTAP version 1
     # farm-stats path=file-pipe-file ops=12 bytes=4096
 {"type":"worker","step":1,"worker":1,"exit":0,"signal":null,"limit":false,"stuck":false,"wall_us":3000123,"truncated":0}
   ok 1 worker-1
+    # seed 8812346
+    ok 1 compact
+    # farm-stats path=compact ops=7 bytes=0
+{"type":"beside","step":1,"beside":1,"name":"compact","exit":0,"signal":null,"stuck":false,"wall_us":3000456,"truncated":0}
+  ok 2 beside-1
 {"type":"beat","uptime_us":4000000}
 {"type":"touch","step":1,"functions":"a|b","symbol":"b","count":1234,"missed":2,"reason":null}
 {"type":"touch","step":1,"functions":"c","symbol":null,"count":0,"missed":0,"reason":"c: Invalid probed address or symbol"}
@@ -213,20 +245,22 @@ ok 1 splice
     #[test]
     fn a_whole_life_is_read() {
         let messages = read(&[STREAM.as_bytes()]);
-        assert_eq!(messages.len(), 9, "{messages:?}");
+        assert_eq!(messages.len(), 10, "{messages:?}");
         let Message::Ready(ready) = &messages[0] else { panic!("{messages:?}") };
         assert_eq!((ready.release.as_str(), ready.cpus), ("6.1.0-50-s390x", 2));
         let Message::WorkerEnded(worker) = &messages[3] else { panic!("{messages:?}") };
         assert_eq!((worker.exit, worker.signal, worker.program.ops()), (Some(0), None, 12));
-        let (Message::Touched(counted), Message::Touched(uncounted)) = (&messages[5], &messages[6]) else {
+        let Message::BesideEnded(beside) = &messages[4] else { panic!("{messages:?}") };
+        assert_eq!((beside.name.as_str(), beside.exit, beside.program.ops()), ("compact", Some(0), 7));
+        let (Message::Touched(counted), Message::Touched(uncounted)) = (&messages[6], &messages[7]) else {
             panic!("{messages:?}")
         };
         assert_eq!((counted.symbol.as_deref(), counted.count, counted.missed), (Some("b"), 1234, 2));
         assert_eq!((&uncounted.symbol, uncounted.functions.as_str()), (&None, "c"));
         assert_eq!(uncounted.reason.as_deref(), Some("c: Invalid probed address or symbol"));
-        let Message::StepEnded(step) = &messages[7] else { panic!("{messages:?}") };
+        let Message::StepEnded(step) = &messages[8] else { panic!("{messages:?}") };
         assert_eq!((step.outcome, step.kmsg_seq), (StepOutcome::Ok, Some(412)));
-        assert_eq!(messages[8], Message::End);
+        assert_eq!(messages[9], Message::End);
     }
 
     #[test]

@@ -7,6 +7,7 @@
 
 mod harness;
 
+mod beside;
 mod boot;
 mod crash;
 mod data;

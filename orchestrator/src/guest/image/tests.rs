@@ -64,6 +64,7 @@ impl Place {
         let programs = Programs {
             init: self.put("init", b"init"),
             stress: vec![("splice".to_owned(), self.put("splice", b"splice"))],
+            interference: vec![("compact".to_owned(), self.put("compact", b"compact"))],
         };
         let cache = Cache::new(&self.root.join("cache")).unwrap();
         let busybox = self.put("busybox", b"busybox");
@@ -90,14 +91,16 @@ fn the_image_has_what_the_protocol_says_and_its_modules_unpacked() {
             "3 40755 0 0:0 dev",
             "4 20600 0 5:1 dev/console",
             "5 40755 0 0:0 farm",
-            "6 40755 0 0:0 farm/modules",
-            "7 100644 14 0:0 farm/modules.boot",
-            "8 100644 9 0:0 farm/modules/ext4.ko",
-            "9 100644 9 0:0 farm/modules/jbd2.ko",
-            "10 100644 8 0:0 farm/modules/virtio_blk.ko",
-            "11 40755 0 0:0 farm/stress",
-            "12 100755 6 0:0 farm/stress/splice",
-            "13 100755 4 0:0 init",
+            "6 40755 0 0:0 farm/interference",
+            "7 100755 7 0:0 farm/interference/compact",
+            "8 40755 0 0:0 farm/modules",
+            "9 100644 14 0:0 farm/modules.boot",
+            "10 100644 9 0:0 farm/modules/ext4.ko",
+            "11 100644 9 0:0 farm/modules/jbd2.ko",
+            "12 100644 8 0:0 farm/modules/virtio_blk.ko",
+            "13 40755 0 0:0 farm/stress",
+            "14 100755 6 0:0 farm/stress/splice",
+            "15 100755 4 0:0 init",
         ]
     );
     let has = |text: &[u8]| bytes.windows(text.len()).any(|window| window == text);

@@ -1,5 +1,8 @@
 //! Proof of effect: what a step is to reach in the kernel is counted there, and too little of it proves nothing.
 
+use camino::Utf8Path;
+use farm::assets;
+use farm::scenario::{Action, Catalog, Library, Scenario, Step, programs};
 use serde_json::Value;
 
 use super::harness::{Farm, verdict};
@@ -117,4 +120,95 @@ fn too_few_calls_prove_nothing_and_so_do_calls_that_cannot_be_counted() {
     assert!(run.stdout.contains("\nfew       debian-12  not counted (--uncounted)\n"), "{}", run.stdout);
     let job = std::fs::read_to_string(farm.lives()[0].join("job.txt")).unwrap();
     assert!(job.contains("\nrun ") && !job.contains("\ntouch "), "{job}");
+}
+
+/// Scenarios whose steps must not reach their counts when the programs' main calls are compiled out.
+const PROVEN: [&str; 0] = [];
+
+/// One of the tests' own, so that the proof is known to work whatever scenarios there are.
+const OWN: &str = "\
+name: own
+purpose: a test
+machine: {cpus: 1, memory: 128M}
+steps:
+  - stress: splice
+    for: 500ms
+    touches: [{function: do_splice, count: 100}, {function: vfs_write, count: 1}]
+";
+
+#[test]
+fn an_idle_program_cannot_reach_the_counts_of_any_scenario() {
+    let farm = Farm::new();
+    let (file, text) = assets::PROGRAMS_YAML;
+    let catalog = Catalog::parse(file, text).unwrap();
+    let library = Library { scenarios: assets::SCENARIOS.clone(), catalog };
+    let own = library.load(farm.file("own.yaml", OWN).as_str()).unwrap();
+    let scenarios: Vec<Scenario> =
+        PROVEN.iter().map(|name| library.load(name).unwrap()).chain([own]).collect();
+    let mut command = vec!["run".to_owned(), "--json".to_owned()];
+    for scenario in &scenarios {
+        let steps: Vec<Value> = scenario
+            .steps
+            .iter()
+            .filter(|step| !step.touches.is_empty())
+            .map(|step| idle_step(&farm, &library.catalog, step))
+            .collect();
+        assert!(!steps.is_empty(), "{} counts nothing", scenario.name);
+        let machine = &scenario.machine;
+        let disks: Vec<Value> = (machine.disks.iter())
+            .map(|disk| serde_json::json!({ "size": format!("{}M", disk.size_mib), "format": disk.format }))
+            .collect();
+        let idle = serde_json::json!({
+            "name": format!("idle-{}", scenario.name),
+            "purpose": "a test",
+            "machine": {
+                "cpus": machine.cpus, "memory": format!("{}M", machine.memory_mib),
+                "disks": disks, "kernel-args": machine.kernel_args,
+            },
+            "steps": steps,
+        });
+        // YAML is a superset of JSON.
+        command.push(farm.file(&format!("idle-{}.yaml", scenario.name), idle.to_string()).into_string());
+    }
+    command.extend(BOTH.map(str::to_owned));
+    let command: Vec<&str> = command.iter().map(String::as_str).collect();
+    let run = farm.run(&command).with_code(105).json();
+    for life in run["lives"].as_array().unwrap() {
+        assert_eq!(verdict(life).0, "ineffective", "{life}");
+        for step in life["steps"].as_array().unwrap() {
+            assert_eq!(step["outcome"], "ok", "{step}");
+            let attempts = step["attempts"].as_array().unwrap();
+            let short =
+                |one: &&Value| one["count"].as_u64() < one["least"].as_u64() && !one["symbol"].is_null();
+            assert!(attempts.iter().any(|one| short(&one)), "an idle {} reaches all: {step}", step["name"]);
+        }
+    }
+}
+
+/// The step with its program's main calls compiled out, as one that runs a program of the user's.
+fn idle_step(farm: &Farm, catalog: &Catalog, step: &Step) -> Value {
+    let Action::Stress { program, workers, .. } = &step.action else {
+        panic!("{} runs no stress program", step.name)
+    };
+    let sources = Utf8Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../guests/stress"));
+    let header = programs::header(catalog.program(program).unwrap());
+    farm.file(&format!("{program}.args.h"), header);
+    let (own, common) = (sources.join(format!("{program}.c")), sources.join("common.c"));
+    let include = farm.path("");
+    let (idle, here, there) = ("-DSTRESS_IDLE", ["-I", include.as_str()], ["-I", sources.as_str()]);
+    farm.compile(program, &[&[idle], &here[..], &there[..], &[own.as_str(), common.as_str()]].concat());
+    let args = step.action.arguments().into_iter().chain(["--seed=1".to_owned()]);
+    let touches: Vec<Value> = (step.touches.iter())
+        .map(|touch| {
+            let mut one = serde_json::json!({ "function": touch.alternatives(), "count": touch.least });
+            if let Some(when) = &touch.when {
+                one["when"] = when.to_string().into();
+            }
+            one
+        })
+        .collect();
+    serde_json::json!({
+        "exec": program, "name": step.name, "args": args.collect::<Vec<_>>(), "workers": workers,
+        "limit": format!("{}ms", step.limit.as_millis()), "touches": touches,
+    })
 }

@@ -2,12 +2,7 @@
 
 use std::fs;
 
-use camino::Utf8PathBuf;
-use farm::assets::KERNELS_YAML;
-use farm::cache::{Cache, quiet};
-use farm::kernel::{Catalog, Fetcher, MirrorChoice, Refresh};
-
-use super::harness::{Farm, hits, shared_cache, verdict};
+use super::harness::{Farm, debian_12, hits, verdict};
 
 #[test]
 fn a_file_that_is_no_kernel_is_refused_with_what_it_is() {
@@ -31,21 +26,12 @@ fn a_file_that_is_no_kernel_is_refused_with_what_it_is() {
     assert!(!farm.state().exists(), "no run was begun");
 }
 
-/// Debian's kernel, and the modules that belong to it.
-fn debian_12() -> (Vec<u8>, Utf8PathBuf) {
-    let cache = Cache::new(&shared_cache()).unwrap();
-    let catalog = Catalog::parse(KERNELS_YAML).unwrap();
-    let mirrors = MirrorChoice::OfHost;
-    let fetcher = Fetcher { cache: &cache, refresh: Refresh::No, mirrors, progress: &quiet };
-    let kernel = fetcher.kernel(catalog.kernel("debian-12").unwrap()).unwrap();
-    (fs::read(kernel.boot).unwrap(), kernel.modules.unwrap())
-}
-
 #[test]
 fn a_damaged_kernel_is_a_boot_failure() {
     let farm = Farm::new();
     let scenario = farm.short();
-    let (mut image, modules) = debian_12();
+    let kernel = debian_12();
+    let (mut image, modules) = (fs::read(kernel.boot).unwrap(), kernel.modules.unwrap());
     // In the midst of the compressed kernel: its loader finds that out, and stops.
     let middle = image.len() / 2;
     image[middle..middle + 4096].fill(0xa5);

@@ -9,6 +9,9 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use farm::assets::KERNELS_YAML;
+use farm::cache::{Cache, quiet};
+use farm::kernel::{Catalog, Fetcher, Kernel, MirrorChoice, Refresh};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use serde_json::Value;
@@ -28,6 +31,15 @@ pub(crate) fn shared_cache() -> Utf8PathBuf {
     let root = std::env::var("FARM_TEST_CACHE").map_or(default, Utf8PathBuf::from);
     fs::create_dir_all(&root).unwrap();
     root.canonicalize_utf8().unwrap()
+}
+
+/// Debian's kernel, out of the shared cache.
+pub(crate) fn debian_12() -> Kernel {
+    let cache = Cache::new(&shared_cache()).unwrap();
+    let catalog = Catalog::parse(KERNELS_YAML).unwrap();
+    let mirrors = MirrorChoice::OfHost;
+    let fetcher = Fetcher { cache: &cache, refresh: Refresh::No, mirrors, progress: &quiet };
+    fetcher.kernel(catalog.kernel("debian-12").unwrap()).unwrap()
 }
 
 /// A farm with a results directory of its own, and a folder for a test's files.

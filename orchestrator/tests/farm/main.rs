@@ -14,6 +14,7 @@ mod data;
 mod hang;
 mod input;
 mod interruption;
+mod modules;
 mod options;
 mod programs;
 mod qemu;

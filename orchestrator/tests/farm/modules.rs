@@ -1,0 +1,85 @@
+//! Scenarios with kernel modules of farm's own: built for the kernel, loaded, and what keeps a cell from it.
+
+use std::fs;
+
+use super::harness::{Farm, debian_12, hits, verdict};
+
+/// The module `tripwire` makes the kernel complain when it is asked to.
+const STEPS: &str = "\
+modules: [tripwire]
+steps: [{write: /sys/kernel/debug/tripwire/trip, text: warn-text}]
+";
+
+#[test]
+fn a_module_is_built_for_each_kernel_and_loaded_before_the_steps() {
+    let farm = Farm::new();
+    let tripped = farm.scenario("tripped", STEPS);
+    let run = ["run", &tripped, "--kernel", "debian-12", "--kernel", "debian-13", "--json"];
+    let run = farm.run(&run).with_code(100).json();
+    let lives = run["lives"].as_array().unwrap();
+    assert_eq!(lives.len(), 2);
+    for life in lives {
+        let title = "WARNING in tripwire_warn_text";
+        assert_eq!((verdict(life), hits(life)), (("hit", title), vec![(title, "new")]), "{life}");
+    }
+    for life in farm.lives() {
+        let job = fs::read_to_string(life.join("job.txt")).unwrap();
+        assert!(job.contains("\nmodule tripwire.ko\nstep "), "{job}");
+        // Where the reader finds the line that complains.
+        let log = fs::read_to_string(life.join("kmsg.log")).unwrap();
+        assert!(log.contains(" at guests/modules/tripwire/warn.c:"), "{log}");
+    }
+}
+
+#[test]
+fn a_kernel_of_the_users_without_headers_is_skipped_with_what_mends_it() {
+    let farm = Farm::new();
+    let (tripped, plain) = (farm.scenario("tripped", STEPS), farm.short());
+    let kernel = debian_12();
+    let (boot, modules) = (kernel.boot.as_str(), kernel.modules.as_deref().unwrap());
+    let run = ["run", &tripped, &plain, "--kernel", boot, "--modules", modules.as_str(), "--json"];
+    let run = farm.run(&run).with_code(0);
+    let name = kernel.boot.file_name().unwrap();
+    let reason = format!("there are no headers of the kernel {name}; name its build tree with --headers DIR");
+    assert_eq!(verdict(&run.life("tripped")), ("skipped", reason.as_str()));
+    assert_eq!(verdict(&run.life("short")).0, "passed");
+}
+
+/// A tree of the kernel's release that has no headers: the compiler finds out.
+fn tree_without_headers(farm: &Farm, release: &str) -> String {
+    for folder in ["tree", "tree/scripts", "tree/scripts/mod", "tree/include", "tree/include/generated"] {
+        fs::create_dir(farm.path(folder)).unwrap();
+    }
+    farm.file("tree/Makefile", "modules:\n\t$(CC) -c -o $(M)/main.o $(M)/main.c\n");
+    farm.file("tree/scripts/mod/modpost", "");
+    farm.file("tree/include/generated/autoconf.h", "");
+    farm.file("tree/include/generated/utsrelease.h", format!("#define UTS_RELEASE \"{release}\"\n"));
+    farm.path("tree").into_string()
+}
+
+#[test]
+fn a_module_that_does_not_compile_is_a_build_failure_in_the_compilers_words() {
+    let farm = Farm::new();
+    let tripped = farm.scenario("tripped", STEPS);
+    let kernel = debian_12();
+    let tree = tree_without_headers(&farm, &kernel.key.release);
+    let run = |tree: &str, more: &str| {
+        farm.run(&["run", &tripped, "--kernel", kernel.boot.as_str(), "--headers", tree, more])
+    };
+    let life = run(&tree, "--json").with_code(101).life("tripped");
+    let (word, reason) = verdict(&life);
+    assert_eq!((word, &life["ending"]["type"]), ("build-failed", &"not-built".into()), "{life}");
+    let release = &kernel.key.release;
+    let expected = format!(
+        "the module tripwire cannot be built for the kernel {release}: guests/modules/tripwire/main.c:"
+    );
+    assert!(reason.starts_with(&expected) && reason.contains("fatal error: linux/"), "{reason}");
+    let shown = farm.run(&["show", "last"]).with_code(0).stdout;
+    assert!(shown.contains("1 build-failed"), "{shown}");
+
+    // A wrong tree that was given by name is wrong usage.
+    let refused = run(farm.state().as_str(), "--json").with_code(2).stderr;
+    assert!(refused.contains("is not a kernel's build tree: there is no Makefile in it"), "{refused}");
+    let stray = farm.run(&["run", &tripped, "--headers", &tree]).with_code(2).stderr;
+    assert!(stray.contains("--headers go with exactly one kernel given by path"), "{stray}");
+}

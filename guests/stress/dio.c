@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 /*
  * Reads and writes a file with O_DIRECT, from buffers of several kinds and against the file's own
- * page cache.
+ * page cache, by one of several engines.
  *
  * fs/ext4/file.c ext4_file_read_iter()/ext4_file_write_iter() -> fs/iomap/direct-io.c
  * __iomap_dio_rw() -> iomap_dio_bio_iter() -> block/bio.c bio_iov_iter_get_pages(), which takes
@@ -19,10 +19,22 @@
  *  - page-cache: cached and direct accesses in turn.
  *  - page-cache-race: cached reads by a second thread during a direct write.
  *
- * Oracles. All but the race are serialised, so every read must find exactly what the last write to
- * each byte left, whichever way either went. Beside the range read, its neighbours in the file and
- * in memory are checked; a buffer that maps a file is also read through that file's descriptor, and
- * a file-buffer, after writeback, from its disk.
+ * --engine says how I/O is submitted (engine.h); all but the first have several requests in flight.
+ *  - sync: pread(2) and pwrite(2).
+ *  - aio: fs/aio.c io_submit_one() -> aio_read() or aio_write(); aio_complete_rw() ends it.
+ *  - uring: io_uring/rw.c io_read() and io_write(); what would block goes to a worker thread,
+ *    io_wq_submit_work().
+ *  - uring-fixed: the same on memory that io_uring/rsrc.c io_sqe_buffer_register() has pinned once
+ *    and for long; bio_iov_iter_get_pages() then takes no references (bio_iov_bvec_set()).
+ * The last step of an asynchronous write, invalidation included, is left to a workqueue
+ * (iomap_dio_complete_work()) or, since 6.6, to the thread that reaps
+ * (iomap_dio_deferred_complete()).
+ *
+ * Oracles. All but the race are serialised as far as ranges go: requests that are in flight
+ * together have ranges and memory of their own, so every read must find exactly what the last write
+ * to each byte left, whichever way either went. Beside the range read, its neighbours in the file
+ * and in memory are checked; a buffer that maps a file is also read through that file's descriptor,
+ * and a file-buffer, after writeback, from its disk.
  *
  * page-cache-race: open(2) promises nothing about mixed I/O to one range at one time, but
  *  - the cached write of generation G is over before the race and the direct write of G+1 over
@@ -34,32 +46,24 @@
 #define _GNU_SOURCE
 #include <sched.h>
 #include <stdatomic.h>
-#include <sys/mman.h>
 
+#include "buffer.h"
 #include "common.h"
+#include "engine.h"
 #include "file.h"
 #include "peer.h"
 #include "dio.args.h"
 
 enum variant { ANONYMOUS, MEMFD_BUFFER, FILE_BUFFER, PAGE_CACHE, PAGE_CACHE_RACE };
 
-enum {
-	SLACK = 8 * 4096, /* of the buffer: for neighbours and a start anywhere in a page */
-	POISON = 0xa5,
-};
-
 struct area {
 	struct stress_file file;
 	int direct;
 	size_t align;
-	unsigned char *buffer; /* direct I/O's memory */
-	size_t buffer_size;
-	struct stress_file backing; /* of a file-buffer */
-	int memfd;
-	int backing_direct;
-	unsigned char *map; /* of the file, for the paths against its page cache */
-	unsigned char *old; /* the range before the race */
-	unsigned char poison[NEIGHBOUR];
+	struct engine engine;
+	struct buffer buffer; /* direct I/O's memory */
+	unsigned char *map;   /* of the file, for the paths against its page cache */
+	unsigned char *old;   /* the range before the race */
 
 	struct helper reader;
 	uint64_t race_offset;
@@ -71,7 +75,7 @@ struct area {
 	unsigned int reads, reads_of_old, reads_of_new;
 	unsigned int stale; /* cached reads after a race */
 
-	unsigned int ops; /* calls that moved data in this turn */
+	unsigned int ops; /* cached calls that moved data in this turn */
 };
 
 /* Beside the direct write, until that is over: through the descriptor and the mapping by turns. */
@@ -106,39 +110,6 @@ static void read_cached(void *argument)
 	} while (!area->wrong && !atomic_load(&area->written));
 }
 
-/* A shared mapping, or a private anonymous one for fd -1; NULL with errno. */
-static unsigned char *map_memory(int fd, size_t size)
-{
-	int flags = fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED;
-	void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, flags, fd, 0);
-
-	return memory == MAP_FAILED ? NULL : memory;
-}
-
-static enum stress_result set_up_buffer(struct stress_path *path, struct area *area)
-{
-	enum stress_result result = STRESS_OK;
-	size_t align;
-	int fd = -1;
-
-	area->buffer_size = round_down(stress_number(ARG_MAX_LENGTH) + 4095, 4096) + SLACK;
-	if (path->variant == MEMFD_BUFFER) {
-		area->memfd = fd = memfd_create("farm-dio", MFD_CLOEXEC);
-		if (fd < 0 || ftruncate(fd, area->buffer_size))
-			return stress_error(path, "make a memfd");
-	}
-	if (path->variant == FILE_BUFFER) {
-		result = file_open(path, &area->backing, "buffer", area->buffer_size);
-		if (result == STRESS_OK)
-			result = file_direct(path, &area->backing, &area->backing_direct, &align);
-		fd = area->backing.fd;
-	}
-	if (result != STRESS_OK)
-		return result;
-	area->buffer = map_memory(fd, area->buffer_size);
-	return area->buffer ? STRESS_OK : stress_error(path, "map the buffer");
-}
-
 static enum stress_result set_up_cache(struct stress_path *path, struct area *area)
 {
 	area->map = map_memory(area->file.fd, area->file.size);
@@ -151,26 +122,56 @@ static enum stress_result set_up_cache(struct stress_path *path, struct area *ar
 	return helper_start(path, &area->reader, read_cached, area);
 }
 
+static enum buffer_kind buffer_kind(const struct stress_path *path)
+{
+	switch (path->variant) {
+	case MEMFD_BUFFER:
+		return BUFFER_MEMFD;
+	case FILE_BUFFER:
+		return BUFFER_FILE;
+	default:
+		return BUFFER_ANONYMOUS;
+	}
+}
+
+/* What the ring may do I/O on without looking it up anew. */
+static enum stress_result register_buffer(struct stress_path *path, struct area *area)
+{
+	struct iovec memory = { area->buffer.memory, area->buffer.size };
+
+	if (!uring_register(&area->engine.ring, &memory, 1))
+		return STRESS_OK;
+	/* 6.1 says EOPNOTSUPP, and later kernels EFAULT, of all files but those in memory. */
+	if (path->variant == FILE_BUFFER && (errno == EOPNOTSUPP || errno == EFAULT))
+		return stress_skip(path, "the pages of a file cannot be registered: %m");
+	return stress_error(path, "register %zu bytes", area->buffer.size);
+}
+
 static enum stress_result set_up(struct stress_path *path)
 {
-	static const struct stress_file closed = STRESS_FILE_CLOSED;
+	const enum engine_kind engine = stress_number(ARG_ENGINE);
+	const size_t max = stress_number(ARG_MAX_LENGTH);
 	struct area *area = stress_alloc(sizeof(*area));
 	enum stress_result result;
 
 	path->state = area;
-	*area = (struct area){
-		.file = closed, .direct = -1, .backing = closed, .backing_direct = -1, .memfd = -1
-	};
-	memset(area->poison, POISON, sizeof(area->poison));
+	*area = (struct area){ .file = STRESS_FILE_CLOSED,
+			       .direct = -1,
+			       .engine = ENGINE_CLOSED,
+			       .buffer = BUFFER_CLOSED };
 	result = file_open(path, &area->file, "target", stress_number(ARG_FILE_SIZE));
 	if (result == STRESS_OK)
 		result = file_direct(path, &area->file, &area->direct, &area->align);
-	if (result == STRESS_OK && area->align > stress_number(ARG_MAX_LENGTH))
+	if (result == STRESS_OK && area->align > max)
 		result = stress_skip(path,
 				     "direct I/O needs blocks of %zu bytes, --max-length is less",
 				     area->align);
 	if (result == STRESS_OK)
-		result = set_up_buffer(path, area);
+		result = buffer_open(path, &area->buffer, buffer_kind(path), max);
+	if (result == STRESS_OK)
+		result = engine_open(path, &area->engine, engine, stress_number(ARG_DEPTH));
+	if (result == STRESS_OK && engine == ENGINE_FIXED)
+		result = register_buffer(path, area);
 	if (result == STRESS_OK &&
 	    (path->variant == PAGE_CACHE || path->variant == PAGE_CACHE_RACE))
 		result = set_up_cache(path, area);
@@ -187,113 +188,48 @@ static void tear_down(struct stress_path *path)
 			    "of %u racing reads %u saw only old and %u only new data; %u reads "
 			    "afterwards were stale",
 			    area->reads, area->reads_of_old, area->reads_of_new, area->stale);
+	engine_close(&area->engine);
+	buffer_close(&area->buffer);
 	if (area->map)
 		munmap(area->map, area->file.size);
-	if (area->buffer)
-		munmap(area->buffer, area->buffer_size);
-	if (area->memfd >= 0)
-		close(area->memfd);
-	if (area->backing_direct >= 0)
-		close(area->backing_direct);
 	if (area->direct >= 0)
 		close(area->direct);
-	file_close(&area->backing);
 	file_close(&area->file);
 	free(area->seen);
 	free(area->old);
 	free(area);
 }
 
-/* Aligned room for length bytes in the buffer, with neighbours on both sides. */
-static unsigned char *room(struct stress_path *path, struct area *area, size_t length)
-{
-	size_t first = round_down(NEIGHBOUR + area->align - 1, area->align);
-	size_t past = area->buffer_size - NEIGHBOUR;
-
-	return area->buffer + first + rng_offset(&path->rng, past - first, length, area->align);
-}
-
 static enum stress_result write_direct(struct stress_path *path, struct area *area,
-				       const unsigned char *memory, size_t length, uint64_t offset)
+				       unsigned char *memory, size_t length, uint64_t offset)
 {
+	struct engine_order order = { true, area->direct, memory, length, offset, area->align };
+
 	path->waits_for = "a direct write";
 	if (planted(path, 2)) /* writes to the wrong place */
-		offset = offset >= area->align ? offset - area->align : offset + area->align;
+		order.offset += offset >= area->align ? -area->align : area->align;
 	if (planted(path, 3)) /* a lost write */
 		return STRESS_OK;
 	if (planted(path, 4)) /* a short write taken for full */
-		length = length > area->align ? length - area->align : length;
-	if (!write_all(area->direct, memory, length, offset))
-		return stress_error(path, "write %zu bytes directly at %llu", length,
-				    (unsigned long long)offset);
-	area->ops++;
-	return STRESS_OK;
+		order.length -= length > area->align ? area->align : 0;
+	return engine_move(path, &area->engine, &order);
 }
 
 static enum stress_result read_direct(struct stress_path *path, struct area *area,
 				      unsigned char *memory, size_t length, uint64_t offset)
 {
-	ssize_t n;
+	struct engine_order order = { false, area->direct, memory, length, offset, area->align };
+	enum stress_result result;
 
 	path->waits_for = "a direct read";
-	n = read_all(area->direct, memory, length, offset);
-	if (n < 0)
-		return stress_error(path, "read %zu bytes directly at %llu", length,
-				    (unsigned long long)offset);
-	if ((size_t)n != length)
-		return stress_wrong_number(path, "length", offset, length, n);
+	result = engine_move(path, &area->engine, &order);
+	if (result != STRESS_OK)
+		return result;
 	if (planted(path, 1)) /* a flipped bit */
 		memory[length / 2] ^= 0x10;
 	if (planted(path, 5)) /* one byte too many */
 		memory[length] ^= 0x10;
-	area->ops++;
 	return STRESS_OK;
-}
-
-/* Sends the buffer's pages to the disk and drops them, so that direct I/O has to fault them in. */
-static enum stress_result evict_buffer_sometimes(struct stress_path *path, struct area *area)
-{
-	if (path->variant != FILE_BUFFER || !rng_one_in(&path->rng, 8))
-		return STRESS_OK;
-	if (madvise(area->buffer, area->buffer_size, MADV_DONTNEED))
-		return stress_error(path, "unmap the buffer's pages");
-	return file_evict(path, &area->backing, 0, area->buffer_size);
-}
-
-/*
- * What direct I/O put into a mapping must be seen through the mapped file too, and reach its disk.
- */
-static enum stress_result verify_backing(struct stress_path *path, struct area *area,
-					 const unsigned char *memory, size_t length,
-					 uint64_t offset)
-{
-	/* Direct reads of the backing file need its alignment; whole pages have any. */
-	uint64_t start = memory - area->buffer, from = round_down(start, 4096);
-	uint64_t to = round_down(start + length + 4095, 4096);
-	const unsigned char *want = area->file.model + offset;
-	int fd = path->variant == MEMFD_BUFFER ? area->memfd : area->backing.fd;
-	unsigned char *scratch = area->backing.scratch;
-	enum stress_result result;
-
-	if (fd < 0)
-		return STRESS_OK;
-	path->waits_for = "a read from the page cache of the buffer";
-	if (read_all(fd, area->file.scratch, length, start) != (ssize_t)length)
-		return stress_error(path, "read the buffer's file");
-	result = stress_compare(path, "mapping", area->file.scratch, want, NULL, length, offset);
-	if (result != STRESS_OK || path->variant != FILE_BUFFER || !rng_one_in(&path->rng, 4))
-		return result;
-
-	result = file_evict(path, &area->backing, from, to - from);
-	if (result != STRESS_OK)
-		return result;
-	if (planted(path, 6)) /* a dirty page that never reached the disk */
-		write_all(area->backing_direct, area->file.model, to - from, from);
-	path->waits_for = "a direct read of the buffer's file";
-	if (read_all(area->backing_direct, scratch, to - from, from) != (ssize_t)(to - from))
-		return stress_error(path, "read the buffer's file directly");
-	return stress_compare(path, "writeback", scratch + (start - from), want, NULL, length,
-			      offset);
 }
 
 /*
@@ -305,37 +241,35 @@ static enum stress_result verify_direct(struct stress_path *path, struct area *a
 {
 	uint64_t from = round_down(offset, area->align);
 	uint64_t to = round_down(offset + length + area->align - 1, area->align);
+	struct buffer *buffer = &area->buffer;
 	unsigned char *memory;
 	enum stress_result result;
 
 	from -= from ? area->align : 0;
 	to += to < area->file.size ? area->align : 0;
-	memory = room(path, area, to - from);
-	memset(memory - NEIGHBOUR, POISON, to - from + 2 * NEIGHBOUR);
-	result = evict_buffer_sometimes(path, area);
+	memory = buffer_room(path, buffer, to - from, area->align);
+	buffer_poison(memory, to - from);
+	result = buffer_evict_sometimes(path, buffer);
 	if (result == STRESS_OK)
 		result = read_direct(path, area, memory, to - from, from);
 	if (result == STRESS_OK)
 		result = file_compare(path, &area->file, check, memory, from, to, offset, length);
+	if (result == STRESS_OK)
+		result = buffer_check_neighbours(path, buffer, memory, to - from, from);
 	if (result != STRESS_OK)
 		return result;
-	if (stress_compare(path, "overrun", memory - NEIGHBOUR, area->poison, NULL, NEIGHBOUR,
-			   from) |
-	    stress_compare(path, "overrun", memory + (to - from), area->poison, NULL, NEIGHBOUR,
-			   to))
-		return STRESS_FAIL;
-	return verify_backing(path, area, memory, to - from, from);
+	return buffer_check_mapped(path, buffer, memory, area->file.model + from, to - from, from);
 }
 
 /* Writes the range from the model, by way of the buffer. */
 static enum stress_result store_direct(struct stress_path *path, struct area *area, uint64_t offset,
 				       size_t length)
 {
-	unsigned char *memory = room(path, area, length);
+	unsigned char *memory = buffer_room(path, &area->buffer, length, area->align);
 	enum stress_result result;
 
 	memcpy(memory, area->file.model + offset, length);
-	result = evict_buffer_sometimes(path, area);
+	result = buffer_evict_sometimes(path, &area->buffer);
 	return result == STRESS_OK ? write_direct(path, area, memory, length, offset) : result;
 }
 
@@ -408,7 +342,8 @@ static enum stress_result verify_race(struct stress_path *path, struct area *are
 				      size_t length)
 {
 	const unsigned char *new = area->file.model + offset;
-	unsigned char *memory = room(path, area, length), *cached = area->file.scratch;
+	unsigned char *memory = buffer_room(path, &area->buffer, length, area->align);
+	unsigned char *cached = area->file.scratch;
 	enum stress_result result;
 
 	if (area->wrong)
@@ -460,7 +395,7 @@ static enum stress_result turn(struct stress_path *path)
 	enum stress_result result;
 	size_t length;
 
-	area->ops = 0;
+	area->ops = area->engine.ops = 0;
 	switch (path->variant) {
 	case PAGE_CACHE:
 		if (rng_one_in(&path->rng, 2))
@@ -475,7 +410,7 @@ static enum stress_result turn(struct stress_path *path)
 		result = turn_buffer(path, area, &length);
 	}
 	if (result == STRESS_OK)
-		stress_credit(path, area->ops, length);
+		stress_credit(path, area->ops + area->engine.ops, length);
 	return result;
 }
 

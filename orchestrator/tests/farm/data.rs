@@ -41,7 +41,7 @@ fn wrong_data_is_a_hit_in_every_stress_program() {
         // ext4: tmpfs has no direct I/O in 6.1.
         let text = format!(
             "name: plant-{program}\npurpose: a test\nmachine: {{cpus: 1, memory: 256M, disks: [{{size: 64M}}]}}\n\
-             steps: [{{exec: {program}, args: ['--seed=1', '--worker=1', '--for=1000', '--dir=/mnt/0']}}]\n"
+             steps: [{{exec: {program}, args: ['--seed=1', '--worker=1', '--ops=400', '--dir=/mnt/0']}}]\n"
         );
         command.push(farm.file(&format!("plant-{program}.yaml"), text).into_string());
     }

@@ -4,13 +4,14 @@
  *
  * fork(2) -> mm/memory.c copy_page_range() raises the count and the mappings of every page that it
  * copies a page-table entry of; a store by either side then goes through do_wp_page(), which looks
- * at the count to decide whether the page may be kept (wp_can_reuse_anon_folio()) or has to be
- * copied; exit_mmap() drops them all in batches (6.1: release_pages()). What that does to references:
- * they rise and fall by the hundred, on all CPUs, and free pages change hands, so that a reference
- * that somebody has lost elsewhere soon shows in a page that is used again.
+ * at the count to decide whether the page may be kept or has to be copied; exit_mmap() drops them
+ * all in batches (mm/swap.c release_pages()). What that does to references: they rise and fall by
+ * the hundred, on all CPUs, and free pages change hands, so that a reference that somebody has lost
+ * elsewhere soon shows in a page that is used again.
  *  - anonymous: each child checks a window as it was when the child was made, while the parent
  *    writes new content to it, then damages its own copy, of which the parent must see nothing.
- *  - shared: each child writes a part of the window of shared memory, all of which the parent checks.
+ *  - shared: each child writes a part of the window of shared memory, all of which the parent
+ *    checks.
  */
 #define _GNU_SOURCE
 #include <sys/wait.h>

@@ -3,15 +3,16 @@
  * Has equal pages merged, writes to them, and has them unmerged.
  *
  * madvise(2) with MADV_MERGEABLE puts memory under the eyes of ksmd: mm/ksm.c
- * try_to_merge_one_page() write-protects a page (write_protect_page()) and lets the page table point
- * to one shared copy (replace_page()). What that does to references: write_protect_page() compares
- * the page's count with its mappings and must give up where somebody else, a pipe or direct I/O,
- * holds a reference; a store to a merged page breaks the sharing (do_wp_page()), as does 2 written to
- * /sys/kernel/mm/ksm/run for all pages at once (unmerge_and_remove_all_rmap_items()).
+ * try_to_merge_one_page() write-protects a page (write_protect_page()) and lets the page table
+ * point to one shared copy (replace_page()). What that does to references: write_protect_page()
+ * compares the page's count with its mappings and must give up where somebody else, a pipe or
+ * direct I/O, holds a reference; a store to a merged page breaks the sharing (do_wp_page()), as
+ * does 2 written to /sys/kernel/mm/ksm/run for all pages at once
+ * (unmerge_and_remove_all_rmap_items()).
  *
  * Page i belongs to class i % CLASSES, whose pages hold the same content. Each turn gives one class
- * a new content, and lends another one to a pipe (vmsplice(2)) while ksmd goes about; then both must
- * still hold what was written, in memory and in the pipe.
+ * a new content, and lends another one to a pipe (vmsplice(2)) while ksmd goes about; then both
+ * must still hold what was written, in memory and in the pipe.
  */
 #define _GNU_SOURCE
 #include <sys/uio.h>
@@ -33,7 +34,7 @@ struct merging {
 	unsigned char *memory, *want;
 	uint32_t generations[CLASSES];
 	int pipe[2];
-	uint64_t scans, most_shared;
+	uint64_t most_shared;
 	struct vmstat vmstat;
 };
 
@@ -82,7 +83,6 @@ static enum stress_result set_up(struct stress_path *path)
 		.sleep_ms.name = KSM "sleep_millisecs",
 		.pipe = { -1, -1 },
 		.vmstat.names = "cow_ksm",
-		.scans = knob_number(KSM "full_scans"),
 	};
 	if (access(KSM "run", W_OK))
 		return stress_skip(path, "no " KSM "run here: %m");
@@ -109,9 +109,7 @@ static void tear_down(struct stress_path *path)
 	vmstat_end(&merging->vmstat);
 	vmstat_note(path, &merging->vmstat);
 	if (path->result != STRESS_SKIP)
-		stress_note(path, "%" PRIu64 " full scans, at most %" PRIu64 " pages merged away",
-			    knob_number(KSM "full_scans") - merging->scans,
-			    merging->most_shared);
+		stress_note(path, "at most %" PRIu64 " pages merged away", merging->most_shared);
 	if (merging->memory)
 		munmap(merging->memory, CLASSES * COPIES * PAGE);
 	knob_restore(path, &merging->run);

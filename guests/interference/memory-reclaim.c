@@ -4,9 +4,9 @@
  *
  * A write to memory.reclaim runs mm/memcontrol.c memory_reclaim() -> mm/vmscan.c
  * try_to_free_mem_cgroup_pages() on pages charged to the group: their page cache, anonymous memory,
- * tmpfs. What that does to references: shrink_folio_list() (6.1: shrink_page_list()) unmaps a page
- * and has __remove_mapping() freeze its count at what the cache holds, while a worker may be
- * taking a reference through a page table, the page cache or a pipe.
+ * tmpfs. What that does to references: shrink_folio_list() unmaps a page and has __remove_mapping()
+ * freeze its count at what the cache holds, while a worker may be taking a reference through a page
+ * table, the page cache or a pipe.
  */
 #define _GNU_SOURCE
 #include "interference.h"

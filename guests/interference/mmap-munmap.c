@@ -4,8 +4,8 @@
  *
  * mmap(2) and a fault in mm/filemap.c filemap_map_pages() or mm/shmem.c shmem_fault() raise count
  * and mappings of a page; munmap(2) drops them again in batches (mm/memory.c zap_pte_range(),
- * mm/mmu_gather.c). What that does to references: whoever freezes a page (reclaim, migration, s390's
- * making a page secure) first computes how many references there may be from how often it is
+ * mm/mmu_gather.c). What that does to references: whoever freezes a page (reclaim, migration,
+ * s390's making a page secure) first computes how many references there may be from how often it is
  * mapped; a mapping that goes away in that moment drops its reference through another page table,
  * under another lock.
  *  - workers: files of the workers (/proc/PID/fd), also unlinked ones; their content is not known.

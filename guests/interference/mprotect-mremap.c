@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 /*
- * Flips the protection of mapped memory and moves it to and fro, under the eyes of a second thread.
+ * Flips the protection of mapped memory and moves it back and forth, under the eyes of a second
+ * thread.
  *
  * mprotect(2) -> mm/mprotect.c change_pte_range() and mremap(2) -> mm/mremap.c move_page_tables()
  * take page-table entries away and put others in their place, while the pages stay. What that does

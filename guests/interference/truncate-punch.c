@@ -8,11 +8,11 @@
  * parts of pages at the borders (truncate_inode_partial_folio()). What that does to references: the
  * cache's own goes, and what a reader, a pipe or direct I/O took an instant before keeps the page
  * alive; lookups that raised the count of a page which has left the mapping must drop it again
- * (folio_try_get() and the check behind it, filemap_get_entry()).
+ * (6.1: mapping_get_entry(), 6.12: filemap_get_entry()).
  *
  * A turn writes a range and cuts a part of it. The second thread reads the range all the while, by
- * pread(2) and, through the mapping, by process_vm_readv(2): it must see each byte as it was written
- * or as zero, or a short read where the file is cut.
+ * pread(2) and, through the mapping, by process_vm_readv(2): it must see each byte as it was
+ * written or as zero, or a short read where the file is cut.
  */
 #define _GNU_SOURCE
 #include <sched.h>

@@ -68,7 +68,7 @@ static inline int workers_reopen(pid_t pid, const char *number)
 	return fd;
 }
 
-/* Opens a random regular file that a process has open, unlinked files and memfds included; or -1. */
+/* Opens a random regular file that a process has open, be it unlinked or a memfd; or -1. */
 static inline int workers_open_file(struct stress_path *path, pid_t pid)
 {
 	char name[32];

@@ -78,8 +78,8 @@ extern struct stress_options stress_options;
 int stress_main(int argc, char **argv, const struct stress_program *program);
 
 /*
- * main() of a program: its name, its check or NULL, and its paths. The options and the texts are those
- * of its NAME.args.h.
+ * main() of a program: its name, its check or NULL, and its paths. The options and the texts are
+ * those of its NAME.args.h.
  */
 #define STRESS_MAIN(NAME, CHECK, ...)							\
 	int main(int argc, char **argv)							\
@@ -174,7 +174,8 @@ static inline bool planted(const struct stress_path *path, int bug)
 
 /*
  * -DSTRESS_IDLE: after the ordinary setup, turns do nothing but credit one op and one byte. Such a
- * program shows that what is counted of the kernel's calls cannot be had without the program's work.
+ * program shows that what is counted of the kernel's calls cannot be had without the program's
+ * work.
  */
 #ifndef STRESS_IDLE
 #define STRESS_IDLE 0

@@ -338,7 +338,15 @@ pub(crate) static STRESS_STEP: Section = Section {
 pub(crate) static EXEC_STEP: Section = Section {
     title: "an exec step",
     doc: "An entry of `steps` that runs a program of your own.",
-    fields: &[&step::EXEC, &step::ARGS_OF_EXEC, &step::WORKERS, &step::LIMIT, &step::TOUCHES, &step::NAME],
+    fields: &[
+        &step::EXEC,
+        &step::ARGS_OF_EXEC,
+        &step::WORKERS,
+        &step::LIMIT,
+        &step::BESIDE,
+        &step::TOUCHES,
+        &step::NAME,
+    ],
 };
 
 pub(crate) static WRITE_STEP: Section = Section {

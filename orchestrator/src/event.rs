@@ -63,6 +63,15 @@ pub enum What {
         ops: u64,
         bytes: u64,
     },
+    /// What was new in this life is run again under other settings of the emulator, in so many lives more.
+    RecheckBegun {
+        life: LifeId,
+        /// As in `LifeStarted`.
+        name: String,
+        titles: Vec<String>,
+        settings: Vec<String>,
+        lives: u32,
+    },
     /// No more lives are started, and those that run are ended.
     Stopping {
         cause: StopCause,

@@ -21,6 +21,7 @@ pub mod console;
 pub mod detect;
 pub mod verdict;
 pub mod store;
+pub mod recheck;
 pub mod report;
 pub mod runner;
 pub mod cli;

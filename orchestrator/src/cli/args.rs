@@ -171,8 +171,20 @@ pub(super) struct RunArgs {
     pub(super) jobs: Option<u32>,
 
     /// Stop at the first life that does not pass
-    #[arg(long)]
+    #[arg(long, conflicts_with = "recheck")]
     pub(super) fail_fast: bool,
+
+    /// Run what had a new hit again at once, with the same seed: N lives as it was, N with TCG in one thread, N with
+    /// another CPU model, N under another QEMU if there is one [default N: 2]
+    ///
+    /// The report says under which settings the hit was seen again. `emulator suspected`: it came again, and only as it
+    /// was; or it came in every life but those with another CPU model or under another QEMU. `taken for the kernel's`:
+    /// two settings or more have shown it. `no judgement`: it never came again. Few lives prove little: a race may want
+    /// the timing of one setting, and may be too rare for N. The first life of each finding is rechecked, 8 lives of a
+    /// run at most. The exit code does not change. Under KVM there is no emulation to change.
+    #[arg(long, value_name = "N", num_args = 0..=1, require_equals = true, default_missing_value = "2",
+          value_parser = clap::value_parser!(u32).range(1..=20))]
+    pub(super) recheck: Option<u32>,
 }
 
 #[derive(Debug, ClapArgs)]

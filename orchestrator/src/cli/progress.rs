@@ -79,6 +79,11 @@ impl Live {
                     whole.inc(1);
                 }
             }
+            What::RecheckBegun { lives, .. } => {
+                if let Some(whole) = &self.whole {
+                    whole.inc_length(u64::from(*lives));
+                }
+            }
             What::RunEnded { .. } => self.clear(),
             What::RunStarted { .. } | What::HitSeen { .. } | What::Stopping { .. } => {}
         }
@@ -143,6 +148,11 @@ fn line(what: &What, names: &HashMap<LifeId, String>) -> Option<String> {
             let why =
                 if reason.is_empty() { String::new() } else { format!(": {}", escape(reason.as_bytes())) };
             format!("{name}: {verdict}{why} ({})", seconds(*wall_us))
+        }
+        What::RecheckBegun { name, titles, settings, lives, .. } => {
+            let what = titles.iter().map(|title| escape(title.as_bytes())).collect::<Vec<_>>().join("; ");
+            let how = settings.join("; ");
+            format!("{name}: rechecking in {} lives ({how}): {what}", thousands((*lives).into()))
         }
         What::Stopping { cause: StopCause::Interrupted } => {
             "stopping: running guests are ended and reported; Ctrl-C again leaves at once".to_owned()

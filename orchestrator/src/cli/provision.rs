@@ -21,7 +21,7 @@ use crate::kernel::{
     find_qemus,
 };
 use crate::machine::{
-    Access, Candidate, Feature, Host, KERNEL_ARGUMENTS, Launcher, Qemu, QemuError, find, inspect,
+    Access, Candidate, Feature, Host, KERNEL_ARGUMENTS, Launcher, Qemu, QemuError, discover, find, inspect,
 };
 use crate::plan::{Accel, Cell, Counting, Image, KernelKey, Protection, QemuKey, Request, Schedule};
 use crate::runner::{Guest, NoGuest};
@@ -283,6 +283,18 @@ async fn find_qemu(
             Ok(find(&candidates, std::env::var_os("PATH").as_deref(), launcher).await?)
         }
     }
+}
+
+/// A QEMU of another version than the one that is used, the newest first; or why those that there are can't be used.
+pub(super) async fn other_qemu(
+    environment: &Environment,
+    used: &Qemu,
+    launcher: &Launcher,
+) -> Result<Result<Qemu, Vec<QemuError>>, Failure> {
+    let candidates = qemu_candidates(environment)?;
+    let found = discover(&candidates, std::env::var_os("PATH").as_deref(), launcher).await;
+    let other = found.usable.into_iter().find(|qemu| qemu.full_version() != used.full_version());
+    Ok(other.ok_or(found.unusable))
 }
 
 pub(super) fn qemu_candidates(environment: &Environment) -> Result<Vec<Candidate>, Failure> {

@@ -6,8 +6,10 @@ use super::args::HitsArgs;
 use super::environment::Environment;
 use super::output;
 use crate::error::{ExitCode, Failure};
+use crate::recheck::{Recheck, rechecks};
 use crate::report;
-use crate::store::{Found, StoreError, StoredRun, find};
+use crate::store::{Found, HitId, StoreError, StoredHit, StoredRun, find};
+use crate::verdict::JudgedHit;
 
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
@@ -61,18 +63,18 @@ pub(super) fn hits(environment: &Environment, options: &HitsArgs) -> Result<Exit
         output::note("no hits");
         return Ok(ExitCode::Passed);
     }
-    let hits: Vec<_> = runs
-        .iter()
-        .flat_map(|run| run.lives.iter().map(move |life| (run, life)))
-        .flat_map(|(run, life)| life.hits.iter().map(move |hit| (run, life, hit)))
-        .map(|(run, life, hit)| {
-            serde_json::json!({
+    let mut hits = Vec::new();
+    for run in &runs {
+        let rechecks = rechecks(run);
+        for (life, hit) in run.lives.iter().flat_map(|life| life.hits.iter().map(move |hit| (life, hit))) {
+            hits.push(serde_json::json!({
                 "run": run.record.id, "life": life.life, "scenario": life.scenario, "kernel": life.kernel,
                 "id": hit.id, "standing": hit.judged.standing, "hit": hit.judged.hit,
-            })
-        })
-        .collect();
-    environment.print(&table.to_string(), &hits)?;
+                "recheck_of": life.recheck_of, "recheck": recheck_of(&rechecks, hit),
+            }));
+        }
+    }
+    environment.print(&format!("{table}{}", report::recheck_list(&runs)), &hits)?;
     Ok(ExitCode::Passed)
 }
 
@@ -80,9 +82,28 @@ pub(super) fn show(environment: &Environment, id: &str) -> Result<ExitCode, Fail
     match find(&read_runs(environment)?, id)? {
         Found::Run(run) => environment.print(&report::run_text(&run), &RunView::new(&run))?,
         Found::Life(run, life) => environment.print(&report::life_text(&run, &life), &life)?,
-        Found::Hit(found) => environment.print(&report::hit_text(&found), &found.hit)?,
+        Found::Hit(found) => {
+            let rechecks = rechecks(&found.run);
+            let StoredHit { id, step, judged } = &found.hit;
+            let view = HitView { id, step: *step, judged, recheck: recheck_of(&rechecks, &found.hit) };
+            environment.print(&report::hit_text(&found), &view)?;
+        }
     }
     Ok(ExitCode::Passed)
+}
+
+/// What was rechecked of a hit's finding.
+fn recheck_of<'a>(rechecks: &'a [Recheck], hit: &StoredHit) -> Option<&'a Recheck> {
+    rechecks.iter().find(|recheck| recheck.fingerprint == hit.judged.hit.fingerprint)
+}
+
+/// A hit as JSON.
+#[derive(Serialize)]
+struct HitView<'a> {
+    id: &'a HitId,
+    step: Option<u32>,
+    judged: &'a JudgedHit,
+    recheck: Option<&'a Recheck>,
 }
 
 /// A run as JSON.
@@ -93,6 +114,7 @@ pub(super) struct RunView<'a> {
     /// null: the run was cut short, or is still going on.
     summary: &'a Option<crate::store::RunSummary>,
     lives: &'a [crate::store::LifeRecord],
+    rechecks: Vec<Recheck>,
     unfinished: &'a [String],
 }
 
@@ -103,6 +125,7 @@ impl<'a> RunView<'a> {
             run: &run.record,
             summary: &run.summary,
             lives: &run.lives,
+            rechecks: rechecks(run),
             unfinished: &run.unfinished,
         }
     }

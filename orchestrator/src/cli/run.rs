@@ -10,20 +10,20 @@ use tokio::sync::mpsc;
 use super::args::{ProtectionArg, RunArgs};
 use super::environment::Environment;
 use super::progress::Progress;
-use super::provision::{Grounds, Guests};
+use super::provision::{Grounds, Guests, other_qemu};
 use super::results::RunView;
 use super::scenarios::library;
 use super::{output, runtime};
 use crate::error::{ExitCode, Failure};
-use crate::machine::{Preflight, Wanted, preflight};
-use crate::plan::{Counting, Protection, Request, expand};
+use crate::machine::{Launcher, Preflight, Qemu, Wanted, preflight};
+use crate::plan::{Accel, Choice, Counting, Emulator, Protection, Request, Setting, choose_settings, expand};
 use crate::report;
 use crate::runner::{
-    self, Assignment, FailFast, GuestSize, Interrupt, Jobs, Limits, NoGuest, Options, RunError, default_jobs,
-    host_record, host_size,
+    self, Assignment, FailFast, GuestSize, Interrupt, Jobs, Limits, NoGuest, Options, Rechecks, RunError,
+    default_jobs, host_record, host_size,
 };
 use crate::scenario::Scenario;
-use crate::store::{RunId, RunRecord};
+use crate::store::{RecheckRecord, RunId, RunRecord};
 
 pub(super) fn run(environment: &Environment, options: &RunArgs) -> Result<ExitCode, Failure> {
     let scenarios = load(&options.scenarios)?;
@@ -59,10 +59,15 @@ pub(super) fn run(environment: &Environment, options: &RunArgs) -> Result<ExitCo
                 Some(reason) => Err(NoGuest::Skipped(reason.clone())),
                 None => provision.guest(environment, &cell, &qemu, &mut guests)?,
             };
-            assignments.push(Assignment { cell: Arc::new(cell), guest });
+            assignments.push(Assignment { cell: Arc::new(cell), guest, recheck_of: None });
         }
     }
 
+    let recheck = match options.recheck {
+        None => None,
+        Some(lives) => Some(runtime.block_on(recheck(environment, &request, &qemu, &launcher, lives))?),
+    };
+    let (recheck_record, rechecks) = recheck.unzip();
     let jobs = jobs(options, &assignments);
     let started = Timestamp::now();
     let record = RunRecord {
@@ -77,6 +82,7 @@ pub(super) fn run(environment: &Environment, options: &RunArgs) -> Result<ExitCo
         kernels: provision.records(),
         lives: u32::try_from(assignments.len()).unwrap_or(u32::MAX).saturating_mul(options.repeat),
         jobs: jobs.jobs,
+        recheck: recheck_record,
     };
     let writer = environment.store.begin(&record)?;
     let directory = writer.directory().to_owned();
@@ -84,6 +90,7 @@ pub(super) fn run(environment: &Environment, options: &RunArgs) -> Result<ExitCo
         jobs,
         repeat: options.repeat,
         fail_fast: if options.fail_fast { FailFast::Yes } else { FailFast::No },
+        rechecks,
         limits: Limits::default(),
         launcher,
     };
@@ -132,6 +139,40 @@ fn load(names: &[String]) -> Result<Vec<Arc<Scenario>>, Failure> {
         Some(failure) => Err(failure),
         None => Ok(scenarios),
     }
+}
+
+/// Under which settings new hits are rechecked, for the record and for the runner.
+async fn recheck(
+    environment: &Environment,
+    request: &Request,
+    qemu: &Qemu,
+    launcher: &Launcher,
+    lives: u32,
+) -> Result<(RecheckRecord, Rechecks), Failure> {
+    let other = match request.accel {
+        Accel::Tcg => other_qemu(environment, qemu, launcher).await?,
+        Accel::Kvm => Err(Vec::new()),
+    };
+    let emulator = Emulator { cpu_model: request.cpu_model.clone(), qemu: qemu.full_version() };
+    let other_version = other.as_ref().ok().map(Qemu::full_version);
+    let Choice { settings, mut left_out } =
+        choose_settings(request.accel, &emulator, other_version.as_deref());
+    let other = match other {
+        Ok(other) => Some(other),
+        Err(unusable) => {
+            left_out.extend(unusable.iter().map(ToString::to_string));
+            None
+        }
+    };
+    for why in &left_out {
+        output::note(&format!("recheck: {why}"));
+    }
+    let with_qemu = |setting: &Setting| match (setting, &other) {
+        (Setting::Qemu { .. }, Some(other)) => (setting.clone(), other.clone()),
+        _ => (setting.clone(), qemu.clone()),
+    };
+    let rechecks = Rechecks { lives, settings: settings.iter().map(with_qemu).collect() };
+    Ok((RecheckRecord { lives, emulator, settings, left_out }, rechecks))
 }
 
 fn jobs(options: &RunArgs, assignments: &[Assignment]) -> Jobs {

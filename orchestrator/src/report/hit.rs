@@ -1,10 +1,12 @@
 //! Hits, and findings: all hits with one fingerprint.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use super::recheck::seen;
 use super::{Align, Table};
 use crate::escape::escape;
 use crate::machine::quote;
+use crate::recheck::rechecks;
 use crate::store::{FoundHit, StoredHit, StoredRun};
 use crate::verdict::Standing;
 
@@ -29,8 +31,14 @@ pub fn finding_table(runs: &[StoredRun]) -> Table {
     }
     let mut findings: BTreeMap<&str, Finding<'_>> = BTreeMap::new();
     for run in runs {
+        let asked_for: BTreeSet<_> =
+            run.asked_for().flat_map(|life| &life.hits).map(|hit| &hit.judged.hit.fingerprint).collect();
         for life in &run.lives {
             for stored in &life.hits {
+                // What is seen again in a recheck is no other finding; what was never met elsewhere is one.
+                if life.recheck_of.is_some() && asked_for.contains(&stored.judged.hit.fingerprint) {
+                    continue;
+                }
                 let finding = findings.entry(stored.judged.hit.fingerprint.as_str()).or_insert(Finding {
                     first: stored,
                     last: stored,
@@ -42,8 +50,11 @@ pub fn finding_table(runs: &[StoredRun]) -> Table {
                 finding.hits += 1;
                 finding.last = stored;
                 let standing = standing_word(&stored.judged.standing);
-                if !finding.standings.contains(&standing) {
-                    finding.standings.push(standing);
+                let place = life.recheck_of.is_some().then_some("in a recheck");
+                for word in [standing].into_iter().chain(place) {
+                    if !finding.standings.contains(&word) {
+                        finding.standings.push(word);
+                    }
                 }
                 let name = format!("{}/{}", run.record.id, life.life);
                 if finding.lives.last() != Some(&name) {
@@ -101,6 +112,15 @@ pub fn hit_text(found: &FoundHit) -> String {
     );
     line("cell", format!("{} ({}), seed {}", life.life, life.label, life.seed));
     line("run", format!("{}, {}", found.run.record.id, found.run.record.qemu));
+    if let Some(recheck) = &life.recheck_of {
+        line("recheck", format!("of {}, {}", recheck.life, recheck.setting));
+    }
+    if let Some(recheck) = rechecks(&found.run).into_iter().find(|r| r.fingerprint == hit.fingerprint) {
+        line("recheck", escape(recheck.judgement.to_string().as_bytes()));
+        for tally in &recheck.tallies {
+            line("", format!("{} {}", seen(tally), escape(tally.setting.to_string().as_bytes())));
+        }
+    }
     if let Some(at) = &hit.at {
         line("at", format!("{at} since boot"));
     }

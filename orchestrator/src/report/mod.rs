@@ -4,11 +4,13 @@
 
 mod hit;
 mod life;
+mod recheck;
 mod run;
 mod table;
 
 pub use hit::{finding_table, hit_text};
 pub use life::life_text;
+pub use recheck::{recheck_list, recheck_text};
 pub use run::{run_list, run_text};
 pub use table::{Align, Table};
 

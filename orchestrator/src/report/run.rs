@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::hit::finding_table;
+use super::recheck::recheck_text;
 use super::{Align, Table, seconds, size, thousands};
 use crate::escape::escape;
 use crate::plan::Counting;
@@ -28,6 +29,7 @@ pub fn run_text(run: &StoredRun) -> String {
     if !findings.is_empty() {
         out += &format!("\n{findings}");
     }
+    out += &recheck_text(run);
     for (life, count) in unexplained(run).into_iter().take(MOST_UNEXPLAINED) {
         let reason = escape(life.reason.as_bytes());
         let others = if count > 1 { format!(" (and {} more like it)", count - 1) } else { String::new() };
@@ -58,7 +60,7 @@ pub fn run_text(run: &StoredRun) -> String {
 /// Lives whose verdict needs a word that no finding says: the first of each cell, and how many said the same.
 fn unexplained(run: &StoredRun) -> Vec<(&LifeRecord, usize)> {
     let mut told: Vec<(&LifeRecord, usize)> = Vec::new();
-    for life in run.lives.iter().filter(|life| !matches!(life.verdict, Verdict::Passed | Verdict::Hit)) {
+    for life in run.asked_for().filter(|life| !matches!(life.verdict, Verdict::Passed | Verdict::Hit)) {
         let key = |life: &LifeRecord| (life.life.cell, life.verdict, life.reason.clone());
         match told.iter_mut().find(|(first, _)| key(first) == key(life)) {
             Some((_, count)) => *count += 1,
@@ -125,10 +127,10 @@ fn not_beside_table(run: &StoredRun) -> Table {
     table
 }
 
-/// The lives of each cell, in the order of a table.
+/// The lives of each cell that was asked for, in the order of a table.
 fn cells(run: &StoredRun) -> Vec<Vec<&LifeRecord>> {
     let mut cells: BTreeMap<String, Vec<&LifeRecord>> = BTreeMap::new();
-    for life in &run.lives {
+    for life in run.asked_for() {
         cells.entry(life.life.cell.to_string()).or_default().push(life);
     }
     let mut cells: Vec<_> = cells.into_values().collect();
@@ -138,7 +140,7 @@ fn cells(run: &StoredRun) -> Vec<Vec<&LifeRecord>> {
     cells
 }
 
-/// One row for each cell, however many lives it had.
+/// One row for each cell that was asked for, however many lives it had.
 fn cell_table(run: &StoredRun) -> Table {
     let mut table = Table::new(&[
         ("scenario", Align::Left),
@@ -215,7 +217,7 @@ pub fn run_list(runs: &[StoredRun]) -> String {
             run.record.scenarios.join(" "),
             kernels.join(" "),
             verdict_counts(&run.verdicts()),
-            run.lives.iter().map(|l| l.hits.len()).sum::<usize>().to_string(),
+            run.asked_for().map(|l| l.hits.len()).sum::<usize>().to_string(),
             run.summary.as_ref().map_or_else(|| "cut short".to_owned(), |s| seconds(s.wall_us)),
         ]);
     }

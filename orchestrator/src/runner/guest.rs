@@ -16,7 +16,7 @@ use crate::plan::{Cell, LifeId};
 use crate::store::{LifeFiles, StoreError};
 
 /// What all lives of a kernel share.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Guest {
     pub kernel: Kernel,
     pub image: LiteImage,

@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant as Clock, sleep_until, timeout_at};
 
 use super::guest::Guest;
+use super::recheck::Found;
 use super::record::{Lived, record_of};
 use super::transcript::{Heard, Told, Transcript};
 use super::{Assignment, NoGuest};
@@ -20,7 +21,7 @@ use crate::machine::{
     CpuState, Ended, Exit, Launcher, Machine, MachineEvent, Stop, Streams, Timeout, end_is_zero,
 };
 use crate::plan::LifeId;
-use crate::store::{LifeFiles, LifeRecord, RunId, StepRecord, StoreError, Timings};
+use crate::store::{LifeFiles, LifeRecord, RecheckOf, RunId, StepRecord, StoreError, Timings};
 use crate::verdict::{Ending, Verdict, signal_name};
 
 /// How long farm waits for things that no scenario speaks of.
@@ -70,6 +71,13 @@ pub(super) struct Task {
     pub(super) stopping: watch::Receiver<Option<StopCause>>,
 }
 
+/// A task that is done.
+pub(super) struct Over {
+    pub(super) assignment: Assignment,
+    pub(super) verdict: Verdict,
+    pub(super) found: Found,
+}
+
 /// Trouble of farm's own, as the verdict will tell it.
 pub(super) struct Trouble(pub(super) String);
 
@@ -92,7 +100,7 @@ pub(super) struct MachineWords {
 }
 
 impl Task {
-    pub(super) async fn live(mut self) -> Verdict {
+    pub(super) async fn live(mut self) -> Over {
         let began = Instant::now();
         let mut timings = Timings { started: Some(Timestamp::now()), ..Timings::default() };
         let name = self.name();
@@ -111,6 +119,9 @@ impl Task {
         };
         let record = self.keep(record, &told, began).await;
         let verdict = record.verdict;
+        let new = record.hits.iter().filter(|hit| hit.is_new()).map(|hit| &hit.judged.hit);
+        let findings = new.map(|hit| (hit.fingerprint.clone(), hit.title.clone())).collect();
+        let found = Found { life: self.life, name: name.clone(), findings };
         self.say(What::LifeEnded {
             life: self.life,
             name,
@@ -121,13 +132,16 @@ impl Task {
             wall_us: micros(began),
         })
         .await;
-        verdict
+        Over { assignment: self.assignment, verdict, found }
     }
 
     /// For people: `splice cpus=4 on debian-12, life 3`.
     fn name(&self) -> String {
         let cell = &self.assignment.cell;
-        let name = format!("{} on {}", cell.label(), cell.kernel.name);
+        let mut name = format!("{} on {}", cell.label(), cell.kernel.name);
+        if let Some(RecheckOf { setting, .. }) = &self.assignment.recheck_of {
+            name += &format!(", recheck {setting}");
+        }
         if self.life.number == 1 { name } else { format!("{name}, life {}", self.life.number) }
     }
 

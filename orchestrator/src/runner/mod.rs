@@ -10,6 +10,7 @@ mod hang;
 mod host;
 mod interactive;
 mod life;
+mod recheck;
 mod record;
 mod transcript;
 
@@ -25,19 +26,24 @@ pub use guest::Guest;
 pub use host::{host_record, host_size};
 pub use interactive::{ShellError, interact};
 pub use life::Limits;
+pub use recheck::Rechecks;
 
 use crate::error::ExitCode;
 use crate::event::{Event, StopCause, What};
 use crate::machine::Launcher;
 use crate::plan::{Cell, LifeId};
-use crate::store::{RunSummary, RunWriter, StoreError};
+use crate::store::{RecheckOf, RunSummary, RunWriter, StoreError};
 use crate::verdict::Verdict;
+use life::Over;
+use recheck::Rechecker;
 
 /// A cell, and what it boots; or why it can't be run here.
 #[derive(Debug, Clone)]
 pub struct Assignment {
     pub cell: Arc<Cell>,
     pub guest: Result<Arc<Guest>, NoGuest>,
+    /// None: it was asked for.
+    pub recheck_of: Option<RecheckOf>,
 }
 
 /// Why a cell has nothing to boot, for people.
@@ -62,6 +68,8 @@ pub struct Options {
     pub jobs: Jobs,
     pub repeat: u32,
     pub fail_fast: FailFast,
+    /// None: hits are not run again.
+    pub rechecks: Option<Rechecks>,
     pub limits: Limits,
     pub launcher: Launcher,
 }
@@ -94,6 +102,7 @@ pub async fn run(
         options,
         recorder: Recorder { began: Instant::now(), writer, display, trouble: None },
         waiting: lives(assignments, options.repeat).collect(),
+        rechecker: Rechecker::new(assignments.iter().map(|a| a.cell.id), options.repeat),
         running: JoinSet::new(),
         verdicts: BTreeMap::new(),
         not_begun: 0,
@@ -119,7 +128,7 @@ pub async fn run(
             // Before `join_next`, so that what a life told stands before its end.
             Some(what) = told.recv() => dispatcher.recorder.record(what),
             Some(ended) = dispatcher.running.join_next() => match ended {
-                Ok(verdict) => dispatcher.count(verdict),
+                Ok(over) => dispatcher.count(over),
                 Err(error) => {
                     dispatcher.panic.get_or_insert(error);
                     dispatcher.stop(StopCause::Fault);
@@ -133,9 +142,10 @@ pub async fn run(
 }
 
 /// Lives of one cell are not neighbours, so that a run that is stopped early has seen every cell.
-fn lives(assignments: &[Assignment], repeat: u32) -> impl Iterator<Item = (LifeId, &Assignment)> {
+fn lives(assignments: &[Assignment], repeat: u32) -> impl Iterator<Item = (LifeId, Assignment)> {
     (1..=repeat).flat_map(move |number| {
-        assignments.iter().map(move |assignment| (LifeId { cell: assignment.cell.id, number }, assignment))
+        let life = move |assignment: &Assignment| LifeId { cell: assignment.cell.id, number };
+        assignments.iter().map(move |assignment| (life(assignment), assignment.clone()))
     })
 }
 
@@ -143,8 +153,10 @@ fn lives(assignments: &[Assignment], repeat: u32) -> impl Iterator<Item = (LifeI
 struct Dispatcher<'a, D> {
     options: &'a Options,
     recorder: Recorder<D>,
-    waiting: VecDeque<(LifeId, &'a Assignment)>,
-    running: JoinSet<Verdict>,
+    waiting: VecDeque<(LifeId, Assignment)>,
+    rechecker: Rechecker,
+    running: JoinSet<Over>,
+    /// Of the lives that were asked for.
     verdicts: BTreeMap<Verdict, u32>,
     not_begun: u32,
     /// A life that ended in a fault of farm's own.
@@ -180,7 +192,7 @@ impl<D: FnMut(&Event)> Dispatcher<'_, D> {
             let task = life::Task {
                 run: self.recorder.writer.id().clone(),
                 life,
-                assignment: assignment.clone(),
+                assignment,
                 files,
                 limits: self.options.limits,
                 launcher: self.options.launcher.clone(),
@@ -206,11 +218,25 @@ impl<D: FnMut(&Event)> Dispatcher<'_, D> {
         self.recorder.record(What::Stopping { cause });
     }
 
-    fn count(&mut self, verdict: Verdict) {
+    /// A life that rechecks another says whose that one's hit is; the run is judged by the lives that were asked for.
+    fn count(&mut self, over: Over) {
+        let Over { assignment, verdict, found } = over;
+        if assignment.recheck_of.is_some() {
+            return;
+        }
         *self.verdicts.entry(verdict).or_default() += 1;
         let failed = !matches!(verdict, Verdict::Passed | Verdict::Skipped);
         if failed && self.options.fail_fast == FailFast::Yes {
             self.stop(StopCause::FailFast);
+        }
+        if verdict != Verdict::Infra
+            && self.stopped_by().is_none()
+            && let Some(rechecks) = &self.options.rechecks
+            && let Some((begun, lives)) = self.rechecker.recheck(rechecks, &assignment, found)
+        {
+            self.recorder.record(begun);
+            // In front of all that waits: whose the hit is, is the next thing to know.
+            lives.into_iter().rev().for_each(|life| self.waiting.push_front(life));
         }
     }
 

@@ -85,6 +85,7 @@ pub(super) fn record_of(lived: Lived<'_>) -> LifeRecord {
         image_sha256: guest.map(|guest| guest.image.sha256.clone()).unwrap_or_default(),
         seed: cell.seed,
         counting: cell.counting,
+        recheck_of: assignment.recheck_of.clone(),
         verdict,
         reason,
         ending,

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::kernel::Origin;
-use crate::plan::{Counting, KernelKey, LifeId};
+use crate::plan::{Counting, Emulator, KernelKey, LifeId, Setting};
 use crate::verdict::{Ending, JudgedHit, Standing, Verdict};
 use crate::workload::{
     Attempts, BesideReport, EXIT_ALL_SKIPPED, ProgramReport, Ready, StepOutcome, WorkerReport,
@@ -77,6 +77,20 @@ pub struct RunRecord {
     pub kernels: Vec<KernelRecord>,
     pub lives: u32,
     pub jobs: u32,
+    /// None: hits were not to be rechecked.
+    #[serde(default)]
+    pub recheck: Option<RecheckRecord>,
+}
+
+/// How the hits of a run were to be rechecked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecheckRecord {
+    /// Under each setting.
+    pub lives: u32,
+    pub emulator: Emulator,
+    pub settings: Vec<Setting>,
+    /// Why there were not more settings.
+    pub left_out: Vec<String>,
 }
 
 /// A kernel of a run, exactly.
@@ -102,6 +116,7 @@ pub struct RunSummary {
     pub id: RunId,
     pub wall_us: u64,
     pub exit: u8,
+    /// Of the lives that were asked for, without those that recheck a hit.
     pub verdicts: BTreeMap<Verdict, u32>,
     /// Lives that were planned and not begun.
     pub not_begun: u32,
@@ -118,6 +133,9 @@ pub struct LifeRecord {
     pub seed: u64,
     #[serde(default)]
     pub counting: Counting,
+    /// None: it was asked for, and not made to recheck what another found.
+    #[serde(default)]
+    pub recheck_of: Option<RecheckOf>,
     pub verdict: Verdict,
     pub reason: String,
     pub ending: Ending,
@@ -142,6 +160,14 @@ impl LifeRecord {
     pub fn bytes(&self) -> u64 {
         self.steps.iter().fold(0, |sum, s| sum.saturating_add(s.bytes()))
     }
+}
+
+/// What a life rechecks, and how.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecheckOf {
+    /// The life whose new hits it is about.
+    pub life: LifeId,
+    pub setting: Setting,
 }
 
 /// One step, with the reports of its workers.
@@ -253,9 +279,15 @@ pub struct StoredRun {
 }
 
 impl StoredRun {
+    /// The lives that were asked for: what a run is judged by. Those that recheck a hit are left out.
+    pub fn asked_for(&self) -> impl Iterator<Item = &LifeRecord> {
+        self.lives.iter().filter(|life| life.recheck_of.is_none())
+    }
+
+    /// Of the lives that were asked for.
     pub fn verdicts(&self) -> BTreeMap<Verdict, u32> {
         let mut verdicts = BTreeMap::new();
-        for life in &self.lives {
+        for life in self.asked_for() {
             *verdicts.entry(life.verdict).or_default() += 1;
         }
         verdicts

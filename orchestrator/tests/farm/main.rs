@@ -18,6 +18,7 @@ mod modules;
 mod options;
 mod programs;
 mod qemu;
+mod recheck;
 mod shell;
 mod smoke;
 mod storage;

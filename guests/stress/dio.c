@@ -26,15 +26,14 @@
  *    io_wq_submit_work().
  *  - uring-fixed: the same on memory that io_uring/rsrc.c io_sqe_buffer_register() has pinned once
  *    and for long; bio_iov_iter_get_pages() then takes no references (bio_iov_bvec_set()).
- * The last step of an asynchronous write, invalidation included, is left to a workqueue
- * (iomap_dio_complete_work()) or, since 6.6, to the thread that reaps
- * (iomap_dio_deferred_complete()).
+ * The last step of an asynchronous write, invalidation included, is left to a workqueue:
+ * iomap_dio_complete_work().
  *
- * Oracles. All but the race are serialised as far as ranges go: requests that are in flight
- * together have ranges and memory of their own, so every read must find exactly what the last write
- * to each byte left, whichever way either went. Beside the range read, its neighbours in the file
- * and in memory are checked; a buffer that maps a file is also read through that file's descriptor,
- * and a file-buffer, after writeback, from its disk.
+ * Oracles. All but the race are serialised, and requests that are in flight together have ranges
+ * and memory of their own; so every read must find exactly what the last write to each byte left,
+ * whichever way either went. Beside the range read, its neighbours in the file and in memory are
+ * checked; a buffer that maps a file is also read through that file's descriptor, and a
+ * file-buffer, after writeback, from its disk.
  *
  * page-cache-race: open(2) promises nothing about mixed I/O to one range at one time, but
  *  - the cached write of generation G is over before the race and the direct write of G+1 over
@@ -56,10 +55,13 @@
 
 enum variant { ANONYMOUS, MEMFD_BUFFER, FILE_BUFFER, PAGE_CACHE, PAGE_CACHE_RACE };
 
+enum { BLOCK = 4096 }; /* the least that --max-length allows, and as large as most blocks are */
+
 struct area {
 	struct stress_file file;
 	int direct;
-	size_t align;
+	size_t align; /* that direct I/O wants */
+	size_t step;  /* that this turn's direct writes have */
 	struct engine engine;
 	struct buffer buffer; /* direct I/O's memory */
 	unsigned char *map;   /* of the file, for the paths against its page cache */
@@ -203,7 +205,7 @@ static void tear_down(struct stress_path *path)
 static enum stress_result write_direct(struct stress_path *path, struct area *area,
 				       unsigned char *memory, size_t length, uint64_t offset)
 {
-	struct engine_order order = { true, area->direct, memory, length, offset, area->align };
+	struct engine_order order = { true, area->direct, memory, length, offset, area->step };
 
 	path->waits_for = "a direct write";
 	if (planted(path, 2)) /* writes to the wrong place */
@@ -265,7 +267,7 @@ static enum stress_result verify_direct(struct stress_path *path, struct area *a
 static enum stress_result store_direct(struct stress_path *path, struct area *area, uint64_t offset,
 				       size_t length)
 {
-	unsigned char *memory = buffer_room(path, &area->buffer, length, area->align);
+	unsigned char *memory = buffer_room(path, &area->buffer, length, area->step);
 	enum stress_result result;
 
 	memcpy(memory, area->file.model + offset, length);
@@ -273,11 +275,17 @@ static enum stress_result store_direct(struct stress_path *path, struct area *ar
 	return result == STRESS_OK ? write_direct(path, area, memory, length, offset) : result;
 }
 
+/*
+ * Half of the writes are whole blocks of the file system, also in memory: others are not
+ * asynchronous, fs/ext4/file.c ext4_dio_write_iter(), before 6.5 not even where all of the range
+ * has been written before.
+ */
 static void choose_aligned(struct stress_path *path, struct area *area, uint64_t *offset,
 			   size_t *length)
 {
-	*length = rng_length(&path->rng, stress_number(ARG_MAX_LENGTH), area->align);
-	*offset = rng_offset(&path->rng, area->file.size, *length, area->align);
+	area->step = area->align < BLOCK && rng_one_in(&path->rng, 2) ? BLOCK : area->align;
+	*length = rng_length(&path->rng, stress_number(ARG_MAX_LENGTH), area->step);
+	*offset = rng_offset(&path->rng, area->file.size, *length, area->step);
 }
 
 static enum stress_result turn_buffer(struct stress_path *path, struct area *area, size_t *length)

@@ -6,9 +6,9 @@
  * In: fs/splice.c vmsplice_to_pipe() -> iter_to_pipe() -> lib/iov_iter.c iov_iter_get_pages2(),
  * which takes references with FOLL_GET: get_user_pages_fast(), that is mm/gup.c gup_pte_range() on
  * 6.1 and gup_fast_pte_range() on 6.12, and where a page must be faulted in first
- * follow_page_pte(). add_to_pipe() makes each page a buffer of the pipe, with SPLICE_F_GIFT one that
- * user_page_pipe_buf_try_steal() would let a consumer keep; of those that are here none asks for it,
- * so with a gift it is the user's part that differs.
+ * follow_page_pte(). add_to_pipe() makes each page a buffer of the pipe, with SPLICE_F_GIFT one
+ * that user_page_pipe_buf_try_steal() would let a consumer keep; of those that are here none asks
+ * for it, so with a gift it is the user's part that differs.
  * From there as splice.c says: copied by read(2) and into a file, written from the very pages by
  * direct I/O, referred to by socket buffers.
  * Out: vmsplice_to_user() -> __splice_from_pipe() -> pipe_to_user() -> copy_page_to_iter(), a copy

@@ -123,7 +123,7 @@ pub enum KernelError {
     OtherHeaders { kernel: String, expected: String, found: String },
     #[error("the kernel command line is {bytes} bytes long, and {kernel} takes {limit} at most")]
     CommandLine { bytes: u64, limit: u64, kernel: String },
-    #[error("Debian has no QEMU package for this host's architecture {architecture}")]
+    #[error("Debian has no programs for this host's architecture {architecture}")]
     HostArchitecture { architecture: &'static str },
     #[error("the QEMU at {path} does not run on this host")]
     QemuDoesNotRun { path: Utf8PathBuf, source: ToolError },

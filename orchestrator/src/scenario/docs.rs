@@ -41,8 +41,8 @@ const CELLS: &str = "\
 ## Cells and seeds
 
 A matrix makes one cell of each combination, for each kernel. A cell's id is a hash of all that decides what the
-guest runs: the steps with their arguments, limits and the content of `exec` files, the machine, the kernel, image,
-protection, schedule, QEMU's version and the seed. Comments, the order of keys, `purpose`, `hunts`, `expect` and
+guest runs: the steps with their arguments, limits and the content of `exec` files, the names of modules, the machine,
+the kernel, image, protection, schedule, QEMU's version and the seed. Comments, the order of keys, `purpose`, `hunts`, `expect` and
 `known` are not in it: a cell keeps its history when only the judgement changes.
 
 Seeds of cells are those of `matrix.seeds`, or 1; `farm run --seed N` sets one. Each step draws its own seed

@@ -442,7 +442,7 @@ fn a_group_stands_for_all_its_scenarios() {
         library.load("example").unwrap_err().to_string(),
         "'example' is a group of scenarios, and one is wanted: crash-expected, crash-unexpected"
     );
-    let LoadError::Unknown { hint, .. } = library.load_all("exmaple").unwrap_err() else { panic!() };
+    let LoadError::Unknown { hint, .. } = library.load_all("ample").unwrap_err() else { panic!() };
     assert_eq!(hint.as_deref(), Some("did you mean 'example'?"));
 }
 

@@ -10,12 +10,19 @@
 
 #include "tripwire.h"
 
-/* lib/list_debug.c, CONFIG_DEBUG_LIST; a BUG with CONFIG_BUG_ON_DATA_CORRUPTION. */
+/* lib/list_debug.c: a WARN, or with CONFIG_BUG_ON_DATA_CORRUPTION a BUG. */
+static bool lists_are_checked(void)
+{
+	return IS_ENABLED(CONFIG_DEBUG_LIST) || IS_ENABLED(CONFIG_LIST_HARDENED);
+}
+
 noinline int tripwire_list_add(unsigned int seconds)
 {
 	struct list_head first, second;
 	LIST_HEAD(list);
 
+	if (!lists_are_checked())
+		return -EOPNOTSUPP;
 	list_add(&first, &list);
 	first.prev = &first;
 	list_add(&second, &list);
@@ -27,6 +34,8 @@ noinline int tripwire_list_del(unsigned int seconds)
 	struct list_head entry;
 	LIST_HEAD(list);
 
+	if (!lists_are_checked())
+		return -EOPNOTSUPP;
 	list_add(&entry, &list);
 	list_del(&entry);
 	list_del(&entry);
@@ -39,9 +48,6 @@ noinline int tripwire_list_del(unsigned int seconds)
  */
 #define ORDER (PAGE_ALLOC_COSTLY_ORDER + 1)
 #define BLOCKS 64
-
-/* Bytes of an object. */
-#define OBJECT 64
 
 noinline int tripwire_page_underflow(unsigned int seconds)
 {
@@ -64,6 +70,9 @@ noinline int tripwire_page_underflow(unsigned int seconds)
 		__free_pages(blocks[--n], ORDER);
 	return 0;
 }
+
+/* Bytes of an object. */
+#define OBJECT 64
 
 /*
  * A cache that asks for the slab allocator's own checks (mm/slub.c). It is

@@ -171,6 +171,41 @@ void boot_load_boot_modules(void)
 	free(names);
 }
 
+/*
+ * Links /dev/diskN to the disk with that serial number. Letters follow the order in which the disks
+ * were found, and virtio devices come online side by side (drivers/s390/virtio/virtio_ccw.c,
+ * virtio_ccw_auto_online), so that it differs from boot to boot.
+ */
+void boot_link_disks(void)
+{
+	DIR *disks = opendir("/sys/block");
+	struct dirent *entry;
+
+	if (!disks)
+		die("/sys/block: %s", strerror(errno));
+	while ((entry = readdir(disks))) {
+		char path[sizeof("/sys/block/") + sizeof(entry->d_name) + sizeof("/serial")];
+		char serial[21] = ""; /* 20 bytes: VIRTIO_BLK_ID_BYTES of linux/virtio_blk.h */
+		char link[sizeof("/dev/") + sizeof(serial)];
+		ssize_t n;
+		int fd;
+
+		if (strncmp(entry->d_name, "vd", 2))
+			continue;
+		snprintf(path, sizeof(path), "/sys/block/%s/serial", entry->d_name);
+		fd = open(path, O_RDONLY | O_CLOEXEC);
+		n = fd < 0 ? -1 : read(fd, serial, sizeof(serial) - 1);
+		if (n < 0)
+			die("%s: %s", path, strerror(errno));
+		close(fd);
+		serial[strcspn(serial, "/\n")] = '\0';
+		snprintf(link, sizeof(link), "/dev/%s", serial);
+		if (symlink(entry->d_name, link))
+			die("link %s to %s: %s", link, entry->d_name, strerror(errno));
+	}
+	closedir(disks);
+}
+
 /* Opens the ports that have got their names; the rest of WANT stays -1. */
 static void open_named_ports(int *results, int *kmsg)
 {

@@ -89,6 +89,7 @@ void boot_mount_basics(void);
 void boot_load_module(const char *name);
 void boot_load_boot_modules(void);
 void boot_make_directories(const char *path);
+void boot_link_disks(void);
 void boot_find_ports(int *results, int *kmsg);
 char *boot_read_file(const char *path, size_t limit, size_t *length);
 int boot_write_file(const char *path, const char *text);

@@ -201,10 +201,12 @@ fn decide(evidence: &Evidence<'_>, hits: &[JudgedHit], missed: &[String]) -> (Ve
     if *evidence.ending == Ending::WallLimit {
         return (Verdict::TimedOut, "the life ran into its wall limit".to_owned());
     }
-    if let Some(step) = evidence.steps.iter().find(|s| s.outcome == StepOutcome::Failed) {
+    let foreseen_end = ended_by_a_foreseen_hit(evidence.ending, hits);
+    let failed = evidence.steps.iter().find(|s| s.outcome == StepOutcome::Failed);
+    if let Some(step) = failed.filter(|_| !foreseen_end) {
         return (Verdict::WorkloadFailed, failure_of(step.step, evidence));
     }
-    if !evidence.ended && !ended_by_a_foreseen_hit(evidence.ending, hits) {
+    if !evidence.ended && !foreseen_end {
         let how = match evidence.ending {
             Ending::Reset => "the guest reset itself before its job was done",
             _ => "the guest went off before its job was done",
@@ -243,8 +245,8 @@ fn boot_failure(evidence: &Evidence<'_>, hit: Option<&Hit>) -> String {
     }
 }
 
-/// Steps that were not reached are no failure where a foreseen hit ended the guest: that is what the scenario is
-/// about. A harmless one excuses nothing.
+/// Steps that were not reached are no failure where a foreseen hit ended the guest, and neither is a worker that an
+/// oops killed before the life was discarded: that is what the scenario is about. A harmless one excuses nothing.
 fn ended_by_a_foreseen_hit(ending: &Ending, hits: &[JudgedHit]) -> bool {
     matches!(ending, Ending::Panicked | Ending::Discarded | Ending::Hung)
         && hits.iter().any(|h| h.hit.ends_the_guest() || h.hit.kind.corrupts_memory())
@@ -459,6 +461,17 @@ known: [{title: hang in known, reason: it is}, {fingerprint: 'panic:*', reason: 
             (
                 "foreseen panic",
                 Evidence { hits: vec![Hit::silent_panic()], ..early(&Ending::Panicked) },
+                Passed,
+                "foreseen",
+            ),
+            (
+                "a worker that the foreseen panic took along",
+                Evidence {
+                    hits: vec![Hit::silent_panic()],
+                    steps: &failed,
+                    workers: &killed,
+                    ..early(&Ending::Panicked)
+                },
                 Passed,
                 "foreseen",
             ),

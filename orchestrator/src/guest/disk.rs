@@ -12,9 +12,6 @@ use crate::cache::{Cache, Kind, Progress};
 use crate::kernel::tool::MKFS_EXT4;
 use crate::scenario::{Disk, DiskFormat};
 
-/// /dev/vda to /dev/vdz; the scenario's checker allows fewer.
-pub const MAX_DISKS: usize = 26;
-
 const TEMPLATE: &str = "disk.raw";
 /// To be raised whenever the options below change.
 const FORMAT: u32 = 1;
@@ -48,11 +45,6 @@ pub fn fresh_disk(
             copy_sparse(source, target).map_err(failed)
         }
     }
-}
-
-/// The letter of the N-th virtio disk: devices are given to a guest in their order.
-pub(super) fn device_letter(number: usize) -> char {
-    char::from(b'a' + (number % MAX_DISKS) as u8)
 }
 
 fn bytes(disk: Disk) -> u64 {

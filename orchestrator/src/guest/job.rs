@@ -8,7 +8,6 @@ use camino::Utf8PathBuf;
 
 use super::GuestError;
 use super::archive::Archive;
-use super::disk::device_letter;
 use super::image::LiteImage;
 use crate::plan::step_seed;
 use crate::scenario::{Action, Disk, DiskFormat, HeartbeatLimit, Interference, Step, Touch};
@@ -152,7 +151,7 @@ impl Job {
             .filter(|(_, disk)| disk.format == DiskFormat::Ext4)
             .map(|(number, _)| Mount {
                 file_system: "ext4".to_owned(),
-                device: format!("/dev/vd{}", device_letter(number)),
+                device: format!("/dev/disk{number}"),
                 directory: format!("/mnt/{number}"),
             })
             .collect();
@@ -390,8 +389,8 @@ mod tests {
         heartbeat 1000
         module jbd2.ko
         module ext4.ko
-        mount ext4 /dev/vdb /mnt/1
-        mount ext4 /dev/vdc /mnt/2
+        mount ext4 /dev/disk1 /mnt/1
+        mount ext4 /dev/disk2 /mnt/2
         step splice
         run /farm/stress/splice
         arg --direct
@@ -447,7 +446,7 @@ mod tests {
         cell 5f0c2a
         epoch 1763812345
         heartbeat 1000
-        mount ext4 /dev/vda /mnt/0
+        mount ext4 /dev/disk0 /mnt/0
         shell
         ");
     }

@@ -15,7 +15,7 @@ use std::io;
 use camino::Utf8PathBuf;
 
 pub use self::compile::{Programs, compile};
-pub use self::disk::{MAX_DISKS, disk_template, fresh_disk};
+pub use self::disk::{disk_template, fresh_disk};
 pub use self::image::{ImageParts, LiteImage, lite_image};
 pub use self::initrd::write_initrd;
 pub use self::job::{CellJob, Executable, Job, JobAction, JobRequest, JobStep, Mount, Work};

@@ -21,7 +21,7 @@ pub struct Spec {
     pub cpus: u32,
     pub memory_mib: u32,
     pub boot: Boot,
-    /// Raw images, which become `/dev/vda`, `/dev/vdb`, …, with the serial numbers `disk0`, `disk1`, …
+    /// Raw images, which become virtio disks with the serial numbers `disk0`, `disk1`, …
     pub disks: Vec<Utf8PathBuf>,
     pub schedule: Schedule,
 }

@@ -185,7 +185,7 @@ pub(crate) mod machine {
 
 pub(crate) static DISK: Section = Section {
     title: "a disk",
-    doc: "Each entry of `machine.disks`. The guest knows disk N as `/dev/vda`, `/dev/vdb`, …",
+    doc: "Each entry of `machine.disks`. The guest knows disk N as `/dev/diskN`; the letters of `/dev/vda`, `/dev/vdb`, … differ from boot to boot.",
     fields: &[&disk::SIZE, &disk::FORMAT],
 };
 

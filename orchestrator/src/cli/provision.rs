@@ -15,6 +15,7 @@ use crate::cache::{Cache, CacheError};
 use crate::error::{ExitCode, Failure, chain};
 use crate::guest::{
     GuestError, ImageParts, Manifest, ModuleRequest, Programs, build_module, compile, lite_image,
+    module_names,
 };
 use crate::kernel::{
     BuildTree, Catalog, Fetcher, Kernel, KernelError, MirrorChoice, Origin, OwnKernel, Refresh, Symbols,
@@ -176,6 +177,9 @@ impl Provision {
         names: &[String],
     ) -> Result<Result<BTreeMap<String, Utf8PathBuf>, NoGuest>, Failure> {
         let mut built = BTreeMap::new();
+        // The others are the kernel's own, which come with it.
+        let own = module_names(&assets::GUESTS);
+        let names: Vec<_> = names.iter().filter(|name| own.contains(name)).collect();
         if names.is_empty() {
             return Ok(Ok(built));
         }

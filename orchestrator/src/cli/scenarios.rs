@@ -4,7 +4,7 @@ use super::environment::Environment;
 use super::output;
 use crate::assets;
 use crate::error::{ExitCode, Failure};
-use crate::guest::module_names;
+use crate::guest::{Manifest, module_names};
 use crate::report::{Align, Table};
 use crate::scenario::{Catalog, Library, LoadError};
 
@@ -14,7 +14,9 @@ pub(super) fn library() -> Result<Library, Failure> {
         let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
         Failure::new(ExitCode::Fault, lines.join("\n"))
     })?;
-    let catalog = catalog.with_modules(module_names(&assets::GUESTS));
+    let mut modules = module_names(&assets::GUESTS);
+    modules.extend(Manifest::parse(assets::LITE_YAML)?.modules);
+    let catalog = catalog.with_modules(modules);
     Ok(Library { scenarios: assets::SCENARIOS.clone(), catalog })
 }
 

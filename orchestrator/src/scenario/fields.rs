@@ -105,8 +105,9 @@ pub(crate) mod scenario {
         name: "modules",
         shape: ListOf { of: super::NAME, min: 0, max: 8 },
         absent: Absent::Means("none"),
-        doc: "farm's own kernel modules, of `guests/modules/`: built against the very kernel, and loaded in this order \
-              before the first step. Without headers of the kernel a cell is skipped.",
+        doc: "Kernel modules that are loaded in this order before the first step: farm's own, of `guests/modules/`, built \
+              against the very kernel (without headers of it a cell is skipped), or the kernel's own that are in \
+              the image (`guests/images/lite.yaml`).",
     };
     pub(crate) static MACHINE: Field<GroupOf> = Field {
         name: "machine",

@@ -49,7 +49,9 @@ static inline enum stress_result buffer_open(struct stress_path *path, struct bu
 	int fd = -1;
 
 	buffer->size = round_down(max + 4095, 4096) + BUFFER_SLACK;
-	buffer->scratch = stress_alloc(buffer->size);
+	buffer->scratch = file_memory(buffer->size);
+	if (!buffer->scratch)
+		return stress_error(path, "map memory for the buffer's checks");
 	memset(buffer->poison, POISON, sizeof(buffer->poison));
 	if (kind == BUFFER_MEMFD) {
 		buffer->memfd = fd = memfd_create("farm-buffer", MFD_CLOEXEC);
@@ -78,7 +80,8 @@ static inline void buffer_close(struct buffer *buffer)
 	if (buffer->backing_direct >= 0)
 		close(buffer->backing_direct);
 	file_close(&buffer->backing);
-	free(buffer->scratch);
+	if (buffer->scratch)
+		munmap(buffer->scratch, buffer->size);
 	*buffer = (struct buffer)BUFFER_CLOSED;
 }
 

@@ -154,17 +154,23 @@ static inline void receiver_stop(struct receiver *receiver)
 	free(receiver->got);
 }
 
-/* An initramfs leaves the loopback device down; 0 or -1 with errno. */
+/*
+ * An initramfs leaves the loopback device down; 0 or -1 with errno. The device says that it is up
+ * before it has its routes; who raises it, even once more, waits for another worker that is at it
+ * (net/core/dev_ioctl.c dev_ioctl() takes the RTNL lock).
+ */
 static inline int loopback_up(int socket)
 {
 	struct ifreq request = { .ifr_name = "lo" };
+	bool up;
 
 	if (ioctl(socket, SIOCGIFFLAGS, &request))
 		return -1;
-	if (request.ifr_flags & IFF_UP)
-		return 0;
+	up = request.ifr_flags & IFF_UP;
 	request.ifr_flags |= IFF_UP;
-	return ioctl(socket, SIOCSIFFLAGS, &request);
+	if (!ioctl(socket, SIOCSIFFLAGS, &request))
+		return 0;
+	return up && errno == EPERM ? 0 : -1;
 }
 
 /* A socket bound to a free port of 127.0.0.1, whose address is returned; -1 with errno. */

@@ -1,7 +1,5 @@
 //! The parser of jobs in `guests/init/`, compiled for this host with sanitizers and run on its own table.
 
-#![expect(clippy::unwrap_used, reason = "what a test's helpers unwrap is the test's failure")]
-
 use std::process::Command;
 
 #[test]

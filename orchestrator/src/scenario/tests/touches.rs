@@ -63,8 +63,8 @@ fn bounds_of_touches_hold_on_both_sides() {
             format!("[{{function: {}, count: 1}}]", name(129)),
         ),
         (
-            format!("[{{function: {}, count: 1}}]", vec!["a"; 8].join("|")),
-            format!("[{{function: {}, count: 1}}]", vec!["a"; 9].join("|")),
+            format!("[{{function: {}, count: 1}}]", ["a"; 8].join("|")),
+            format!("[{{function: {}, count: 1}}]", ["a"; 9].join("|")),
         ),
         (
             "[{function: a, count: 1000000000000}]".to_owned(),

@@ -6,7 +6,7 @@ use crate::escape::escape;
 use crate::plan::Counting;
 use crate::store::{LifeRecord, StoredRun};
 use crate::verdict::signal_name;
-use crate::workload::{BesideReport, EXIT_ALL_SKIPPED, ProgramReport, TestResult, WorkerReport};
+use crate::workload::{BesideReport, EXIT_ALL_SKIPPED, ProgramReport, StepOutcome, TestResult, WorkerReport};
 
 pub fn life_text(run: &StoredRun, life: &LifeRecord) -> String {
     let mut out = format!(
@@ -23,9 +23,6 @@ pub fn life_text(run: &StoredRun, life: &LifeRecord) -> String {
 
     let mut line = |key: &str, value: String| out += &format!("{key:<11} {value}\n");
     line("cell", format!("{}, seed {}", life.life, life.seed));
-    if let Some(recheck) = &life.recheck_of {
-        line("recheck", format!("of {}, {}", recheck.life, recheck.setting));
-    }
     line("run", format!("{}, {}", run.record.id, run.record.qemu));
     if let Some(ready) = &life.ready {
         let uptime = seconds(ready.uptime_us);
@@ -77,7 +74,9 @@ pub fn life_text(run: &StoredRun, life: &LifeRecord) -> String {
             let [step, name, reason] = [&*step.name, name, reason].map(|text| escape(text.as_bytes()));
             out += &format!("\nstep {step}: not beside {name}: {reason}\n");
         }
-        for end in step.workers.iter().map(End::of_worker).chain(step.beside.iter().map(End::of_beside)) {
+        // Where a worker ran into the limit what ran beside it was killed too.
+        let besides = step.beside.iter().filter(|_| step.outcome != Some(StepOutcome::Limit));
+        for end in step.workers.iter().map(End::of_worker).chain(besides.map(End::of_beside)) {
             out += &trouble(&end);
         }
     }
@@ -112,16 +111,24 @@ fn step_table(life: &LifeRecord) -> Table {
             size(step.bytes()),
             seconds(step.wall_us),
         ]);
-        path_rows(&mut table, "", step.workers.iter().map(|worker| &worker.program));
+        path_rows(&mut table, step.workers.iter().map(|worker| &worker.program), str::to_owned);
         for beside in &step.beside {
-            path_rows(&mut table, &format!("beside: {} ", beside.name), [&beside.program]);
+            // A program with one path calls it like itself.
+            path_rows(&mut table, [&beside.program], |path| match path == beside.name {
+                true => format!("beside: {path}"),
+                false => format!("beside: {}: {path}", beside.name),
+            });
         }
     }
     table
 }
 
 /// One row for each path that the programs took and each way that it ended, all of them together.
-fn path_rows<'a>(table: &mut Table, before: &str, programs: impl IntoIterator<Item = &'a ProgramReport>) {
+fn path_rows<'a>(
+    table: &mut Table,
+    programs: impl IntoIterator<Item = &'a ProgramReport>,
+    shown: impl Fn(&str) -> String,
+) {
     let mut paths: Vec<(&str, &str, u64, u64)> = Vec::new();
     for program in programs {
         for test in &program.tests {
@@ -142,7 +149,7 @@ fn path_rows<'a>(table: &mut Table, before: &str, programs: impl IntoIterator<It
         table.row([
             String::new(),
             String::new(),
-            escape(format!("{before}{path}").as_bytes()),
+            escape(shown(path).as_bytes()),
             outcome.to_owned(),
             thousands(ops),
             size(bytes),

@@ -10,9 +10,7 @@ use sha2::{Digest, Sha256};
 use crate::kernel::Origin;
 use crate::plan::{Counting, Emulator, KernelKey, LifeId, Setting};
 use crate::verdict::{Ending, JudgedHit, Standing, Verdict};
-use crate::workload::{
-    Attempts, BesideReport, EXIT_ALL_SKIPPED, ProgramReport, Ready, StepOutcome, WorkerReport,
-};
+use crate::workload::{Attempts, BesideReport, EXIT_ALL_SKIPPED, Ready, StepOutcome, WorkerReport};
 
 /// Names a run: ten hex digits, drawn from when and where it was started.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -205,8 +203,10 @@ impl StepRecord {
         if self.outcome != Some(StepOutcome::Skipped) {
             return None;
         }
-        let workers = self.workers.iter().map(|worker| &worker.program);
-        workers.chain(self.beside.iter().map(|one| &one.program)).find_map(ProgramReport::skip_reason)
+        let workers = self.workers.iter().map(|worker| (worker.exit, &worker.program));
+        let programs = workers.chain(self.beside.iter().map(|one| (one.exit, &one.program)));
+        let mut skipped = programs.filter(|(exit, _)| *exit == Some(EXIT_ALL_SKIPPED));
+        skipped.find_map(|(_, program)| program.skip_reason())
     }
 
     /// What could not run beside it, and why.

@@ -55,10 +55,14 @@ int main(int argc, char **argv)
 }
 "#;
 
-/// Of the only step of a life: what ran beside it, as (name, exit, signal).
+/// Of the first step of a life: what ran beside it, as (name, exit, signal), by name; they come in the order of their ends.
 fn besides(life: &Value) -> Vec<(&str, Option<i64>, Option<i64>)> {
     let besides = life["steps"][0]["beside"].as_array().unwrap().iter();
-    besides.map(|one| (one["name"].as_str().unwrap(), one["exit"].as_i64(), one["signal"].as_i64())).collect()
+    let mut besides: Vec<_> = besides
+        .map(|one| (one["name"].as_str().unwrap(), one["exit"].as_i64(), one["signal"].as_i64()))
+        .collect();
+    besides.sort();
+    besides
 }
 
 #[test]
@@ -76,14 +80,16 @@ fn interference_runs_as_long_as_the_workers_and_outside_their_group() {
         assert_eq!(verdict(life), ("passed", ""));
         assert_eq!(besides(life), [("compact", Some(0), None), ("hugepage", Some(4), None)]);
         let step = &life["steps"][0];
-        let (worker, compact) = (&step["workers"][0], &step["beside"][0]);
+        let besides = step["beside"].as_array().unwrap();
+        let compact = besides.iter().find(|one| one["name"] == "compact").unwrap();
+        let worker = &step["workers"][0];
         assert_eq!(worker["program"]["tail"], serde_json::json!(["0::/workers", "it runs"]));
         let (wall, longer) = (worker["wall_us"].as_u64().unwrap(), compact["wall_us"].as_u64().unwrap());
         assert!((wall..wall + 5_000_000).contains(&longer), "{wall} {longer}");
         assert!(compact["program"]["stats"][0]["ops"].as_u64() > Some(0), "{compact}");
         let shown = farm.run(&["show", life["life"].as_str().unwrap()]).with_code(0).stdout;
         assert!(
-            shown.contains("beside: compact compact") && shown.contains(" not beside hugepage: no "),
+            shown.contains("beside: compact  ") && shown.contains(" not beside hugepage: no "),
             "{shown}"
         );
     }
@@ -135,4 +141,6 @@ fn interference_that_does_not_end_well_or_cannot_run_is_told() {
     let life = run.life("none");
     assert_eq!(verdict(&life), ("passed", ""));
     assert_eq!(life["steps"][1]["outcome"], "skipped");
+    let shown = farm.run(&["show", life["life"].as_str().unwrap()]).with_code(0).stdout;
+    assert!(shown.contains("step splice: not beside hugepage: no "), "{shown}");
 }

@@ -53,6 +53,10 @@ struct Channel {
     latest: u64,
     state: Option<State>,
     /// Reports that others interrupted, outermost first. They go on where those have ended.
+    #[expect(
+        clippy::vec_box,
+        reason = "reports go to and fro between here and `State`, which holds them boxed"
+    )]
     interrupted: Vec<Box<Report>>,
 }
 

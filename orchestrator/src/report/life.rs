@@ -23,6 +23,9 @@ pub fn life_text(run: &StoredRun, life: &LifeRecord) -> String {
 
     let mut line = |key: &str, value: String| out += &format!("{key:<11} {value}\n");
     line("cell", format!("{}, seed {}", life.life, life.seed));
+    if let Some(recheck) = &life.recheck_of {
+        line("recheck", format!("of {}, {}", recheck.life, recheck.setting));
+    }
     line("run", format!("{}, {}", run.record.id, run.record.qemu));
     if let Some(ready) = &life.ready {
         let uptime = seconds(ready.uptime_us);

@@ -53,8 +53,8 @@ fn a_disk_that_fills_up_while_the_guest_talks_is_farms_own_trouble() {
     let scenario = farm.scenario("chatter", "steps: [{exec: chatter, limit: 1m}]\n");
     let state = farm.state();
     std::fs::create_dir(&state).unwrap();
-    // An image and its job are about 10 MiB; what is left is filled by the guest.
-    let prepare = format!("mount -t tmpfs -o size=14m none {state}");
+    // An image and its job are about 24 MiB; what is left is filled by the guest.
+    let prepare = format!("mount -t tmpfs -o size=28m none {state}");
     let Some(run) = in_namespace(&farm, &prepare, &["run", &scenario]) else { return };
     let run = run.with_code(103);
     let told = format!("{}{}", run.stdout, run.stderr);

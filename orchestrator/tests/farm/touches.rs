@@ -1,5 +1,7 @@
 //! Proof of effect: what a step is to reach in the kernel is counted there, and too little of it proves nothing.
 
+use std::collections::HashMap;
+
 use camino::Utf8Path;
 use farm::assets;
 use farm::scenario::{Action, Catalog, Library, Scenario, Step, programs};
@@ -143,6 +145,14 @@ fn an_idle_program_cannot_reach_the_counts_of_its_scenario() {
         };
         assert!(scenarios.iter().any(|one| one.steps.iter().any(counted)), "{} is not here", program.name);
     }
+    let workers: HashMap<String, u32> = scenarios
+        .iter()
+        .flat_map(|scenario| scenario.steps.iter().map(move |step| (scenario, step)))
+        .filter_map(|(scenario, step)| match &step.action {
+            Action::Stress { workers, .. } => Some((idle_name(scenario, step), *workers)),
+            _ => None,
+        })
+        .collect();
     // One guest for all: what is counted begins anew with each step.
     let steps: Vec<Value> = scenarios
         .iter()
@@ -155,24 +165,31 @@ fn an_idle_program_cannot_reach_the_counts_of_its_scenario() {
     });
     // YAML is a superset of JSON.
     let idle = farm.file("idle.yaml", idle.to_string());
-    let run = farm.run(&[&["run", "--json", idle.as_str()], &BOTH[..]].concat()).with_code(105).json();
+    let run = farm
+        .run(&[&["run", "--json", "--jobs", "2", idle.as_str()], &BOTH[..]].concat())
+        .with_code(105)
+        .json();
     for life in run["lives"].as_array().unwrap() {
         assert_eq!(life["steps"].as_array().unwrap().len(), steps.len(), "{life}");
         for step in life["steps"].as_array().unwrap() {
             assert_eq!(step["outcome"], "ok", "{step}");
             let attempts = step["attempts"].as_array().unwrap();
-            let short =
-                |one: &&Value| one["count"].as_u64() < one["least"].as_u64() && !one["symbol"].is_null();
+            // One worker stands for the scenario's: what each would do in its setup is taken as often as there are.
+            let workers = workers[step["name"].as_str().unwrap()];
+            let idle = |one: &Value| one["count"].as_u64().unwrap() * u64::from(workers);
+            let short = |one: &&Value| !one["symbol"].is_null() && idle(one) < one["least"].as_u64().unwrap();
             assert!(attempts.iter().any(|one| short(&one)), "an idle {} reaches all: {step}", step["name"]);
         }
     }
 }
 
+fn idle_name(scenario: &Scenario, step: &Step) -> String {
+    format!("{}.{}", scenario.name, step.name)
+}
+
 /// The step with its program's main calls compiled out, as one that runs a program of the user's.
 fn idle_step(farm: &Farm, catalog: &Catalog, scenario: &Scenario, step: &Step) -> Value {
-    let Action::Stress { program, workers, .. } = &step.action else {
-        panic!("{} runs no stress program", step.name)
-    };
+    let Action::Stress { program, .. } = &step.action else { panic!("{} runs no stress program", step.name) };
     let sources = Utf8Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../guests/stress"));
     let header = programs::header(catalog.program(program).unwrap());
     farm.file(&format!("{program}.args.h"), header);
@@ -180,7 +197,7 @@ fn idle_step(farm: &Farm, catalog: &Catalog, scenario: &Scenario, step: &Step) -
     let include = farm.path("");
     let (idle, here, there) = ("-DSTRESS_IDLE", ["-I", include.as_str()], ["-I", sources.as_str()]);
     farm.compile(program, &[&[idle], &here[..], &there[..], &[own.as_str(), common.as_str()]].concat());
-    let args = step.action.arguments().into_iter().chain(["--seed=1".to_owned()]);
+    let args = step.action.arguments().into_iter().chain(["--seed=1", "--worker=1"].map(str::to_owned));
     let touches: Vec<Value> = (step.touches.iter())
         .map(|touch| {
             let mut one = serde_json::json!({ "function": touch.alternatives(), "count": touch.least });
@@ -191,7 +208,7 @@ fn idle_step(farm: &Farm, catalog: &Catalog, scenario: &Scenario, step: &Step) -
         })
         .collect();
     serde_json::json!({
-        "exec": program, "name": format!("{}.{}", scenario.name, step.name), "args": args.collect::<Vec<_>>(), "workers": workers,
+        "exec": program, "name": idle_name(scenario, step), "args": args.collect::<Vec<_>>(),
         "limit": format!("{}ms", step.limit.as_millis()), "touches": touches,
     })
 }

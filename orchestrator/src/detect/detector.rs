@@ -55,7 +55,7 @@ struct Channel {
     /// Reports that others interrupted, outermost first. They go on where those have ended.
     #[expect(
         clippy::vec_box,
-        reason = "reports go to and fro between here and `State`, which holds them boxed"
+        reason = "reports move between here and `State`, which holds them boxed"
     )]
     interrupted: Vec<Box<Report>>,
 }

@@ -1,10 +1,10 @@
 //! Every log in `tests/fixtures/detect/` gives the hits that its header says, however it is cut into chunks.
 //!
 //! A fixture is a header, a blank line, and the log. The header says where the log is `from`, then for each
-//! expected hit, in order, `kind`, `title`, `fingerprint`, `frame` and `truncated`; `panicked: true` where a
-//! panic belongs to the report; `healthy: true` alone where no hit is expected. `stream: kmsg` marks records
-//! of /dev/kmsg, `timestamps: required` a cell's console. `UPDATE_FIXTURES=1` rewrites the expectations:
-//! review each of them by hand.
+//! expected hit, in the order in which they begin, `kind`, `title`, `fingerprint`, `frame` and `truncated`;
+//! `panicked: true` where a panic belongs to the report; `healthy: true` alone where no hit is expected.
+//! `stream: kmsg` marks records of /dev/kmsg, `timestamps: required` a cell's console. `UPDATE_FIXTURES=1`
+//! rewrites the expectations: review each of them by hand.
 
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
@@ -102,7 +102,9 @@ fn every_log_gives_the_hits_of_its_header() {
     let update = std::env::var_os("UPDATE_FIXTURES").is_some();
     let mut wrong = String::new();
     for fixture in fixtures() {
-        let found = describe(&fixture.hits(usize::MAX));
+        let mut hits = fixture.hits(usize::MAX);
+        hits.sort_by_key(|hit| hit.start);
+        let found = describe(&hits);
         if found == fixture.expected {
             continue;
         }

@@ -36,6 +36,7 @@ impl Record {
             text,
             start: self.start,
             end: self.end,
+            number: None,
             at: Some(self.micros),
             level: Some(self.level),
             caller: self.caller,

@@ -49,6 +49,8 @@ pub struct Line<'a> {
     /// Byte offset in the stream of the line's first byte, and of the byte behind its line end.
     pub start: u64,
     pub end: u64,
+    /// Of the line in the stream, if that has lines.
+    pub number: Option<u64>,
     pub at: Option<Micros>,
     pub level: Option<u8>,
     pub caller: Option<Caller>,
@@ -60,11 +62,12 @@ pub struct Line<'a> {
 impl<'a> Line<'a> {
     /// Takes the prefix off a console line.
     pub fn parse(raw: Raw<'a>) -> Self {
-        let Raw { bytes, start, end, length } = raw;
+        let Raw { bytes, start, end, number, length } = raw;
         let mut line = Line {
             text: bytes,
             start,
             end,
+            number: Some(number),
             at: None,
             level: None,
             caller: None,
@@ -202,7 +205,7 @@ mod tests {
     use super::*;
 
     fn raw(text: &str) -> Raw<'_> {
-        Raw { bytes: text.as_bytes(), start: 0, end: 0, length: Length::Whole }
+        Raw { bytes: text.as_bytes(), start: 0, end: 0, number: 1, length: Length::Whole }
     }
 
     #[test]

@@ -22,6 +22,8 @@ pub struct Raw<'a> {
     pub bytes: &'a [u8],
     pub start: u64,
     pub end: u64,
+    /// The first line of a stream is line 1.
+    pub number: u64,
     pub length: Length,
 }
 
@@ -34,6 +36,8 @@ pub struct Splitter {
     /// Offsets of the unfinished line's first byte, and of the stream's next byte.
     start: u64,
     next: u64,
+    /// Lines that have ended.
+    lines: u64,
 }
 
 impl Splitter {
@@ -61,10 +65,11 @@ impl Splitter {
         self.start == self.next
     }
 
-    /// Passes over `count` bytes that are whole lines, where no line is unfinished.
-    pub fn skip(&mut self, count: usize) {
+    /// Passes over whole lines, where no line is unfinished.
+    pub fn skip(&mut self, lines: &[u8]) {
         debug_assert!(self.is_at_line_start());
-        self.next += count as u64;
+        self.lines += memchr_iter(b'\n', lines).count() as u64;
+        self.next += lines.len() as u64;
         self.start = self.next;
     }
 
@@ -91,7 +96,8 @@ impl Splitter {
     fn emit(&mut self, bytes: &[u8], each: &mut impl FnMut(Raw<'_>)) {
         let length = if self.cut { Length::Cut } else { Length::Whole };
         let bytes = without_noise(bytes);
-        each(Raw { bytes: &bytes, start: self.start, end: self.next, length });
+        self.lines += 1;
+        each(Raw { bytes: &bytes, start: self.start, end: self.next, number: self.lines, length });
         self.start = self.next;
         self.cut = false;
     }
@@ -126,12 +132,12 @@ fn noise(bytes: &[u8]) -> Option<usize> {
 }
 
 /// What follows an escape sequence, such as `\x1b[0;32m`, whose first byte has been taken (ECMA-48, 5.4). One that
-/// is not whole takes nothing more with it.
+/// is not whole takes nothing more with it: least of all the bracket of the time with which the kernel goes on.
 fn behind_sequence(bytes: &[u8]) -> &[u8] {
     let Some(parameters) = bytes.strip_prefix(b"[") else { return bytes };
     let length = parameters.iter().take_while(|byte| matches!(byte, b' '..=b'?')).count();
     match parameters.get(length) {
-        Some(b'@'..=b'~') => &parameters[length + 1..],
+        Some(b'@'..=b'Z' | b'\\'..=b'~') => &parameters[length + 1..],
         _ => bytes,
     }
 }
@@ -175,6 +181,7 @@ mod tests {
             (b"50%\r100%\r\r", b"50%100%"),
             (b"\x1b[?25l\x1b[mtext\x1b[K", b"text"),
             (b"cut \x1b[12", b"cut [12"),
+            (b"cut \x1b[12[    1.000000] x", b"cut [12[    1.000000] x"),
             (b"\x1b", b""),
             (b"\0\0a\0b", b"ab"),
         ] {
@@ -191,6 +198,20 @@ mod tests {
             found.push(at);
         }
         assert_eq!(found, [9, 17, 22]);
+    }
+
+    #[test]
+    fn lines_that_are_passed_over_count_too() {
+        let mut splitter = Splitter::default();
+        let mut places = Vec::new();
+        let mut keep = |raw: Raw<'_>| places.push((raw.start, raw.end, raw.number));
+        splitter.push(b"one\n", &mut keep);
+        assert!(splitter.is_at_line_start());
+        splitter.skip(b"two\nthree\n");
+        splitter.push(b"four", &mut keep);
+        assert!(!splitter.is_at_line_start());
+        splitter.push(b"\n", &mut keep);
+        assert_eq!(places, [(0, 4, 1), (14, 19, 4)]);
     }
 
     #[test]

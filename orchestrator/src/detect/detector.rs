@@ -1,8 +1,9 @@
 //! The state machine that turns lines into hits: one report open per caller.
 
+use super::begins::{Begins, begins};
 use super::hit::{Hit, Stream};
 use super::report::{Preface, Progress, Report};
-use super::rules::{Begins, Clock, begins};
+use super::rules::Clock;
 use crate::console::lines::{Caller, Line, Origin};
 
 /// Reports that are open at the same time. More than CPUs that report at once is noise.
@@ -53,11 +54,7 @@ struct Channel {
     latest: u64,
     state: Option<State>,
     /// Reports that others interrupted, outermost first. They go on where those have ended.
-    #[expect(
-        clippy::vec_box,
-        reason = "reports move between here and `State`, which holds them boxed"
-    )]
-    interrupted: Vec<Box<Report>>,
+    interrupted: Vec<Report>,
 }
 
 #[derive(Debug)]
@@ -127,6 +124,10 @@ impl Detector {
         self.channels.iter().map(Channel::start).min()
     }
 
+    pub(super) fn timestamps(&self) -> Timestamps {
+        self.options.timestamps
+    }
+
     /// No line seen so far has any bearing on the next.
     pub(super) fn is_idle(&self) -> bool {
         let knows_the_clock = self.stamped || self.options.timestamps == Timestamps::Optional;
@@ -193,7 +194,7 @@ impl Channel {
                     && let Some(outer) = self.interrupted.pop()
                 {
                     out.push(report.into_hit(stream));
-                    report = outer;
+                    report = Box::new(outer);
                     continue;
                 }
                 self.interrupt(report, stream, out);
@@ -221,7 +222,7 @@ impl Channel {
         if self.interrupted.len() + 1 == DEPTH_LIMIT {
             out.push(self.interrupted.remove(0).into_hit(stream));
         }
-        self.interrupted.push(report);
+        self.interrupted.push(*report);
     }
 
     fn close(&mut self, report: Box<Report>, stream: Stream, out: &mut Vec<Hit>) {
@@ -230,7 +231,7 @@ impl Channel {
     }
 
     fn resume(&mut self) {
-        self.state = self.interrupted.pop().map(State::Report);
+        self.state = self.interrupted.pop().map(|report| State::Report(Box::new(report)));
     }
 
     fn give_up(self, stream: Stream, out: &mut Vec<Hit>) {
@@ -267,5 +268,17 @@ mod tests {
             reader.finish(&mut found);
             assert_eq!(found.len(), hits, "{console}");
         }
+    }
+
+    #[test]
+    fn who_falls_silent_within_a_report_is_given_up() {
+        let mut reader = Console::new(Timestamps::Required);
+        let mut found = Vec::new();
+        let open = "[    1.000000][   T94] BUG: Bad page state in process t  pfn:01efc\n";
+        let others = "[    2.000000][    C1] all is well\n";
+        reader.push(format!("{open}{}", others.repeat(SILENCE_LIMIT as usize)).as_bytes(), &mut found);
+        assert_eq!(found.len(), 0);
+        reader.push(others.as_bytes(), &mut found);
+        assert_eq!(found.len(), 1);
     }
 }

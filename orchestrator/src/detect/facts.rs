@@ -86,9 +86,14 @@ impl Facts {
         match self.rule.ends {
             Ends::Line => true,
             // Where the kernel panics on a warning, the warning's own end never comes.
-            Ends::Mark | Ends::Ruler => self.ended || (self.panicked && !self.frames.is_empty()),
-            Ends::Trace | Ends::Prose => self.ended || !self.frames.is_empty(),
+            Ends::Mark | Ends::Ruler => self.ended || (self.panicked && self.has_trace()),
+            Ends::Trace | Ends::Prose => self.ended || self.has_trace(),
         }
+    }
+
+    /// A trace may be empty: where a stack has overflowed, nothing is on it that could be shown.
+    fn has_trace(&self) -> bool {
+        !self.frames.is_empty() || self.trace == Trace::Read
     }
 
     /// A BUG's or a fault's program check is announced in a line of its own.
@@ -196,6 +201,9 @@ impl Facts {
             self.failing_address = u64::from_str_radix(address, 16).ok();
         }
         self.reading_branch = text.starts_with("Last Breaking-Event-Address:");
+        if self.reading_branch && self.trace == Trace::Reading {
+            self.trace = Trace::Read;
+        }
         if text.starts_with("Read of size ") {
             self.access = " Read";
         } else if text.starts_with("Write of size ") {

@@ -198,6 +198,9 @@ pub struct Hit {
     /// Byte offsets in the stream: of the report's first byte, and of the byte behind its last.
     pub start: u64,
     pub end: u64,
+    /// The number of its first line, in a stream that has lines.
+    #[serde(default)]
+    pub line: Option<u64>,
     pub text: String,
     /// The report is not all there.
     pub truncated: bool,
@@ -262,6 +265,7 @@ impl Hit {
             stream,
             start: 0,
             end: 0,
+            line: None,
             text: String::new(),
             truncated: false,
             panicked: false,

@@ -11,8 +11,9 @@ const SLACK: u64 = 1_000;
 
 /// Joins the hits of /dev/kmsg and of the console, ordered by time.
 ///
-/// Two hits are one event if their reports opened at the same microsecond, or have one fingerprint and opened
-/// within a millisecond. The fuller of the two stays. `user_records` are the times of user space's records in
+/// Two hits are one event if their reports are of one kind and opened at the same microsecond, or have one
+/// fingerprint and opened within a millisecond. The same report may have two names where one side of it has been
+/// taken for whole too early: a trace that comes slowly has no end to go by. The fuller of the two stays. `user_records` are the times of user space's records in
 /// /dev/kmsg: a console hit that opened at one of them, and has no counterpart, is user space's own text. A
 /// console hit without counterpart stays otherwise: it came after the last record that was read.
 pub fn merge(kmsg_hits: Vec<Hit>, console_hits: Vec<Hit>, user_records: &[Micros]) -> Vec<Hit> {
@@ -41,7 +42,7 @@ fn take(hits: &mut [Option<Hit>], is_wanted: impl Fn(&Hit) -> bool) -> Option<Hi
 }
 
 fn same_time(one: &Hit, other: &Hit) -> bool {
-    let same_report = one.fingerprint == other.fingerprint || one.truncated || other.truncated;
+    let same_report = one.kind == other.kind || one.truncated || other.truncated;
     one.at.is_some() && one.at == other.at && same_report
 }
 
@@ -100,6 +101,12 @@ mod tests {
     fn a_report_cut_on_one_side_is_known_by_its_time() {
         let cut = Hit { truncated: true, ..kmsg("cut", 10, 9) };
         assert_eq!(keys(&merge(vec![cut], vec![console("a", 10, 1)], &[])), [(Stream::Console, "a", 10)]);
+    }
+
+    #[test]
+    fn a_report_that_got_two_names_is_known_by_its_time() {
+        let merged = merge(vec![kmsg("tripwire_hung_task", 10, 9)], vec![console("__schedule", 10, 2)], &[]);
+        assert_eq!(keys(&merged), [(Stream::Kmsg, "tripwire_hung_task", 10)]);
     }
 
     #[test]

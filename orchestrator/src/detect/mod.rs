@@ -11,6 +11,7 @@
 //! apart by their failing address, and whose program checks have names of their own.
 
 mod anatomy;
+mod begins;
 mod detector;
 mod facts;
 mod hit;

@@ -1,10 +1,11 @@
 //! One report while it is being read: from its opening line to a [`Hit`].
 
+use super::begins::Begins;
 use super::facts::{Belongs, Facts};
 use super::hit::{Fingerprint, Hit, Kind, Stream};
 use super::naming::Name;
 use super::openings::{Opening, SLUB_ANY, is_slub_warning, slub_finding};
-use super::rules::{Begins, Ends, PROGRAM_CHECK, Rule};
+use super::rules::{Ends, PROGRAM_CHECK, Rule};
 use crate::console::lines::{Line, Micros};
 use crate::escape::{Fit, push_escaped};
 
@@ -64,6 +65,7 @@ impl Preface {
             at: self.body.at,
             sequence: self.body.sequence,
             start: self.body.start,
+            line: self.body.number,
             end: self.body.kept_end,
             text: self.body.into_text(),
             truncated: true,
@@ -78,6 +80,7 @@ struct Body {
     at: Option<Micros>,
     sequence: Option<u64>,
     start: u64,
+    number: Option<u64>,
     text: String,
     /// How far text and stream surely belong to the report.
     kept: usize,
@@ -87,8 +90,8 @@ struct Body {
 
 impl Body {
     fn new(line: &Line<'_>) -> Self {
-        let Line { at, sequence, start, end, .. } = *line;
-        Self { at, sequence, start, text: String::new(), kept: 0, kept_end: end, last_end: end }
+        let Line { at, sequence, start, end, number, .. } = *line;
+        Self { at, sequence, start, number, text: String::new(), kept: 0, kept_end: end, last_end: end }
     }
 
     fn push(&mut self, line: &Line<'_>) {
@@ -234,6 +237,7 @@ impl Report {
             sequence: self.body.sequence,
             stream,
             start: self.body.start,
+            line: self.body.number,
             end: self.body.kept_end,
             text: self.body.into_text(),
             panicked: self.facts.panicked,

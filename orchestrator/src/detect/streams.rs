@@ -29,12 +29,12 @@ impl Console {
     }
 
     pub fn push(&mut self, chunk: &[u8], out: &mut Vec<Hit>) {
-        let mut skimmer = Skimmer::new(chunk);
+        let mut skimmer = Skimmer::new(chunk, self.detector.timestamps());
         let mut from = 0;
         while from < chunk.len() {
             if self.is_idle() {
                 let next = skimmer.next_line(from);
-                self.splitter.skip(next - from);
+                self.splitter.skip(&chunk[from..next]);
                 from = next;
             }
             let end = memchr(b'\n', &chunk[from..]).map_or(chunk.len(), |found| from + found + 1);
@@ -158,6 +158,37 @@ impl KmsgState {
                 for line in record.lines() {
                     detector.line(&line, out);
                 }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn titles(log: &str, piece: usize) -> Vec<String> {
+        let mut console = Console::new(Timestamps::Optional);
+        let mut hits = Vec::new();
+        log.as_bytes().chunks(piece).for_each(|piece| console.push(piece, &mut hits));
+        console.finish(&mut hits);
+        hits.into_iter().map(|hit| hit.title).collect()
+    }
+
+    #[test]
+    fn what_hides_an_opening_from_a_search_does_not_hide_it() {
+        let before = "[    0.100000] all is well\r\n".repeat(50);
+        for opening in [
+            "[    1.000000] BUG: Bad page state in process t  pfn:01efc\n",
+            "[    1.000000] B\0UG: Bad page state in process t  pfn:01efc\n",
+            "[    1.000000] \x1b[31mB\x1b[1mUG: Bad page state in process t  pfn:01efc\n",
+            "[    1.000000] B\rUG: Bad page state in process t  pfn:01efc\r\n",
+            "> > [    1.000000] BUG: Bad=20page=20state in process t=3D pfn:01efc\n",
+            "> > > > > > > > > > > > > > > > > > > > > > > > > > > [    1.000000] B=\nUG: Bad page state in process t\n",
+        ] {
+            for log in [opening.to_owned(), format!("{before}{opening}{before}")] {
+                assert_eq!(titles(&log, usize::MAX), ["BUG: Bad page state"], "{opening:?}");
+                assert_eq!(titles(&log, 1), ["BUG: Bad page state"], "{opening:?}");
             }
         }
     }

@@ -5,7 +5,7 @@
 //! whole. Otherwise the lines pass as they came.
 
 use super::anatomy::{Part, part};
-use super::rules::{Begins, begins, may_open};
+use super::begins::{Begins, begins, may_open};
 use crate::console::lines::Line;
 use crate::escape::push_escaped;
 
@@ -155,7 +155,7 @@ mod tests {
         let mut out = Vec::new();
         let mut keep = |line: &Line<'_>| out.push(String::from_utf8(line.text.to_vec()).unwrap());
         for text in lines {
-            let raw = Raw { bytes: text.as_bytes(), start: 0, end: 0, length: Length::Whole };
+            let raw = Raw { bytes: text.as_bytes(), start: 0, end: 0, number: 1, length: Length::Whole };
             unwrapper.line(&Line::parse_any(raw), &mut keep);
         }
         unwrapper.finish(&mut keep);

@@ -11,6 +11,7 @@ Examples:
   farm run ./mine.yaml --kernel arch/s390/boot/bzImage --modules /lib/modules/6.9.0
   farm hits                                     what was found, over all runs
   farm show last                                the newest run; `farm show ID` for a run, life or hit
+  farm scan console.log                         the WARNs, BUGs and oopses in a log that you have
 
 Exit codes:
     0  all passed
@@ -25,6 +26,14 @@ Exit codes:
   106  timed out
   130  interrupted
 Several at once: the first of 130, 1, 2, 103, 100, 106, 102, 101, 105, 104.";
+
+const SCAN_HELP: &str = "\
+Reads text as consoles, dmesg, journalctl -k and syslog have it, and mails that quote, wrap or encode it.
+Of each hit it prints title, kind, fingerprint, the function to blame, and where it stands: lines count
+from 1, bytes from 0, and the second byte offset is that behind the report. With --json, each hit is one
+line of JSON.
+
+Exit codes: 0 nothing found, 100 hits found, 2 the file or vmlinux cannot be read.";
 
 /// A test farm for the Linux kernel on s390x.
 ///
@@ -68,6 +77,9 @@ pub(super) enum Command {
         /// An id or its unique beginning, as `farm runs` and `farm hits` print it; `last` is the newest run
         id: String,
     },
+    /// Find the kernel's complaints in a console, a log or a mail; exits with 100 if there are any, else with 0
+    #[command(after_help = SCAN_HELP)]
+    Scan(ScanArgs),
     /// Say what this host can do, what is missing, and the command that mends it
     Doctor,
     /// Kernels that have names
@@ -195,6 +207,17 @@ pub(super) struct ShellArgs {
     /// The machine and modules of this scenario
     #[arg(long, value_name = "SCENARIO")]
     pub(super) scenario: Option<String>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct ScanArgs {
+    /// The file to read; - is stdin
+    #[arg(value_name = "FILE")]
+    pub(super) file: Utf8PathBuf,
+
+    /// vmlinux of the kernel that wrote it, with debug information: traces then show files, lines and inlined functions
+    #[arg(long, value_name = "FILE")]
+    pub(super) vmlinux: Option<Utf8PathBuf>,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -11,6 +11,7 @@ mod progress;
 mod provision;
 mod results;
 mod run;
+mod scan;
 mod scenarios;
 mod shell;
 
@@ -47,6 +48,7 @@ fn execute(args: &Args) -> Result<error::ExitCode, Failure> {
         Command::Runs => results::runs(&environment),
         Command::Hits(options) => results::hits(&environment, options),
         Command::Show { id } => results::show(&environment, id),
+        Command::Scan(options) => scan::scan(&environment, options),
         Command::Doctor => doctor::doctor(&environment),
         Command::Kernel(KernelCommand::List) => kernels::list(&environment),
         Command::Kernel(KernelCommand::Fetch { names }) => kernels::fetch(&environment, names),

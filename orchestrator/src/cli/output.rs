@@ -17,6 +17,13 @@ pub(super) fn json(value: &impl Serialize) -> Result<(), Failure> {
     finish(io::stdout().write_all(text.as_bytes()))
 }
 
+/// Prints one JSON document on stdout, as one line.
+pub(super) fn json_line(value: &impl Serialize) -> Result<(), Failure> {
+    let mut text = serde_json::to_string(value).map_err(|e| Failure::of(ExitCode::Fault, &e))?;
+    text.push('\n');
+    finish(io::stdout().write_all(text.as_bytes()))
+}
+
 fn finish(result: io::Result<()>) -> Result<(), Failure> {
     match result {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {

@@ -8,6 +8,7 @@ mod modules;
 mod own;
 mod package;
 mod qemu;
+mod source;
 mod symbols;
 pub(crate) mod tool;
 
@@ -26,6 +27,7 @@ pub use self::own::OwnKernel;
 pub(crate) use self::package::keep_only;
 pub use self::package::{Fetcher, MirrorChoice};
 pub use self::qemu::{FoundQemu, find_qemus};
+pub use self::source::{Place, Pointer, Sources, SourcesError};
 pub use self::symbols::{Symbols, SymbolsError};
 pub use self::tool::ToolError;
 use crate::cache::CacheError;

@@ -1,9 +1,10 @@
 //! Function names of a kernel, from its vmlinux.
 
-use std::fs;
+use std::fs::File;
 use std::io;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use object::read::ReadCache;
 use object::{Object, ObjectSymbol, SymbolKind};
 
 #[derive(Debug, thiserror::Error)]
@@ -24,8 +25,10 @@ pub struct Symbols {
 impl Symbols {
     /// The functions of a vmlinux. Guests boot with `nokaslr`, so its addresses are the running kernel's.
     pub fn of_vmlinux(path: &Utf8Path) -> Result<Self, SymbolsError> {
-        let bytes = fs::read(path).map_err(|source| SymbolsError::Read { path: path.to_owned(), source })?;
-        let file = object::File::parse(&*bytes)
+        let file = File::open(path).map_err(|source| SymbolsError::Read { path: path.to_owned(), source })?;
+        // Most of a vmlinux is debug information, which is not read here.
+        let parts = ReadCache::new(file);
+        let file = object::File::parse(&parts)
             .map_err(|source| SymbolsError::Parse { path: path.to_owned(), source })?;
         let mut functions: Vec<_> = file
             .symbols()
@@ -41,6 +44,15 @@ impl Symbols {
         let behind = self.functions.partition_point(|(start, ..)| *start <= address);
         let (start, size, name) = self.functions.get(behind.checked_sub(1)?)?;
         (address - start < *size).then_some(name)
+    }
+
+    /// Start and size of the functions of this name. Static functions of different files may share one.
+    pub fn functions_named(&self, name: &str) -> impl Iterator<Item = (u64, u64)> {
+        self.functions.iter().filter(move |(.., other)| other == name).map(|(start, size, _)| (*start, *size))
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.functions.is_empty()
     }
 }
 
@@ -63,5 +75,7 @@ mod tests {
             assert_eq!(symbols.function_at(address), expected, "{address:#x}");
         }
         assert_eq!(Symbols::default().function_at(0), None);
+        assert_eq!(symbols.functions_named("second").collect::<Vec<_>>(), [(0x200, 0x10)]);
+        assert_eq!(symbols.functions_named("third").count(), 0);
     }
 }

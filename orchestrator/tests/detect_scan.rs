@@ -1,0 +1,190 @@
+//! `farm scan`, as a user runs it.
+
+#![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command as Process;
+
+use assert_cmd::Command;
+use object::{Object, ObjectSymbol};
+
+fn farm(directory: &Path) -> Command {
+    let mut farm = Command::cargo_bin("farm").unwrap();
+    farm.env_clear().env("HOME", directory).arg("scan");
+    farm
+}
+
+const WARNING: &str = "\
+all is well
+[    5.027303] ------------[ cut here ]------------
+[    5.027485] WARNING: CPU: 1 PID: 99 at mm/gup.c:224 try_grab_page+0x110/0x160
+[    5.029113] Call Trace:
+[    5.029336]  [<000000000037c884>] try_grab_page+0x114/0x160
+[    5.029634] ---[ end trace 0000000000000000 ]---
+";
+
+#[test]
+fn hits_are_told_with_their_places_and_the_exit_code() {
+    let home = tempfile::tempdir().unwrap();
+    let second = WARNING.replace("try_grab_page", "unpin_user_pages").replace("gup.c:224", "gup.c:441");
+    let log = format!("{WARNING}{second}");
+    let output = farm(home.path()).arg("-").write_stdin(log.clone()).assert().code(100).get_output().clone();
+    let end = WARNING.len();
+    let expected = format!(
+        "\
+WARNING in try_grab_page
+  kind         warning
+  fingerprint  warning:try_grab_page:mm/gup.c
+  function     try_grab_page
+  source       mm/gup.c:224
+  at           5.027303 s
+  place        line 2, bytes 12 to {end}
+
+WARNING in unpin_user_pages
+  kind         warning
+  fingerprint  warning:unpin_user_pages:mm/gup.c
+  function     unpin_user_pages
+  source       mm/gup.c:441
+  at           5.027303 s
+  place        line 8, bytes {} to {}
+",
+        end + 12,
+        log.len(),
+    );
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), expected);
+
+    let file = home.path().join("console.log");
+    fs::write(&file, &log).unwrap();
+    let output = farm(home.path()).arg(&file).arg("--json").assert().code(100).get_output().clone();
+    let lines: Vec<serde_json::Value> = output
+        .stdout
+        .split(|byte| *byte == b'\n')
+        .filter_map(|line| serde_json::from_slice(line).ok())
+        .collect();
+    assert_eq!(lines.len(), 2);
+    assert_eq!(lines[1]["fingerprint"], "warning:unpin_user_pages:mm/gup.c");
+    assert_eq!((&lines[1]["line"], &lines[1]["end"]), (&8.into(), &log.len().into()));
+    assert!(lines[1].get("places").is_none());
+}
+
+#[test]
+fn nothing_found_and_nothing_to_read_differ() {
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("console.log");
+    fs::write(&file, "all is well\n").unwrap();
+    farm(home.path()).arg(&file).assert().code(0).stdout("");
+    let missing = home.path().join("missing");
+    for (arguments, message) in [
+        (vec![missing.as_path()], "missing"),
+        (vec![home.path()], "cannot read"),
+        (vec![&file, Path::new("--vmlinux"), &missing], "missing"),
+        (vec![&file, Path::new("--vmlinux"), &file], "is no vmlinux with symbols"),
+    ] {
+        let output = farm(home.path()).args(&arguments).assert().code(2).stdout("").get_output().clone();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(stderr.contains(message), "{arguments:?}: {stderr}");
+    }
+}
+
+/// Three functions inlined into one another. Each site stands directly behind an instruction of its own.
+const SOURCE: &str = r#"
+#define SITE(name) __asm__ volatile("nop\n.globl " #name "\n" #name ":")
+static volatile int sink;
+static inline __attribute__((always_inline)) void innermost(void)
+{
+	SITE(innermost_site);
+	sink++;
+}
+static inline __attribute__((always_inline)) void middle(void)
+{
+	innermost();
+}
+__attribute__((noinline, noclone)) void outer(void)
+{
+	middle();
+	SITE(outer_site);
+}
+__attribute__((noinline, noclone)) void caller(void)
+{
+	outer();
+	SITE(caller_site);
+}
+int main(void) { caller(); return 0; }
+"#;
+
+/// The line of SOURCE that holds `text`.
+fn line_of(text: &str) -> usize {
+    SOURCE.lines().position(|line| line.contains(text)).unwrap() + 1
+}
+
+struct Built {
+    file: PathBuf,
+    symbols: Vec<(String, u64, u64)>,
+}
+
+impl Built {
+    fn new(directory: &Path) -> Self {
+        let source = directory.join("traced.c");
+        fs::write(&source, SOURCE).unwrap();
+        let file = directory.join("vmlinux");
+        let compiler = Process::new("s390x-linux-gnu-gcc")
+            .args(["-g", "-O1", "-static", "-fno-optimize-sibling-calls", "-o"])
+            .args([&file, &source])
+            .status()
+            .expect("s390x-linux-gnu-gcc, which `cargo xtask setup` installs");
+        assert!(compiler.success());
+        let bytes = fs::read(&file).unwrap();
+        let symbols = object::File::parse(&*bytes)
+            .unwrap()
+            .symbols()
+            .map(|symbol| (symbol.name().unwrap().to_owned(), symbol.address(), symbol.size()))
+            .collect();
+        Self { file, symbols }
+    }
+
+    /// A place in `function` as a trace of a kernel shows it that runs at other addresses than it was linked for.
+    fn frame(&self, function: &str, site: &str) -> String {
+        let find = |name: &str| self.symbols.iter().find(|(other, ..)| other == name).unwrap();
+        let (_, start, size) = find(function);
+        let (_, site, _) = find(site);
+        format!("[    1.000000]  [<000003ffe0a1b2c8>] {function}+{:#x}/{size:#x} \n", site - start)
+    }
+}
+
+#[test]
+fn a_vmlinux_tells_lines_and_inlined_functions() {
+    let home = tempfile::tempdir().unwrap();
+    let built = Built::new(home.path());
+    let log = format!(
+        "[    1.000000] BUG: Bad page state in process t  pfn:01efc\n[    1.000000] Call Trace:\n{}{}{}{}",
+        built.frame("outer", "innermost_site"),
+        built.frame("caller", "caller_site"),
+        "[    1.000000]  [<000003ffe0a1b2c8>] outer+0x2/0x40 [uvsim] \n",
+        "[    1.000000]  [<000003ffe0a1b2c8>] no_such_function+0x2/0x40 \n",
+    );
+    let mut scan = farm(home.path());
+    scan.arg("-").arg("--vmlinux").arg(&built.file).arg("--json").write_stdin(log.clone());
+    let output = scan.assert().code(100).get_output().clone();
+    let hit: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let source = home.path().join("traced.c");
+    let place = |function: &str, text: &str| serde_json::json!({ "function": function, "file": source, "line": line_of(text) });
+    let expected = serde_json::json!([
+        [
+            place("innermost", "SITE(innermost_site)"),
+            place("middle", "\tinnermost();"),
+            place("outer", "\tmiddle();"),
+        ],
+        [place("caller", "SITE(caller_site)")],
+        [],
+        [],
+    ]);
+    assert_eq!(hit["places"], expected);
+
+    let mut scan = farm(home.path());
+    scan.arg("-").arg("--vmlinux").arg(&built.file).write_stdin(log);
+    let text = String::from_utf8(scan.assert().code(100).get_output().stdout.clone()).unwrap();
+    let innermost = format!("innermost at {}:{}", source.display(), line_of("SITE(innermost_site)"));
+    assert!(text.contains(&innermost), "{text}");
+    assert!(text.contains("outer+0x2/0x40 [uvsim]\n"), "{text}");
+}

@@ -3,27 +3,18 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
-use std::fs;
-use std::path::Path;
+mod logs;
+mod mutations;
 
 use farm::console::kmsg::{Item, Parser};
 use farm::console::splitter::{LINE_LIMIT, Splitter};
 use farm::detect::{Console, Hit, Kmsg, Timestamps};
 use proptest::prelude::*;
 
+use logs::Dice;
+
 fn fixture_logs() -> Vec<(String, Vec<u8>)> {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/detect");
-    let mut logs: Vec<_> = fs::read_dir(directory)
-        .unwrap()
-        .map(|entry| {
-            let path = entry.unwrap().path();
-            let bytes = fs::read(&path).unwrap();
-            let header = bytes.windows(2).position(|pair| pair == b"\n\n").unwrap();
-            (path.file_name().unwrap().to_string_lossy().into_owned(), bytes[header + 2..].to_vec())
-        })
-        .collect();
-    logs.sort();
-    logs
+    logs::fixture_logs().into_iter().map(|log| (log.name, log.bytes)).collect()
 }
 
 fn console_hits<'a>(chunks: impl IntoIterator<Item = &'a [u8]>) -> Vec<Hit> {
@@ -139,10 +130,16 @@ proptest! {
         prop_assert_eq!(covered, bytes.len() as u64);
     }
 
+}
+
+proptest! {
+    // Each case goes through all fixtures.
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
     #[test]
     fn fingerprints_survive_another_build(seed in any::<u64>()) {
         for (name, log) in fixture_logs() {
-            let mut dice = Dice(seed | 1);
+            let mut dice = Dice::new(seed);
             let shaken = shake(&log, &mut dice);
             prop_assert_eq!(fingerprints(&shaken), fingerprints(&log), "{}: {}", name, String::from_utf8_lossy(&shaken));
         }
@@ -150,9 +147,9 @@ proptest! {
 
     #[test]
     fn fingerprints_survive_noise_between_lines(seed in any::<u64>()) {
-        // A mail is a copy of a log, with lines that its program has wrapped: nobody writes between their parts.
+        // A mail was whole when it was sent: nothing comes between the pieces of a line that was broken.
         for (name, log) in fixture_logs().into_iter().filter(|(name, _)| !name.starts_with("mail-")) {
-            let mut dice = Dice(seed | 1);
+            let mut dice = Dice::new(seed);
             let mut noisy = Vec::new();
             for line in log.split_inclusive(|byte| *byte == b'\n') {
                 noisy.extend_from_slice(line);
@@ -175,18 +172,6 @@ const NOISE: [&str; 6] = [
     "random: crng init done",
     "# farm-stats path=file-pipe-file ops=1200 bytes=4915200",
 ];
-
-/// A small generator (xorshift), so that one seed tells the whole case.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) % limit
-    }
-}
 
 /// Another build, boot and run of the same report: other addresses, offsets, line numbers, suffix numbers,
 /// PIDs and CPUs.

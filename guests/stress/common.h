@@ -77,12 +77,17 @@ extern struct stress_options stress_options;
 /* Parses, runs, reports; returns the exit status. */
 int stress_main(int argc, char **argv, const struct stress_program *program);
 
+/* In a guest all programs are one file (dispatch.c), and each main() has another name. */
+#ifndef PROGRAM_MAIN
+#define PROGRAM_MAIN main
+#endif
+
 /*
  * main() of a program: its name, its check or NULL, and its paths. The options and the texts are
  * those of its NAME.args.h.
  */
 #define STRESS_MAIN(NAME, CHECK, ...)							\
-	int main(int argc, char **argv)							\
+	int PROGRAM_MAIN(int argc, char **argv)						\
 	{										\
 		static struct stress_path paths[] = { __VA_ARGS__ };			\
 		static const struct stress_program program = {				\

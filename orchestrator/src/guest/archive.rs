@@ -19,6 +19,7 @@ pub(crate) struct Archive {
 enum Node {
     Directory,
     File { permissions: u32, content: Vec<u8> },
+    Link { target: String },
     CharacterDevice { major: u32, minor: u32 },
 }
 
@@ -29,6 +30,11 @@ impl Archive {
 
     pub(crate) fn program(&mut self, path: &str, content: Vec<u8>) {
         self.insert(path, Node::File { permissions: 0o755, content });
+    }
+
+    /// A symbolic link.
+    pub(crate) fn link(&mut self, path: &str, target: &str) {
+        self.insert(path, Node::Link { target: target.to_owned() });
     }
 
     /// The console, which the kernel opens as init's stdin, stdout and stderr before anything is mounted.
@@ -45,6 +51,7 @@ impl Archive {
             let (entry, content): (_, &[u8]) = match node {
                 Node::Directory => (entry.nlink(2), &[]),
                 Node::File { content, .. } => (entry, content),
+                Node::Link { target } => (entry, target.as_bytes()),
                 Node::CharacterDevice { major, minor } => (entry.rdev_major(*major).rdev_minor(*minor), &[]),
             };
             let length = u32::try_from(content.len()).map_err(|_| io::ErrorKind::FileTooLarge)?;
@@ -74,6 +81,7 @@ impl Node {
     fn permissions(&self) -> u32 {
         match self {
             Self::Directory => 0o755,
+            Self::Link { .. } => 0o777,
             Self::File { permissions, .. } => *permissions,
             Self::CharacterDevice { .. } => 0o600,
         }
@@ -83,6 +91,7 @@ impl Node {
         match self {
             Self::Directory => ModeFileType::Directory,
             Self::File { .. } => ModeFileType::Regular,
+            Self::Link { .. } => ModeFileType::Symlink,
             Self::CharacterDevice { .. } => ModeFileType::Char,
         }
     }

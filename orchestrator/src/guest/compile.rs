@@ -5,6 +5,8 @@
 
 use std::fs;
 use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use include_dir::{Dir, File};
@@ -15,24 +17,28 @@ use crate::kernel::sha256_hex;
 use crate::kernel::tool::CROSS_GCC;
 use crate::scenario::programs::{Catalog, Program, header};
 
-/// Every program is static: a guest has no libraries. A build id would only repeat what the hash of the file
-/// says.
-const FLAGS: [&str; 9] =
-    ["-static", "-O2", "-s", "-Wall", "-Wextra", "-Werror", "-std=gnu11", "-pthread", "-Wl,--build-id=none"];
+const COMPILE: [&str; 8] = ["-c", "-O2", "-Wall", "-Wextra", "-Werror", "-std=gnu11", "-pthread", "-I."];
+/// The name of a unit's main(), where it has one.
+const ENTRY: &str = "-DPROGRAM_MAIN";
+/// Static: a guest has no libraries. A build id would only repeat what the hash of the file says.
+const LINK: [&str; 4] = ["-static", "-s", "-pthread", "-Wl,--build-id=none"];
 
 /// The compiled programs, in the cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Programs {
     pub init: Utf8PathBuf,
-    /// By name.
-    pub stress: Vec<(String, Utf8PathBuf)>,
-    /// What runs beside them, by name.
-    pub interference: Vec<(String, Utf8PathBuf)>,
+    /// All stress programs, and all that run beside them, in one file: each on its own brings the C library along, a
+    /// megabyte that every guest would have to load.
+    pub workload: Utf8PathBuf,
+    /// The names by which the one file is each of them.
+    pub stress: Vec<String>,
+    pub interference: Vec<String>,
 }
 
-/// Sources of one program: file name and content, in the order of the names.
+/// Sources of one file to be made.
 struct Sources {
     program: String,
+    /// Name and content, in the order of the names.
     files: Vec<(String, Vec<u8>)>,
 }
 
@@ -45,79 +51,47 @@ pub fn compile(
 ) -> Result<Programs, GuestError> {
     let compiler = compiler_identity()?;
     let build = |sources: &Sources| build_one(cache, &compiler, sources, progress);
-    let init = build(&init_sources(guests)?)?;
-    let stress = catalog.programs().iter().map(|program| {
-        let sources = stress_sources(guests, catalog, &program.name, &header(program))?;
-        Ok((program.name.clone(), build(&sources)?))
-    });
-    let stress = stress.collect::<Result<_, GuestError>>()?;
-    let interference = catalog.interference().iter().map(|program| {
-        let sources = interference_sources(guests, catalog, &program.name, &header(program))?;
-        Ok((program.name.clone(), build(&sources)?))
-    });
-    Ok(Programs { init, stress, interference: interference.collect::<Result<_, GuestError>>()? })
+    let names = |programs: &[Program]| programs.iter().map(|program| program.name.clone()).collect();
+    Ok(Programs {
+        init: build(&init_sources(guests)?)?,
+        workload: build(&workload_sources(guests, catalog)?)?,
+        stress: names(catalog.programs()),
+        interference: names(catalog.interference()),
+    })
 }
 
 fn init_sources(guests: &Dir<'_>) -> Result<Sources, GuestError> {
-    Ok(Sources { program: "init".to_owned(), files: files(guests, "init", |_| true)? })
+    Ok(Sources { program: "init".to_owned(), files: files(guests, "init")? })
 }
 
-/// The program's own file, what all programs share, and the header of its arguments.
-fn stress_sources(
-    guests: &Dir<'_>,
-    catalog: &Catalog,
-    name: &str,
-    arguments: &str,
-) -> Result<Sources, GuestError> {
-    let files = own_and_shared(guests, "stress", catalog.programs(), Some(name))?;
-    Ok(Sources::new(name, files, arguments))
-}
-
-/// The program's own file, what all interference shares, what all stress programs share, and the header.
-fn interference_sources(
-    guests: &Dir<'_>,
-    catalog: &Catalog,
-    name: &str,
-    arguments: &str,
-) -> Result<Sources, GuestError> {
-    let mut files = own_and_shared(guests, "interference", catalog.interference(), Some(name))?;
-    files.extend(own_and_shared(guests, "stress", catalog.programs(), None)?);
-    Ok(Sources::new(name, files, arguments))
-}
-
-impl Sources {
-    fn new(program: &str, mut files: Vec<(String, Vec<u8>)>, arguments: &str) -> Self {
-        files.push((format!("{program}.args.h"), arguments.as_bytes().to_vec()));
-        files.sort();
-        Self { program: program.to_owned(), files }
-    }
-}
-
-/// The files of a directory but for those of other programs.
-fn own_and_shared(
-    guests: &Dir<'_>,
-    directory: &str,
-    programs: &[Program],
-    name: Option<&str>,
-) -> Result<Vec<(String, Vec<u8>)>, GuestError> {
-    let of_another = |file: &str| {
-        let stem = file.strip_suffix(".c");
-        programs.iter().any(|program| Some(&*program.name) == stem && Some(&*program.name) != name)
-    };
-    let files = files(guests, directory, |file| !of_another(file))?;
-    match name.map(|name| format!("{name}.c")) {
-        Some(own) if !files.iter().any(|(file, _)| *file == own) => {
-            Err(GuestError::NoSource { path: format!("guests/{directory}/{own}") })
+/// The sources of both directories, the header of each program's arguments, and the table of all programs.
+fn workload_sources(guests: &Dir<'_>, catalog: &Catalog) -> Result<Sources, GuestError> {
+    let mut all = Vec::new();
+    let mut table = "/* Made from programs.yaml. */\n".to_owned();
+    for (directory, programs) in [("stress", catalog.programs()), ("interference", catalog.interference())] {
+        let found = files(guests, directory)?;
+        for program in programs {
+            let source = format!("{}.c", program.name);
+            if !found.iter().any(|(file, _)| *file == source) {
+                return Err(GuestError::NoSource { path: format!("guests/{directory}/{source}") });
+            }
+            table += &format!("PROGRAM(\"{}\", {})\n", program.name, entry_point(&program.name));
+            all.push((format!("{}.args.h", program.name), header(program).into_bytes()));
         }
-        _ => Ok(files),
+        all.extend(found);
     }
+    all.push(("programs.h".to_owned(), table.into_bytes()));
+    all.sort();
+    Ok(Sources { program: "workload".to_owned(), files: all })
 }
 
-fn files(
-    guests: &Dir<'_>,
-    directory: &str,
-    wanted: impl Fn(&str) -> bool,
-) -> Result<Vec<(String, Vec<u8>)>, GuestError> {
+/// What main() is called where programs are linked together.
+fn entry_point(program: &str) -> String {
+    format!("main_{}", program.replace('-', "_"))
+}
+
+/// The C sources in a directory.
+fn files(guests: &Dir<'_>, directory: &str) -> Result<Vec<(String, Vec<u8>)>, GuestError> {
     let missing = || GuestError::NoSource { path: format!("guests/{directory}") };
     let file_name =
         |file: &File<'_>| file.path().file_name().and_then(|name| name.to_str()).map(str::to_owned);
@@ -126,7 +100,7 @@ fn files(
         .ok_or_else(missing)?
         .files()
         .filter_map(|file| Some((file_name(file)?, file.contents().to_vec())))
-        .filter(|(name, _)| (name.ends_with(".c") || name.ends_with(".h")) && wanted(name))
+        .filter(|(name, _)| name.ends_with(".c") || name.ends_with(".h"))
         .collect();
     if files.is_empty() {
         return Err(missing());
@@ -157,16 +131,45 @@ fn run_compiler(sources: &Sources, work: &Utf8Path) -> Result<(), GuestError> {
     for (name, content) in &sources.files {
         fs::write(source_directory.join(name), content).map_err(failed)?;
     }
-    let units = sources.files.iter().map(|(name, _)| name).filter(|name| name.ends_with(".c"));
+    let units = sources.files.iter().filter_map(|(name, _)| name.strip_suffix(".c"));
+    let units: Vec<&str> = units.collect();
+    compile_units(&source_directory, &units)?;
+    let objects = units.iter().map(|unit| format!("{unit}.o"));
     let output = format!("../{}", sources.program);
+    run(
+        &source_directory,
+        LINK.map(str::to_owned).into_iter().chain(["-o".to_owned(), output]).chain(objects),
+    )?;
+    fs::remove_dir_all(&source_directory).map_err(failed)
+}
+
+/// Each unit on its own, as many at a time as there are CPUs.
+fn compile_units(directory: &Utf8Path, units: &[&str]) -> Result<(), GuestError> {
+    let next = AtomicUsize::new(0);
+    let work = || {
+        while let Some(unit) = units.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let entry = format!("{ENTRY}={}", entry_point(unit));
+            run(directory, COMPILE.map(str::to_owned).into_iter().chain([entry, format!("{unit}.c")]))?;
+        }
+        Ok(())
+    };
+    let cpus = thread::available_parallelism().map_or(1, usize::from);
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..cpus).map(|_| scope.spawn(work)).collect();
+        let results = workers.into_iter().map(|worker| worker.join().expect("a compiling thread panicked"));
+        results.collect()
+    })
+}
+
+fn run(directory: &Utf8Path, args: impl Iterator<Item = String>) -> Result<(), GuestError> {
     let mut command = CROSS_GCC.command()?;
-    command.current_dir(&source_directory).args(FLAGS).args(["-I", ".", "-o", &output]).args(units);
+    command.current_dir(directory).args(args);
     // These would add directories or flags of the host's own.
     for variable in ["CPATH", "C_INCLUDE_PATH", "LIBRARY_PATH", "GCC_EXEC_PREFIX", "COMPILER_PATH"] {
         command.env_remove(variable);
     }
     CROSS_GCC.stdout(&mut command)?;
-    fs::remove_dir_all(&source_directory).map_err(failed)
+    Ok(())
 }
 
 /// What of the compiler shows in its output: its version, and the C library that it links in.
@@ -179,7 +182,8 @@ fn compiler_identity() -> Result<String, GuestError> {
 }
 
 fn source_hash(compiler: &str, sources: &Sources) -> String {
-    let mut text = format!("{compiler}\n{}\n{}\n", FLAGS.join(" "), sources.program);
+    let mut text = format!("{compiler}\n{}\n{}\n", [&COMPILE[..], &LINK].concat().join(" "), sources.program);
+    text += &format!("{ENTRY}\n");
     for (name, content) in &sources.files {
         text += &format!("{} {name}\n", sha256_hex(content));
     }
@@ -201,9 +205,19 @@ mod tests {
         DirEntry::Dir(Dir::new(
             "stress",
             &[
-                DirEntry::File(File::new("stress/one.c", b"#include \"common.h\"\n#include \"one.args.h\"\n")),
-                DirEntry::File(File::new("stress/two.c", b"#include \"common.h\"\n#include \"two.args.h\"\n")),
-                DirEntry::File(File::new("stress/common.c", b"int main(void) { return 0; }\n")),
+                DirEntry::File(File::new(
+                    "stress/one.c",
+                    b"#include \"common.h\"\n#include \"one.args.h\"\nint PROGRAM_MAIN(void) { return 1; }\n",
+                )),
+                DirEntry::File(File::new(
+                    "stress/two-three.c",
+                    b"#include \"common.h\"\n#include \"two-three.args.h\"\nint PROGRAM_MAIN(void) { return 2; }\n",
+                )),
+                DirEntry::File(File::new(
+                    "stress/all.c",
+                    b"#define PROGRAM(name, main) int main(void);\n#include \"programs.h\"\n#undef PROGRAM\n\
+                      #define PROGRAM(name, main) + main()\nint main(void) { return 0\n#include \"programs.h\"\n; }\n",
+                )),
                 DirEntry::File(File::new(
                     "stress/common.h",
                     b"enum { STRESS_FLAG };\nstruct stress_arg { const char *a; int b; const char *c, *d; long e, f; const char *g; };\n\
@@ -217,9 +231,8 @@ mod tests {
             &[
                 DirEntry::File(File::new(
                     "interference/beside.c",
-                    b"#include \"common.h\"\n#include \"beside.args.h\"\n#include \"shared.h\"\n",
+                    b"#include \"common.h\"\n#include \"beside.args.h\"\n#include \"shared.h\"\nint PROGRAM_MAIN(void) { return 3; }\n",
                 )),
-                DirEntry::File(File::new("interference/other.c", b"")),
                 DirEntry::File(File::new("interference/shared.h", b"")),
             ],
         )),
@@ -233,11 +246,11 @@ mod tests {
   kernel: k
   args:
     - {name: direct, kind: flag, help: h}
-- name: two
+- name: two-three
   purpose: p
   kernel: k
 ";
-        let beside = "- {name: beside, purpose: p, kernel: k}\n- {name: other, purpose: p, kernel: k}\n";
+        let beside = "- {name: beside, purpose: p, kernel: k}\n";
         Catalog::parse("programs.yaml", text).unwrap().with_interference("i.yaml", beside).unwrap()
     }
 
@@ -248,17 +261,40 @@ mod tests {
     }
 
     #[test]
-    fn a_program_is_built_from_its_own_file_and_what_all_share() {
-        let sources = stress_sources(&GUESTS, &catalog(), "one", "/* args */").unwrap();
+    fn all_programs_are_in_one_file_each_with_its_arguments_and_its_own_main() {
+        let sources = workload_sources(&GUESTS, &catalog()).unwrap();
         let names: Vec<_> = sources.files.iter().map(|(name, _)| name.as_str()).collect();
-        assert_eq!(names, ["common.c", "common.h", "one.args.h", "one.c"]);
-        let sources = interference_sources(&GUESTS, &catalog(), "beside", "/* args */").unwrap();
-        let names: Vec<_> = sources.files.iter().map(|(name, _)| name.as_str()).collect();
-        assert_eq!(names, ["beside.args.h", "beside.c", "common.c", "common.h", "shared.h"]);
-        let error = interference_sources(&GUESTS, &catalog(), "one", "").err().unwrap();
-        assert_eq!(error.to_string(), "the source guests/interference/one.c is missing from farm's own data");
-        let error = stress_sources(&GUESTS, &catalog(), "three", "").err().unwrap();
-        assert_eq!(error.to_string(), "the source guests/stress/three.c is missing from farm's own data");
+        assert_eq!(
+            names,
+            [
+                "all.c",
+                "beside.args.h",
+                "beside.c",
+                "common.h",
+                "one.args.h",
+                "one.c",
+                "programs.h",
+                "shared.h",
+                "two-three.args.h",
+                "two-three.c"
+            ]
+        );
+        let table = &sources.files.iter().find(|(name, _)| name == "programs.h").unwrap().1;
+        let table = std::str::from_utf8(table).unwrap();
+        assert!(table.ends_with(
+            "PROGRAM(\"one\", main_one)\nPROGRAM(\"two-three\", main_two_three)\nPROGRAM(\"beside\", main_beside)\n"
+        ));
+    }
+
+    #[test]
+    fn a_program_without_a_source_is_named() {
+        let other = "- {name: other, purpose: p, kernel: k}\n";
+        let catalog = catalog().with_interference("i.yaml", other).unwrap();
+        let error = workload_sources(&GUESTS, &catalog).err().unwrap();
+        assert_eq!(
+            error.to_string(),
+            "the source guests/interference/other.c is missing from farm's own data"
+        );
     }
 
     #[test]
@@ -267,10 +303,8 @@ mod tests {
         let (_two, second) = cache();
         let [a, b] = [first, second].map(|cache| compile(&cache, &GUESTS, &catalog(), &quiet).unwrap());
         assert_ne!(a.init, b.init);
-        let bytes = |programs: &Programs| {
-            let others = programs.stress.iter().chain(&programs.interference).map(|(_, path)| path);
-            others.chain([&programs.init]).map(|path| fs::read(path).unwrap()).collect::<Vec<_>>()
-        };
+        let bytes =
+            |programs: &Programs| [&programs.init, &programs.workload].map(|path| fs::read(path).unwrap());
         assert_eq!(bytes(&a), bytes(&b));
         // Big-endian ELF for machine 22, EM_S390.
         assert!(bytes(&a).iter().all(|elf| elf[..6] == *b"\x7fELF\x02\x02" && elf[18..20] == [0, 22]));

@@ -21,8 +21,10 @@ use crate::kernel::{Kernel, sha256_hex};
 
 const ARCHIVE: &str = "initramfs.cpio";
 const RECORD: &str = "farm.json";
+/// The file that every stress program, and every one that runs beside them, is a link to.
+const WORKLOAD: &str = "farm/workload";
 /// To be raised whenever this file makes another image from the same parts.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// An image in the cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,22 +86,21 @@ pub fn lite_image(
         modules.on_demand.insert(name.clone(), vec![file.clone()]);
         modules.files.insert(file, path.clone());
     }
-    let mut inputs = vec![
+    let inputs = vec![
         ("init".to_owned(), read(&parts.programs.init)?),
         ("bin/busybox".to_owned(), read(parts.busybox)?),
+        (WORKLOAD.to_owned(), read(&parts.programs.workload)?),
     ];
-    for (name, path) in &parts.programs.stress {
-        inputs.push((format!("farm/stress/{name}"), read(path)?));
-    }
-    for (name, path) in &parts.programs.interference {
-        inputs.push((format!("farm/interference/{name}"), read(path)?));
-    }
+    let stress = parts.programs.stress.iter().map(|name| format!("farm/stress/{name}"));
+    let interference = parts.programs.interference.iter().map(|name| format!("farm/interference/{name}"));
+    let names: Vec<String> = stress.chain(interference).collect();
     let mut module_inputs = Vec::new();
     for (file, path) in &modules.files {
         module_inputs.push((format!("farm/modules/{file}"), path, read(path)?));
     }
     let mut described =
         format!("lite {FORMAT}\n{}\n{:?} {:?}\n", parts.kernel.key.release, modules.boot, modules.on_demand);
+    described += &format!("{names:?}\n");
     let contents = inputs.iter().map(|(name, content)| (name, content));
     for (name, content) in contents.chain(module_inputs.iter().map(|(name, _, content)| (name, content))) {
         described += &format!("{} {name}\n", sha256_hex(content));
@@ -112,6 +113,9 @@ pub fn lite_image(
         archive.file("farm/modules.boot", lines(&modules.boot).into_bytes());
         for (name, content) in inputs {
             archive.program(&name, content);
+        }
+        for name in names {
+            archive.link(&name, &format!("/{WORKLOAD}"));
         }
         for (name, path, content) in module_inputs {
             archive.file(&name, unpacked(path, content)?);

@@ -21,6 +21,8 @@ use crate::kernel::{BuildTree, keep_only, sha256_hex};
 /// Where they are in `guests/`, a directory for each.
 const FOLDER: &str = "modules";
 
+/// No debug information: nobody looks for it, and it has the build's paths in it.
+const FLAGS: &str = "-g0";
 /// Words on make's command line, which beat those of the tree's own configuration.
 const SETTINGS: [&str; 5] = [
     "ARCH=s390",
@@ -67,7 +69,7 @@ pub fn build_module(
     let ModuleRequest { name, release, tree } = request;
     let sources = sources(guests, name)?;
     let compiler = CROSS_GCC.stdout(CROSS_GCC.command()?.arg("--version"))?;
-    let mut described = format!("{}\n{SETTINGS:?}\n{}\n", sha256_hex(&compiler), tree.identity());
+    let mut described = format!("{}\n{SETTINGS:?} {FLAGS}\n{}\n", sha256_hex(&compiler), tree.identity());
     for (file, content) in &sources {
         described += &format!("{} {file}\n", sha256_hex(content));
     }
@@ -110,7 +112,7 @@ fn make(request: ModuleRequest<'_>, sources: &[(&str, &[u8])], work: &Utf8Path) 
         command.envs(std::env::var_os(variable).map(|value| (variable, value)));
     }
     command.arg("--silent").args(tree.lay_out(work)?).arg(format!("M={directory}")).args(SETTINGS);
-    command.arg(format!("KCFLAGS=-g0 -fmacro-prefix-map={directory}/={}", in_repository(name)));
+    command.arg(format!("KCFLAGS={FLAGS} -fmacro-prefix-map={directory}/={}", in_repository(name)));
     command.arg("modules").stdout(Stdio::null()).stderr(fs::File::create(&complaints).map_err(failed)?);
     let status = MAKE.status_within(&mut command, BUILD_LIMIT)?;
     let product = format!("{name}.ko");

@@ -63,8 +63,9 @@ impl Place {
     ) -> Result<LiteImage, GuestError> {
         let programs = Programs {
             init: self.put("init", b"init"),
-            stress: vec![("splice".to_owned(), self.put("splice", b"splice"))],
-            interference: vec![("compact".to_owned(), self.put("compact", b"compact"))],
+            workload: self.put("workload", b"workload"),
+            stress: vec!["splice".to_owned()],
+            interference: vec!["compact".to_owned()],
         };
         let cache = Cache::new(&self.root.join("cache")).unwrap();
         let busybox = self.put("busybox", b"busybox");
@@ -92,17 +93,20 @@ fn the_image_has_what_the_protocol_says_and_its_modules_unpacked() {
             "4 20600 0 5:1 dev/console",
             "5 40755 0 0:0 farm",
             "6 40755 0 0:0 farm/interference",
-            "7 100755 7 0:0 farm/interference/compact",
+            "7 120777 14 0:0 farm/interference/compact",
             "8 40755 0 0:0 farm/modules",
             "9 100644 14 0:0 farm/modules.boot",
             "10 100644 9 0:0 farm/modules/ext4.ko",
             "11 100644 9 0:0 farm/modules/jbd2.ko",
             "12 100644 8 0:0 farm/modules/virtio_blk.ko",
             "13 40755 0 0:0 farm/stress",
-            "14 100755 6 0:0 farm/stress/splice",
-            "15 100755 4 0:0 init",
+            "14 120777 14 0:0 farm/stress/splice",
+            "15 100755 8 0:0 farm/workload",
+            "16 100755 4 0:0 init",
         ]
     );
+    // A link's content is where it leads.
+    assert_eq!(bytes.windows(14).filter(|window| window == b"/farm/workload").count(), 2);
     let has = |text: &[u8]| bytes.windows(text.len()).any(|window| window == text);
     assert!(has(b"ext4 code") && has(b"virtio_blk.ko\n"));
     assert_eq!(image.modules["ext4"], ["jbd2.ko", "ext4.ko"]);

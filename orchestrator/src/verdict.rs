@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::detect::Hit;
 use crate::event::StopCause;
 use crate::scenario::{Facts, Scenario};
-use crate::workload::{Attempts, BesideReport, EXIT_ALL_SKIPPED, StepOutcome, StepReport, WorkerReport};
+use crate::workload::{Attempts, BesideReport, ProgramEnd, StepOutcome, StepReport, WorkerReport};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -104,6 +104,14 @@ pub struct Evidence<'a> {
     pub hits: Vec<Hit>,
     /// Hits that were seen and not kept, none of whose kind was: whether they are foreseen is not known.
     pub unknown_hits: u64,
+}
+
+impl Evidence<'_> {
+    /// How the programs of a step ended.
+    fn ends(&self, step: u32) -> impl Iterator<Item = &ProgramEnd> {
+        let workers = self.workers.iter().filter(move |one| one.step == step).map(|one| &one.end);
+        workers.chain(self.beside.iter().filter(move |one| one.step == step).map(|one| &one.end))
+    }
 }
 
 /// The verdict, why, and what became of each hit.
@@ -202,8 +210,8 @@ fn decide(evidence: &Evidence<'_>, hits: &[JudgedHit], missed: &[String]) -> (Ve
         return (Verdict::TimedOut, "the life ran into its wall limit".to_owned());
     }
     let foreseen_end = ended_by_a_foreseen_hit(evidence.ending, hits);
-    let failed = evidence.steps.iter().find(|s| s.outcome == StepOutcome::Failed);
-    if let Some(step) = failed.filter(|_| !foreseen_end) {
+    let mut failed = evidence.steps.iter().filter(|s| s.outcome == StepOutcome::Failed);
+    if let Some(step) = failed.find(|step| !foreseen_end && !failed_by_data_alone(step.step, evidence)) {
         return (Verdict::WorkloadFailed, failure_of(step.step, evidence));
     }
     if !evidence.ended && !foreseen_end {
@@ -252,16 +260,22 @@ fn ended_by_a_foreseen_hit(ending: &Ending, hits: &[JudgedHit]) -> bool {
         && hits.iter().any(|h| h.hit.ends_the_guest() || h.hit.kind.corrupts_memory())
 }
 
+/// Where only foreseen hits are left, so are the failed data checks among them, and a program that failed nothing else
+/// did not fail beyond them.
+fn failed_by_data_alone(step: u32, evidence: &Evidence<'_>) -> bool {
+    let mut failed = evidence.ends(step).filter(|end| !end.is_well()).peekable();
+    failed.peek().is_some() && failed.all(ProgramEnd::failed_by_data_alone)
+}
+
 fn failure_of(step: u32, evidence: &Evidence<'_>) -> String {
-    let well = |exit| matches!(exit, Some(0 | EXIT_ALL_SKIPPED));
-    let worker = evidence.workers.iter().find(|w| w.step == step && !well(w.exit));
-    let beside = evidence.beside.iter().find(|b| b.step == step && !well(b.exit));
-    let (who, exit, signal) = match (worker, beside) {
-        (Some(worker), _) => (format!("worker {}", worker.worker), worker.exit, worker.signal),
-        (None, Some(beside)) => (format!("beside it {}", beside.name), beside.exit, beside.signal),
+    let worker = evidence.workers.iter().find(|w| w.step == step && !w.end.is_well());
+    let beside = evidence.beside.iter().find(|b| b.step == step && !b.end.is_well());
+    let (who, end) = match (worker, beside) {
+        (Some(worker), _) => (format!("worker {}", worker.worker), &worker.end),
+        (None, Some(beside)) => (format!("beside it {}", beside.name), &beside.end),
         (None, None) => return format!("step {step} failed"),
     };
-    match (exit, signal) {
+    match (end.exit, end.signal) {
         (_, Some(signal)) => format!("step {step}, {who}: killed by {}", signal_name(signal)),
         (Some(code), None) => format!("step {step}, {who}: exit status {code}"),
         (None, None) => format!("step {step}, {who}: could not be killed, it hangs in the kernel"),
@@ -274,7 +288,7 @@ fn without_effect(evidence: &Evidence<'_>) -> Option<String> {
     let idle = evidence
         .workers
         .iter()
-        .find(|w| !w.program.stats.is_empty() && w.program.ops() == 0 && w.exit == Some(0))
+        .find(|w| !w.end.program.stats.is_empty() && w.end.program.ops() == 0 && w.end.exit == Some(0))
         .map(|w| format!("step {}, worker {}: the program passed but moved no data", w.step, w.worker));
     let short = || {
         let mut attempts = evidence.attempts.iter();
@@ -284,10 +298,10 @@ fn without_effect(evidence: &Evidence<'_>) -> Option<String> {
 }
 
 fn skip_reason(evidence: &Evidence<'_>) -> String {
-    let workers = evidence.workers.iter().map(|worker| (worker.exit, &worker.program));
-    let programs = workers.chain(evidence.beside.iter().map(|one| (one.exit, &one.program)));
-    let skipped = programs.filter(|(exit, _)| *exit == Some(EXIT_ALL_SKIPPED));
-    match skipped.flat_map(|(_, program)| &program.tests).find(|test| !test.reason.is_empty()) {
+    let workers = evidence.workers.iter().map(|one| &one.end);
+    let ends = workers.chain(evidence.beside.iter().map(|one| &one.end));
+    let skipped = ends.filter(|end| end.is_skipped());
+    match skipped.flat_map(|end| &end.program.tests).find(|test| !test.reason.is_empty()) {
         Some(test) => format!("every step was skipped: {}: {}", test.name, test.reason),
         None => "every step was skipped".to_owned(),
     }

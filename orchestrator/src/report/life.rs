@@ -6,7 +6,7 @@ use crate::escape::escape;
 use crate::plan::Counting;
 use crate::store::{LifeRecord, StoredRun};
 use crate::verdict::signal_name;
-use crate::workload::{BesideReport, EXIT_ALL_SKIPPED, ProgramReport, StepOutcome, TestResult, WorkerReport};
+use crate::workload::{ProgramEnd, ProgramReport, StepOutcome, TestResult};
 
 pub fn life_text(run: &StoredRun, life: &LifeRecord) -> String {
     let mut out = format!(
@@ -79,8 +79,13 @@ pub fn life_text(run: &StoredRun, life: &LifeRecord) -> String {
         }
         // Where a worker ran into the limit what ran beside it was killed too.
         let besides = step.beside.iter().filter(|_| step.outcome != Some(StepOutcome::Limit));
-        for end in step.workers.iter().map(End::of_worker).chain(besides.map(End::of_beside)) {
-            out += &trouble(&end);
+        for one in &step.workers {
+            let who = format!("step {}, worker {}", one.step, one.worker);
+            out += &trouble(&who, one.limit, &one.end);
+        }
+        for one in besides {
+            let who = format!("step {}, beside it {}", one.step, escape(one.name.as_bytes()));
+            out += &trouble(&who, false, &one.end);
         }
     }
     for hit in &life.hits {
@@ -114,10 +119,10 @@ fn step_table(life: &LifeRecord) -> Table {
             size(step.bytes()),
             seconds(step.wall_us),
         ]);
-        path_rows(&mut table, step.workers.iter().map(|worker| &worker.program), str::to_owned);
+        path_rows(&mut table, step.workers.iter().map(|worker| &worker.end.program), str::to_owned);
         for beside in &step.beside {
             // A program with one path calls it like itself.
-            path_rows(&mut table, [&beside.program], |path| match path == beside.name {
+            path_rows(&mut table, [&beside.end.program], |path| match path == beside.name {
                 true => format!("beside: {path}"),
                 false => format!("beside: {}: {path}", beside.name),
             });
@@ -192,45 +197,22 @@ fn attempt_table(life: &LifeRecord) -> Table {
     table
 }
 
-/// How a program ended.
-struct End<'a> {
-    who: String,
-    exit: Option<i32>,
-    signal: Option<i32>,
-    limit: bool,
-    stuck: bool,
-    tail: &'a [String],
-}
-
-impl<'a> End<'a> {
-    fn of_worker(worker: &'a WorkerReport) -> Self {
-        let WorkerReport { step, worker, exit, signal, limit, stuck, ref program, .. } = *worker;
-        let who = format!("step {step}, worker {worker}");
-        Self { who, exit, signal, limit, stuck, tail: &program.tail }
-    }
-
-    fn of_beside(beside: &'a BesideReport) -> Self {
-        let BesideReport { step, ref name, exit, signal, stuck, ref program, .. } = *beside;
-        let who = format!("step {step}, beside it {}", escape(name.as_bytes()));
-        Self { who, exit, signal, limit: false, stuck, tail: &program.tail }
-    }
-}
-
-/// What a program that did not end well printed last.
-fn trouble(end: &End<'_>) -> String {
-    if matches!(end.exit, Some(0 | EXIT_ALL_SKIPPED)) {
+/// What a program that did not end well printed last; `limit`: it was killed at the step's.
+fn trouble(who: &str, limit: bool, end: &ProgramEnd) -> String {
+    if end.is_well() {
         return String::new();
     }
     let how = match (end.exit, end.signal) {
         _ if end.stuck => "could not be killed: it hangs in the kernel".to_owned(),
-        _ if end.limit => "was killed at the step's wall limit".to_owned(),
+        _ if limit => "was killed at the step's wall limit".to_owned(),
         (Some(code), _) => format!("ended with exit status {code}"),
         (None, Some(signal)) => format!("was killed by {}", signal_name(signal)),
         (None, None) => "did not end".to_owned(),
     };
-    let mut out = format!("\n{} {how}", end.who);
-    out += if end.tail.is_empty() { "; it printed nothing\n" } else { "; it printed last:\n" };
-    for line in end.tail {
+    let mut out = format!("\n{who} {how}");
+    let tail = &end.program.tail;
+    out += if tail.is_empty() { "; it printed nothing\n" } else { "; it printed last:\n" };
+    for line in tail {
         out += &format!("  {}\n", escape(line.as_bytes()));
     }
     out

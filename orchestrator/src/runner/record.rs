@@ -128,8 +128,8 @@ fn data_hits(cell: &Cell, steps: &[StepRecord]) -> Vec<Hit> {
     let mut hits: Vec<Hit> = Vec::new();
     for step in steps {
         let program = cell.program_of_step(step.step).unwrap_or(&step.name);
-        let workers = step.workers.iter().map(|worker| (program, &worker.program));
-        let programs = workers.chain(step.beside.iter().map(|one| (&*one.name, &one.program)));
+        let workers = step.workers.iter().map(|worker| (program, &worker.end.program));
+        let programs = workers.chain(step.beside.iter().map(|one| (&*one.name, &one.end.program)));
         let failures =
             programs.flat_map(|(name, said)| said.data_failures.iter().map(move |one| (name, one)));
         for (program, failure) in failures {

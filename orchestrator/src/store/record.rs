@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use crate::kernel::Origin;
 use crate::plan::{Counting, Emulator, KernelKey, LifeId, Setting};
 use crate::verdict::{Ending, JudgedHit, Standing, Verdict};
-use crate::workload::{Attempts, BesideReport, EXIT_ALL_SKIPPED, Ready, StepOutcome, WorkerReport};
+use crate::workload::{Attempts, BesideReport, Ready, StepOutcome, WorkerReport};
 
 /// Names a run: ten hex digits, drawn from when and where it was started.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -191,11 +191,11 @@ pub struct StepRecord {
 
 impl StepRecord {
     pub fn ops(&self) -> u64 {
-        self.workers.iter().fold(0, |sum, w| sum.saturating_add(w.program.ops()))
+        self.workers.iter().fold(0, |sum, w| sum.saturating_add(w.end.program.ops()))
     }
 
     pub fn bytes(&self) -> u64 {
-        self.workers.iter().fold(0, |sum, w| sum.saturating_add(w.program.bytes()))
+        self.workers.iter().fold(0, |sum, w| sum.saturating_add(w.end.program.bytes()))
     }
 
     /// Why it was skipped, in the words of the first program that says so.
@@ -203,16 +203,15 @@ impl StepRecord {
         if self.outcome != Some(StepOutcome::Skipped) {
             return None;
         }
-        let workers = self.workers.iter().map(|worker| (worker.exit, &worker.program));
-        let programs = workers.chain(self.beside.iter().map(|one| (one.exit, &one.program)));
-        let mut skipped = programs.filter(|(exit, _)| *exit == Some(EXIT_ALL_SKIPPED));
-        skipped.find_map(|(_, program)| program.skip_reason())
+        let workers = self.workers.iter().map(|one| &one.end);
+        let ends = workers.chain(self.beside.iter().map(|one| &one.end));
+        ends.filter(|end| end.is_skipped()).find_map(|end| end.program.skip_reason())
     }
 
     /// What could not run beside it, and why.
     pub fn not_beside(&self) -> impl Iterator<Item = (&str, &str)> {
-        let skipped = self.beside.iter().filter(|one| one.exit == Some(EXIT_ALL_SKIPPED));
-        skipped.map(|one| (&*one.name, one.program.skip_reason().unwrap_or("it did not say why")))
+        let skipped = self.beside.iter().filter(|one| one.end.is_skipped());
+        skipped.map(|one| (&*one.name, one.end.program.skip_reason().unwrap_or("it did not say why")))
     }
 
     pub fn outcome_word(&self) -> &'static str {

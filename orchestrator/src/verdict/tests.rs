@@ -5,7 +5,7 @@ use crate::detect::Kind;
 use crate::plan::Protection;
 use crate::scenario::executable::Nowhere;
 use crate::scenario::{Catalog, Source, check};
-use crate::workload::{PathStats, ProgramReport, Test, TestResult};
+use crate::workload::{DataFailure, PathStats, ProgramReport, Test, TestResult};
 
 const FORESEEN: &str = "\
 name: a
@@ -26,18 +26,16 @@ fn step(step: u32, outcome: StepOutcome) -> StepReport {
 }
 
 fn worker(exit: Option<i32>, signal: Option<i32>) -> WorkerReport {
-    let program = ProgramReport::default();
-    WorkerReport {
-        step: 1,
-        worker: 2,
-        exit,
-        signal,
-        limit: false,
-        stuck: false,
-        wall_us: 1,
-        truncated: 0,
-        program,
-    }
+    WorkerReport { step: 1, worker: 2, limit: false, end: end(exit, signal) }
+}
+
+fn end(exit: Option<i32>, signal: Option<i32>) -> ProgramEnd {
+    ProgramEnd { exit, signal, stuck: false, wall_us: 1, truncated: 0, program: ProgramReport::default() }
+}
+
+/// A worker or another program with that exit status that said so much.
+fn said(exit: i32, program: ProgramReport) -> ProgramEnd {
+    ProgramEnd { program, ..end(Some(exit), None) }
 }
 
 const GOOD: Evidence<'_> = Evidence {
@@ -176,10 +174,8 @@ fn an_expected_hit_must_come_where_its_condition_holds() {
 #[test]
 fn a_program_that_moved_nothing_proves_nothing() {
     let stats = vec![PathStats { path: "p".to_owned(), ops: 0, bytes: 0 }];
-    let idle = WorkerReport {
-        program: ProgramReport { stats, ..ProgramReport::default() },
-        ..worker(Some(0), None)
-    };
+    let idle = said(0, ProgramReport { stats, ..ProgramReport::default() });
+    let idle = WorkerReport { end: idle, ..worker(None, None) };
     let evidence = Evidence { steps: &[step(1, StepOutcome::Ok)], workers: &[idle], ..GOOD };
     assert_eq!(verdict("6.1.0", evidence).0, Verdict::Ineffective);
 }
@@ -187,8 +183,8 @@ fn a_program_that_moved_nothing_proves_nothing() {
 #[test]
 fn what_runs_beside_a_step_can_fail_it() {
     let beside = |step, exit, signal, stuck| {
-        let (name, program) = ("compact".to_owned(), ProgramReport::default());
-        BesideReport { step, beside: 1, name, exit, signal, stuck, wall_us: 1, truncated: 0, program }
+        let (name, end) = ("compact".to_owned(), ProgramEnd { stuck, ..end(exit, signal) });
+        BesideReport { step, beside: 1, name, end }
     };
     let failed = [step(1, StepOutcome::Ok), step(2, StepOutcome::Failed)];
     let workers = [worker(Some(0), None)];
@@ -207,24 +203,53 @@ fn what_runs_beside_a_step_can_fail_it() {
 }
 
 #[test]
+fn a_known_data_hit_excuses_the_test_that_found_it_and_nothing_else() {
+    let test = |name: &str, result| Test { name: name.to_owned(), result, reason: String::new() };
+    let wrong = |path: &str| DataFailure {
+        path: path.to_owned(),
+        check: "content".to_owned(),
+        detail: "offset=0".to_owned(),
+    };
+    let (udp, tcp) = (test("udp", TestResult::NotOk), test("tcp", TestResult::NotOk));
+    let report = |tests: &[&Test], paths: &[&str]| ProgramReport {
+        tests: tests.iter().map(|&test| test.clone()).collect(),
+        data_failures: paths.iter().map(|path| wrong(path)).collect(),
+        ..ProgramReport::default()
+    };
+    let steps = [step(1, StepOutcome::Failed)];
+    for (what, end, expected) in [
+        ("its data alone was wrong", said(1, report(&[&udp], &["udp"])), Verdict::Passed),
+        ("another path failed too", said(1, report(&[&udp, &tcp], &["udp"])), Verdict::WorkloadFailed),
+        ("it gave up", said(2, report(&[&udp], &["udp"])), Verdict::WorkloadFailed),
+        ("it reported no test", said(1, report(&[], &["udp"])), Verdict::WorkloadFailed),
+        (
+            "what else it said was dropped",
+            ProgramEnd { truncated: 9, ..said(1, report(&[&udp], &["udp"])) },
+            Verdict::WorkloadFailed,
+        ),
+        (
+            "it crashed after it had reported",
+            ProgramEnd { program: report(&[&udp], &["udp"]), ..end(None, Some(11)) },
+            Verdict::WorkloadFailed,
+        ),
+    ] {
+        let workers = [WorkerReport { end, ..worker(None, None) }, worker(Some(0), None)];
+        let hits = vec![Hit::hang("known")];
+        let evidence = Evidence { steps: &steps, workers: &workers, hits, ..GOOD };
+        assert_eq!(verdict("6.1.0", evidence).0, expected, "{what}");
+    }
+}
+
+#[test]
 fn a_skipped_step_says_what_could_not_run() {
     let program = |name: &str| {
         let (name, reason) = (name.to_owned(), format!("no {name} here"));
         let tests = vec![Test { name, result: TestResult::Skipped, reason }];
         ProgramReport { tests, ..ProgramReport::default() }
     };
-    let with = |exit, name| WorkerReport { program: program(name), ..worker(Some(exit), None) };
-    let beside = BesideReport {
-        step: 1,
-        beside: 1,
-        name: "hugepage".to_owned(),
-        exit: Some(4),
-        signal: None,
-        stuck: false,
-        wall_us: 1,
-        truncated: 0,
-        program: program("thp"),
-    };
+    let with = |exit, name| WorkerReport { end: said(exit, program(name)), ..worker(None, None) };
+    let end = said(4, program("thp"));
+    let beside = BesideReport { step: 1, beside: 1, name: "hugepage".to_owned(), end };
     let steps = [step(1, StepOutcome::Skipped)];
     for (worker, reason) in [(with(4, "direct"), "direct: no direct"), (with(0, "direct"), "thp: no thp")] {
         let (workers, beside) = ([worker], [beside.clone()]);

@@ -8,7 +8,8 @@ mod program;
 mod results;
 
 pub use attempts::Attempts;
-pub use program::{DataFailure, EXIT_ALL_SKIPPED, PathStats, ProgramReport, Test, TestResult};
+pub use program::{DataFailure, PathStats, ProgramReport, Test, TestResult};
 pub use results::{
-    BesideReport, Message, Ready, ResultsReader, StepOutcome, StepReport, TouchReport, WorkerReport,
+    BesideReport, Message, ProgramEnd, Ready, ResultsReader, StepOutcome, StepReport, TouchReport,
+    WorkerReport,
 };

@@ -5,8 +5,9 @@ use serde::{Deserialize, Serialize};
 /// How many tests, paths and failures of one program are kept: no program of ours has so many, and a guest
 /// that invents them must not fill farm's memory.
 const MOST_ENTRIES: usize = 256;
-/// The exit status of a program that could test nothing here (docs/guest-protocol.md).
-pub const EXIT_ALL_SKIPPED: i32 = 4;
+/// Exit statuses of a program of which a test failed, and of one that could test nothing here (docs/guest-protocol.md).
+pub(super) const EXIT_FAILED: i32 = 1;
+pub(super) const EXIT_ALL_SKIPPED: i32 = 4;
 /// How many of the last lines are kept for people to read.
 const MOST_LINES: usize = 40;
 
@@ -63,6 +64,13 @@ impl ProgramReport {
     /// Why it skipped a test, in the words of the first that says so.
     pub fn skip_reason(&self) -> Option<&str> {
         self.tests.iter().map(|test| test.reason.as_str()).find(|reason| !reason.is_empty())
+    }
+
+    /// Whether tests failed, and none for another reason than data that was wrong.
+    pub(super) fn failed_by_data_alone(&self) -> bool {
+        let mut failed = self.tests.iter().filter(|test| test.result == TestResult::NotOk).peekable();
+        let of_data = |test: &Test| self.data_failures.iter().any(|failure| failure.path == test.name);
+        failed.peek().is_some() && failed.all(of_data)
     }
 
     pub fn bytes(&self) -> u64 {

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::program::ProgramReport;
+use super::program::{EXIT_ALL_SKIPPED, EXIT_FAILED, ProgramReport};
 
 /// A longer line is cut here. Init bounds a worker's output to 64 KiB in all.
 const LONGEST_LINE: usize = 64 * 1024;
@@ -50,19 +50,9 @@ pub struct Ready {
 pub struct WorkerReport {
     pub step: u32,
     pub worker: u32,
-    /// Exit status, if the program exited.
-    pub exit: Option<i32>,
-    /// The signal that ended it, otherwise.
-    pub signal: Option<i32>,
     /// It was still running at the step's wall limit and was killed.
     pub limit: bool,
-    /// It did not go away when killed: its path through the kernel hangs.
-    pub stuck: bool,
-    pub wall_us: u64,
-    /// Bytes of its output that init dropped.
-    pub truncated: u64,
-    #[serde(default)]
-    pub program: ProgramReport,
+    pub end: ProgramEnd,
 }
 
 /// A program that ran beside the workers of a step.
@@ -73,6 +63,12 @@ pub struct BesideReport {
     pub beside: u32,
     /// Of the program's file.
     pub name: String,
+    pub end: ProgramEnd,
+}
+
+/// How a program of a step ended, and what it had said.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProgramEnd {
     /// Exit status, if the program exited.
     pub exit: Option<i32>,
     /// The signal that ended it, otherwise.
@@ -82,8 +78,23 @@ pub struct BesideReport {
     pub wall_us: u64,
     /// Bytes of its output that init dropped.
     pub truncated: u64,
-    #[serde(default)]
     pub program: ProgramReport,
+}
+
+impl ProgramEnd {
+    /// It passed, or could test nothing here.
+    pub fn is_well(&self) -> bool {
+        self.exit == Some(0) || self.is_skipped()
+    }
+
+    pub fn is_skipped(&self) -> bool {
+        self.exit == Some(EXIT_ALL_SKIPPED)
+    }
+
+    /// It failed by data that was wrong, and by nothing else. What init dropped may have told of something else.
+    pub fn failed_by_data_alone(&self) -> bool {
+        self.exit == Some(EXIT_FAILED) && self.truncated == 0 && self.program.failed_by_data_alone()
+    }
 }
 
 /// How often a kernel function was called while a step ran.
@@ -125,15 +136,40 @@ pub enum StepOutcome {
 #[serde(tag = "type", rename_all = "kebab-case")]
 enum Wire {
     Ready(Ready),
-    Job { cell: String },
-    Start { step: u32, name: String },
-    Worker(WorkerReport),
-    Beside(BesideReport),
+    Job {
+        cell: String,
+    },
+    Start {
+        step: u32,
+        name: String,
+    },
+    Worker {
+        step: u32,
+        worker: u32,
+        exit: Option<i32>,
+        signal: Option<i32>,
+        limit: bool,
+        stuck: bool,
+        wall_us: u64,
+        truncated: u64,
+    },
+    Beside {
+        step: u32,
+        beside: u32,
+        name: String,
+        exit: Option<i32>,
+        signal: Option<i32>,
+        stuck: bool,
+        wall_us: u64,
+        truncated: u64,
+    },
     Touch(TouchReport),
     Step(StepReport),
     Beat {},
     End {},
-    Error { text: String },
+    Error {
+        text: String,
+    },
 }
 
 /// Reads the results stream in any chunking.
@@ -184,13 +220,15 @@ impl ResultsReader {
             Ok(Wire::Ready(ready)) => Message::Ready(ready),
             Ok(Wire::Job { cell }) => Message::Job { cell },
             Ok(Wire::Start { step, name }) => Message::StepStarted { step, name },
-            Ok(Wire::Worker(mut worker)) => {
-                worker.program = std::mem::take(&mut self.program);
-                Message::WorkerEnded(worker)
+            Ok(Wire::Worker { step, worker, exit, signal, limit, stuck, wall_us, truncated }) => {
+                let program = std::mem::take(&mut self.program);
+                let end = ProgramEnd { exit, signal, stuck, wall_us, truncated, program };
+                Message::WorkerEnded(WorkerReport { step, worker, limit, end })
             }
-            Ok(Wire::Beside(mut beside)) => {
-                beside.program = std::mem::take(&mut self.program);
-                Message::BesideEnded(beside)
+            Ok(Wire::Beside { step, beside, name, exit, signal, stuck, wall_us, truncated }) => {
+                let program = std::mem::take(&mut self.program);
+                let end = ProgramEnd { exit, signal, stuck, wall_us, truncated, program };
+                Message::BesideEnded(BesideReport { step, beside, name, end })
             }
             Ok(Wire::Touch(touch)) => Message::Touched(touch),
             Ok(Wire::Step(step)) => Message::StepEnded(step),
@@ -249,9 +287,12 @@ ok 1 splice
         let Message::Ready(ready) = &messages[0] else { panic!("{messages:?}") };
         assert_eq!((ready.release.as_str(), ready.cpus), ("6.1.0-50-s390x", 2));
         let Message::WorkerEnded(worker) = &messages[3] else { panic!("{messages:?}") };
-        assert_eq!((worker.exit, worker.signal, worker.program.ops()), (Some(0), None, 12));
+        assert_eq!((worker.end.exit, worker.end.signal, worker.end.program.ops()), (Some(0), None, 12));
         let Message::BesideEnded(beside) = &messages[4] else { panic!("{messages:?}") };
-        assert_eq!((beside.name.as_str(), beside.exit, beside.program.ops()), ("compact", Some(0), 7));
+        assert_eq!(
+            (beside.name.as_str(), beside.end.exit, beside.end.program.ops()),
+            ("compact", Some(0), 7)
+        );
         let (Message::Touched(counted), Message::Touched(uncounted)) = (&messages[6], &messages[7]) else {
             panic!("{messages:?}")
         };

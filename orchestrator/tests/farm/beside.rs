@@ -59,7 +59,9 @@ int main(int argc, char **argv)
 fn besides(life: &Value) -> Vec<(&str, Option<i64>, Option<i64>)> {
     let besides = life["steps"][0]["beside"].as_array().unwrap().iter();
     let mut besides: Vec<_> = besides
-        .map(|one| (one["name"].as_str().unwrap(), one["exit"].as_i64(), one["signal"].as_i64()))
+        .map(|one| {
+            (one["name"].as_str().unwrap(), one["end"]["exit"].as_i64(), one["end"]["signal"].as_i64())
+        })
         .collect();
     besides.sort();
     besides
@@ -83,10 +85,10 @@ fn interference_runs_as_long_as_the_workers_and_outside_their_group() {
         let besides = step["beside"].as_array().unwrap();
         let compact = besides.iter().find(|one| one["name"] == "compact").unwrap();
         let worker = &step["workers"][0];
-        assert_eq!(worker["program"]["tail"], serde_json::json!(["0::/workers", "it runs"]));
+        assert_eq!(worker["end"]["program"]["tail"], serde_json::json!(["0::/workers", "it runs"]));
         let (wall, longer) = (worker["wall_us"].as_u64().unwrap(), compact["wall_us"].as_u64().unwrap());
         assert!((wall..wall + 5_000_000).contains(&longer), "{wall} {longer}");
-        assert!(compact["program"]["stats"][0]["ops"].as_u64() > Some(0), "{compact}");
+        assert!(compact["end"]["program"]["stats"][0]["ops"].as_u64() > Some(0), "{compact}");
         let shown = farm.run(&["show", life["life"].as_str().unwrap()]).with_code(0).stdout;
         assert!(
             shown.contains("beside: compact  ") && shown.contains(" not beside hugepage: no "),
@@ -130,7 +132,7 @@ fn interference_that_does_not_end_well_or_cannot_run_is_told() {
         (("workload-failed", reason), vec![("compact", None, Some(9))])
     );
     let step = &life["steps"][0];
-    let wall = |one: &Value| one["wall_us"].as_u64().unwrap();
+    let wall = |one: &Value| one["end"]["wall_us"].as_u64().unwrap();
     assert!(wall(&step["beside"][0]) >= wall(&step["workers"][0]) + 5_000_000, "{step}");
 
     let life = run.life("limit");

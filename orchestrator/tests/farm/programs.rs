@@ -94,7 +94,7 @@ fn a_program_without_end_is_timed_out() {
     let life = farm.run(&["run", &scenario, "--json"]).with_code(106).life("sleeper");
     assert_eq!(verdict(&life), ("timed-out", "step 1 ran into its wall limit"));
     let worker = &life["steps"][0]["workers"][0];
-    assert_eq!((&worker["limit"], &worker["stuck"]), (&true.into(), &false.into()), "{worker}");
+    assert_eq!((&worker["limit"], &worker["end"]["stuck"]), (&true.into(), &false.into()), "{worker}");
 }
 
 #[test]
@@ -111,7 +111,7 @@ fn what_a_program_prints_can_neither_lie_nor_move_a_cursor() {
     assert_eq!(life["steps"].as_array().unwrap().len(), 1);
     let workers = life["steps"][0]["workers"].as_array().unwrap();
     assert_eq!(workers.len(), 1, "the forged one does not count");
-    assert!(workers[0]["truncated"].as_u64().unwrap() > 9_000_000, "{}", workers[0]["truncated"]);
+    assert!(workers[0]["end"]["truncated"].as_u64().unwrap() > 9_000_000, "{}", workers[0]);
     let shown = farm.run(&["show", life["life"].as_str().unwrap()]).with_code(0).stdout;
     let expected = [
         r"\x1b[2J\x1b]0;title\x07 \xff\xfe \xc2\x9b31m \xe2\x80\xae bidi",

@@ -85,7 +85,7 @@ fn works(life: &Value) {
         let workers = step["workers"].as_array().unwrap();
         assert_eq!(workers.len(), 2);
         assert_eq!(step["outcome"], "ok", "{step}");
-        for stats in workers.iter().map(|worker| worker["program"]["stats"].as_array().unwrap()) {
+        for stats in workers.iter().map(|worker| worker["end"]["program"]["stats"].as_array().unwrap()) {
             assert!(!stats.is_empty() && stats.iter().all(|path| path["ops"].as_u64() > Some(0)), "{step}");
         }
     }

@@ -3,6 +3,7 @@
  * What the kernel has to be asked for before and after the job: file systems,
  * modules, the way out to the host, and the end.
  */
+#define _GNU_SOURCE
 #include "init.h"
 
 #include <dirent.h>
@@ -10,6 +11,7 @@
 #include <fcntl.h>
 #include <linux/netlink.h>
 #include <poll.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -306,9 +308,27 @@ void port_write(int fd, const char *bytes, size_t length)
 	}
 }
 
+/*
+ * The kernel goes on with its power-off on the first CPU (kernel/reboot.c,
+ * migrate_to_reboot_cpu) and orders the others to stop. One that has just lost
+ * its task flushes its TLB, and under TCG the two then wait for each other for
+ * ever (SIGP's run_on_cpu and start_exclusive of QEMU). So the move is made
+ * early.
+ */
+static void move_to_first_cpu(void)
+{
+	cpu_set_t first;
+
+	CPU_ZERO(&first);
+	CPU_SET(0, &first);
+	/* Without it the power-off is as good, but for QEMU. */
+	sched_setaffinity(0, sizeof(first), &first);
+}
+
 /* No sync: disks live as long as the guest, and a hung writeback must not keep it alive. */
 _Noreturn void power_off(void)
 {
+	move_to_first_cpu();
 	reboot(RB_POWER_OFF);
 	dprintf(STDERR_FILENO, "farm: power off: %s\n", strerror(errno));
 	for (;;)

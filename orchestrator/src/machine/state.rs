@@ -57,13 +57,6 @@ impl CpuState {
     }
 }
 
-impl CpuState {
-    /// The guest has stopped every CPU itself (SIGP stop), as it does to power off.
-    pub fn all_stopped(&self) -> bool {
-        !self.cpus.is_empty() && self.cpus.iter().all(|cpu| cpu.state == "stopped")
-    }
-}
-
 fn name(word: impl qapi::Enum) -> String {
     word.name().to_owned()
 }

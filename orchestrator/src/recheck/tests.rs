@@ -148,7 +148,7 @@ fn a_life_tells_of_a_finding_if_it_shows_it_or_did_its_job_without() {
         BootFailed, Hit as Hits, Ineffective, Infra, Missed, Passed, Skipped, TimedOut, WorkloadFailed,
     };
     let (ours, other) = (Hit::hang("ours"), Hit::hang("other"));
-    let table: [(Verdict, Ending, &[&Hit], Word); 13] = [
+    let table: [(Verdict, Ending, &[&Hit], Word); 14] = [
         (Hits, PoweredOff, &[&ours], Word::Seen),
         (Hits, Discarded, &[&other, &ours], Word::Seen),
         (BootFailed, Discarded, &[&ours], Word::Seen),
@@ -162,6 +162,7 @@ fn a_life_tells_of_a_finding_if_it_shows_it_or_did_its_job_without() {
         (TimedOut, Ending::WallLimit, &[], Word::Nothing),
         (Skipped, Ending::NotRun { reason: String::new() }, &[], Word::Nothing),
         (Infra, Ending::Infra { trouble: String::new() }, &[], Word::Nothing),
+        (Infra, Ending::Infra { trouble: String::new() }, &[&ours], Word::Nothing),
     ];
     for (verdict, ending, hits, word) in table {
         let life = life(CELL, 1, verdict, ending, hits);

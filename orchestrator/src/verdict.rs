@@ -211,7 +211,7 @@ fn decide(evidence: &Evidence<'_>, hits: &[JudgedHit], missed: &[String]) -> (Ve
     }
     let foreseen_end = ended_by_a_foreseen_hit(evidence.ending, hits);
     let mut failed = evidence.steps.iter().filter(|s| s.outcome == StepOutcome::Failed);
-    if let Some(step) = failed.find(|step| !foreseen_end && !failed_by_data_alone(step.step, evidence)) {
+    if let Some(step) = failed.find(|step| !foreseen_end && !is_excused(step.step, evidence, hits)) {
         return (Verdict::WorkloadFailed, failure_of(step.step, evidence));
     }
     if !evidence.ended && !foreseen_end {
@@ -261,10 +261,11 @@ fn ended_by_a_foreseen_hit(ending: &Ending, hits: &[JudgedHit]) -> bool {
 }
 
 /// Where only foreseen hits are left, so are the failed data checks among them, and a program that failed nothing else
-/// did not fail beyond them.
-fn failed_by_data_alone(step: u32, evidence: &Evidence<'_>) -> bool {
+/// did not fail beyond them; nor did one that an oops killed, in a guest that was off before it could be discarded.
+fn is_excused(step: u32, evidence: &Evidence<'_>, hits: &[JudgedHit]) -> bool {
+    let oops = hits.iter().any(|h| h.hit.kind.corrupts_memory());
     let mut failed = evidence.ends(step).filter(|end| !end.is_well()).peekable();
-    failed.peek().is_some() && failed.all(ProgramEnd::failed_by_data_alone)
+    failed.peek().is_some() && failed.all(|end| end.failed_by_data_alone() || (oops && end.signal.is_some()))
 }
 
 fn failure_of(step: u32, evidence: &Evidence<'_>) -> String {

@@ -147,6 +147,18 @@ fn every_end_has_its_verdict() {
             "foreseen",
         ),
         (
+            "a worker that a foreseen oops killed in a guest that went off first",
+            Evidence { hits: vec![Hit::silent_panic()], steps: &failed, workers: &killed, ..GOOD },
+            Passed,
+            "foreseen",
+        ),
+        (
+            "one that failed by itself beside a foreseen oops",
+            Evidence { hits: vec![Hit::silent_panic()], steps: &failed, workers: &exited, ..GOOD },
+            WorkloadFailed,
+            "exit status 3",
+        ),
+        (
             "foreseen, then reset",
             Evidence { hits: vec![Hit::silent_panic()], ..early(&Ending::Reset) },
             WorkloadFailed,

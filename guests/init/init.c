@@ -72,8 +72,8 @@ int main(void)
 	boot_mount_basics();
 	boot_load_boot_modules();
 	boot_find_ports(&results, &kmsg);
-	boot_link_disks();
 	report_open(results);
+	boot_link_disks();
 	report_ready();
 
 	shield();

@@ -98,8 +98,12 @@ static pid_t fork_into(int cgroup)
 	};
 	pid_t pid = cgroup < 0 ? -1 : (pid_t)syscall(SYS_clone3, &args, sizeof(args));
 
-	/* CLONE_INTO_CGROUP came with 5.7, clone3() with 5.3. */
-	if (cgroup < 0 || (pid < 0 && (errno == EINVAL || errno == ENOSYS)))
+	/*
+	 * CLONE_INTO_CGROUP came with 5.7, clone3() with 5.3 (ENOSYS before). In between args.cgroup
+	 * lies beyond the struct that the kernel knows: E2BIG (lib/usercopy.c, copy_struct_from_user).
+	 */
+	if (cgroup < 0 ||
+	    (pid < 0 && (errno == E2BIG || errno == EINVAL || errno == ENOSYS)))
 		pid = fork();
 	return pid;
 }

@@ -113,6 +113,8 @@ static void tear_down(struct stress_path *path)
 	struct huge *huge = path->state;
 
 	knob_restore(path, &huge->pool);
+	if (!path->ops && path->result == STRESS_OK)
+		path->result = stress_skip(path, "no huge page was to be had");
 	vmstat_note(path, &huge->vmstat);
 	region_close(&huge->region);
 	free(huge);

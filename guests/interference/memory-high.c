@@ -41,7 +41,7 @@ static void tear_down(struct stress_path *path)
 
 	knob_restore(path, &squeeze->high);
 	vmstat_note(path, &squeeze->vmstat);
-	workers_missed(path, squeeze->met);
+	workers_missed(path, squeeze->met, "a process");
 	free(squeeze);
 }
 

@@ -34,7 +34,7 @@ static void tear_down(struct stress_path *path)
 	struct reclaim *reclaim = path->state;
 
 	vmstat_note(path, &reclaim->vmstat);
-	workers_missed(path, reclaim->met);
+	workers_missed(path, reclaim->met, "a process");
 	free(reclaim);
 }
 

@@ -79,7 +79,7 @@ static void tear_down(struct stress_path *path)
 
 	vmstat_note(path, &migration->vmstat);
 	if (path->variant == WORKER)
-		workers_missed(path, migration->met);
+		workers_missed(path, migration->met, "a process");
 	region_close(&migration->region);
 	free(migration);
 }

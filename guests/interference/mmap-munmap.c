@@ -26,7 +26,7 @@ enum { WINDOW = 32 };
 struct mapping {
 	struct region region;
 	struct vmstat vmstat;
-	bool met; /* a worker */
+	bool met; /* a file of a worker's */
 };
 
 static enum stress_result set_up(struct stress_path *path)
@@ -48,56 +48,27 @@ static void tear_down(struct stress_path *path)
 
 	vmstat_note(path, &mapping->vmstat);
 	if (path->variant == WORKER_FILES)
-		workers_missed(path, mapping->met);
+		workers_missed(path, mapping->met, "a process with a regular file open");
 	region_close(&mapping->region);
 	free(mapping);
 }
 
-/* MADV_POPULATE_READ faults pages in as a load would, but says EFAULT where that dies of SIGBUS. */
-static enum stress_result map_worker_file(struct stress_path *path, int fd)
-{
-	size_t length = WINDOW * PAGE;
-	enum stress_result result = STRESS_OK;
-	struct stat status;
-	uint64_t offset;
-	void *memory;
-
-	if (fstat(fd, &status))
-		return stress_error(path, "stat a worker's file");
-	if ((uint64_t)status.st_size < length)
-		length = status.st_size;
-	if (!length)
-		return STRESS_OK;
-	offset = rng_offset(&path->rng, status.st_size, length, PAGE);
-	memory = mmap(NULL, length, PROT_READ, MAP_SHARED, fd, offset);
-	if (memory == MAP_FAILED)
-		return stress_error(path, "map %zu bytes of a worker's file", length);
-	path->waits_for = "the pages of a worker's file";
-	/* EFAULT: the worker has truncated the file. */
-	if (madvise(memory, length, MADV_POPULATE_READ) && errno != EFAULT)
-		result = stress_error(path, "read %zu bytes of a worker's file", length);
-	if (munmap(memory, length))
-		result = stress_error(path, "unmap %zu bytes of a worker's file", length);
-	if (result == STRESS_OK)
-		stress_credit(path, 1, length);
-	return result;
-}
-
-static enum stress_result map_worker_files(struct stress_path *path)
+static enum stress_result map_worker_file(struct stress_path *path)
 {
 	struct mapping *mapping = path->state;
 	pid_t pid = workers_choose(path);
+	struct worker_range range;
 	enum stress_result result;
-	int fd;
 
 	if (!pid)
 		return STRESS_OK;
+	result = workers_map(path, &range, pid, WINDOW * PAGE);
+	if (result != STRESS_OK || !range.memory)
+		return result;
 	mapping->met = true;
-	fd = workers_open_file(path, pid);
-	if (fd < 0)
-		return STRESS_OK;
-	result = map_worker_file(path, fd);
-	close(fd);
+	result = workers_unmap(path, &range);
+	if (result == STRESS_OK)
+		stress_credit(path, 1, range.length);
 	return result;
 }
 
@@ -136,7 +107,7 @@ static enum stress_result turn(struct stress_path *path)
 
 	pace(stress_number(ARG_RATE));
 	vmstat_begin(&mapping->vmstat);
-	result = path->variant == WORKER_FILES ? map_worker_files(path) : map_own(path);
+	result = path->variant == WORKER_FILES ? map_worker_file(path) : map_own(path);
 	vmstat_end(&mapping->vmstat);
 	return result;
 }

@@ -32,7 +32,8 @@ struct flipping {
 	size_t first;	/* of the window */
 	atomic_bool over;
 	unsigned char *want, *got;
-	bool wrong;
+	size_t received; /* by the last read */
+	bool wrong;	 /* it has other bytes than the window */
 	int read_error;
 	unsigned int reads, faults;
 };
@@ -54,6 +55,7 @@ static bool read_once(struct flipping *flipping, unsigned char *from)
 	flipping->reads++;
 	if (STRESS_PLANT == 4) /* foreign data */
 		flipping->got[0] ^= 0x10;
+	flipping->received = n;
 	flipping->wrong = !stress_right(flipping->got, flipping->want, NULL, n);
 	return !flipping->wrong;
 }
@@ -175,7 +177,7 @@ static enum stress_result turn(struct stress_path *path)
 	}
 	if (flipping->wrong)
 		return stress_compare(path, "beside", flipping->got, flipping->want, NULL,
-				      WINDOW * PAGE, first * PAGE);
+				      flipping->received, first * PAGE);
 	result = region_verify(path, region, "flipped", first, WINDOW);
 	if (result == STRESS_OK)
 		stress_credit(path, flips, WINDOW * PAGE);

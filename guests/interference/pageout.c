@@ -29,7 +29,7 @@ enum { OWN_PAGES = 128, WINDOW = 32 };
 struct pageout {
 	struct region region;
 	struct vmstat vmstat;
-	bool met; /* a worker */
+	bool met; /* memory, or a file, of a worker's */
 	/* Pages that were mapped before the acts, and those that were still afterwards. */
 	unsigned long long present, stayed;
 };
@@ -85,7 +85,9 @@ static void tear_down(struct stress_path *path)
 		stress_note(path, "of %llu mapped pages %llu stayed", pageout->present,
 			    pageout->stayed);
 	if (path->variant != OWN)
-		workers_missed(path, pageout->met);
+		workers_missed(path, pageout->met,
+			       path->variant == FILES ? "a process with a regular file open"
+						      : "a process with memory");
 	region_close(&pageout->region);
 	free(pageout);
 }
@@ -131,6 +133,7 @@ static enum stress_result advise_worker(struct stress_path *path, pid_t pid)
 			close(pidfd);
 		return STRESS_OK;
 	}
+	pageout->met = true;
 	path->waits_for = "process_madvise";
 	pageout->present += count_present(pid, range.iov_base, range.iov_len);
 	vmstat_begin(&pageout->vmstat);
@@ -171,45 +174,22 @@ static enum stress_result page_out(struct stress_path *path, int fd, uint64_t of
 	return STRESS_OK;
 }
 
-static enum stress_result page_out_file(struct stress_path *path, int fd)
+static enum stress_result page_out_file(struct stress_path *path, pid_t pid)
 {
-	size_t length = stress_number(ARG_SIZE);
-	enum stress_result result = STRESS_OK;
-	struct stat status;
-	uint64_t offset;
-	void *memory;
+	struct pageout *pageout = path->state;
+	struct worker_range range;
+	enum stress_result result, unmapped;
 
-	if (fstat(fd, &status))
-		return stress_error(path, "stat a worker's file");
-	if ((uint64_t)status.st_size < length)
-		length = status.st_size;
-	if (!length)
-		return STRESS_OK;
-	offset = rng_offset(&path->rng, status.st_size, length, PAGE);
-	memory = mmap(NULL, length, PROT_READ, MAP_SHARED, fd, offset);
-	if (memory == MAP_FAILED)
-		return stress_error(path, "map %zu bytes of a worker's file", length);
-	path->waits_for = "the pages of a worker's file";
-	if (!madvise(memory, length, MADV_POPULATE_READ)) {
-		result = page_out(path, fd, offset, memory, length);
-		if (result == STRESS_OK)
-			stress_credit(path, 1, length);
-	} else if (errno != EFAULT) { /* the worker has truncated the file */
-		result = stress_error(path, "read %zu bytes of a worker's file", length);
-	}
-	munmap(memory, length);
-	return result;
-}
-
-static enum stress_result page_out_files(struct stress_path *path, pid_t pid)
-{
-	int fd = workers_open_file(path, pid);
-	enum stress_result result;
-
-	if (fd < 0)
-		return STRESS_OK;
-	result = page_out_file(path, fd);
-	close(fd);
+	result = workers_map(path, &range, pid, stress_number(ARG_SIZE));
+	if (result != STRESS_OK || !range.memory)
+		return result;
+	pageout->met = true;
+	result = page_out(path, range.fd, range.offset, range.memory, range.length);
+	unmapped = workers_unmap(path, &range);
+	if (result == STRESS_OK)
+		result = unmapped;
+	if (result == STRESS_OK)
+		stress_credit(path, 1, range.length);
 	return result;
 }
 
@@ -239,8 +219,7 @@ static enum stress_result turn(struct stress_path *path)
 	pid = workers_choose(path);
 	if (!pid)
 		return STRESS_OK;
-	pageout->met = true;
-	return path->variant == FILES ? page_out_files(path, pid) : advise_worker(path, pid);
+	return path->variant == FILES ? page_out_file(path, pid) : advise_worker(path, pid);
 }
 
 STRESS_MAIN("pageout", NULL,

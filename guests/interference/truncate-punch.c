@@ -95,7 +95,9 @@ static enum stress_result set_up(struct stress_path *path)
 	result = file_open(path, &cutting->file, "file", stress_number(ARG_FILE_SIZE));
 	if (result != STRESS_OK)
 		return result;
-	map = mmap(NULL, cutting->file.size, PROT_READ, MAP_SHARED, cutting->file.fd, 0);
+	/* Writable, though it is only read: MADV_REMOVE asks for that (before 6.7). */
+	map = mmap(NULL, cutting->file.size, PROT_READ | PROT_WRITE, MAP_SHARED, cutting->file.fd,
+		   0);
 	if (map == MAP_FAILED)
 		return stress_error(path, "map the file");
 	cutting->map = map;

@@ -12,6 +12,7 @@
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -96,11 +97,74 @@ static inline int workers_open_file(struct stress_path *path, pid_t pid)
 	return chosen;
 }
 
-/* For teardowns: a path that never met a worker is skipped, not failed. */
-static inline void workers_missed(struct stress_path *path, bool met)
+/* Some of a file that a worker has open, mapped here. */
+struct worker_range {
+	int fd;
+	uint64_t offset;
+	size_t length;
+	unsigned char *memory; /* NULL if there is none */
+};
+
+/*
+ * Maps some of the open file and has it read in. MADV_POPULATE_READ faults pages in as a load
+ * would, but says EFAULT where that dies of SIGBUS: the worker has truncated the file.
+ */
+static inline enum stress_result workers_map_open(struct stress_path *path,
+						  struct worker_range *range, size_t most)
+{
+	enum stress_result result;
+	struct stat status;
+	void *memory;
+
+	if (fstat(range->fd, &status))
+		return stress_error(path, "stat a worker's file");
+	range->length = (uint64_t)status.st_size < most ? (uint64_t)status.st_size : most;
+	if (!range->length)
+		return STRESS_OK;
+	range->offset = rng_offset(&path->rng, status.st_size, range->length, 4096);
+	memory = mmap(NULL, range->length, PROT_READ, MAP_SHARED, range->fd, range->offset);
+	if (memory == MAP_FAILED)
+		return stress_error(path, "map %zu bytes of a worker's file", range->length);
+	path->waits_for = "the pages of a worker's file";
+	if (!madvise(memory, range->length, MADV_POPULATE_READ)) {
+		range->memory = memory;
+		return STRESS_OK;
+	}
+	result = errno == EFAULT ? STRESS_OK
+				 : stress_error(path, "read %zu bytes of a worker's file",
+						range->length);
+	munmap(memory, range->length);
+	return result;
+}
+
+/* Maps up to `most` bytes of a random regular file that a process has open, if it has any. */
+static inline enum stress_result workers_map(struct stress_path *path, struct worker_range *range,
+					     pid_t pid, size_t most)
+{
+	enum stress_result result = STRESS_OK;
+
+	*range = (struct worker_range){ .fd = workers_open_file(path, pid) };
+	if (range->fd >= 0)
+		result = workers_map_open(path, range, most);
+	if (range->fd >= 0 && !range->memory)
+		close(range->fd);
+	return result;
+}
+
+static inline enum stress_result workers_unmap(struct stress_path *path,
+					       const struct worker_range *range)
+{
+	close(range->fd);
+	return munmap(range->memory, range->length)
+		       ? stress_error(path, "unmap %zu bytes of a worker's file", range->length)
+		       : STRESS_OK;
+}
+
+/* For teardowns: a path that never met what it acts on is skipped, not failed. */
+static inline void workers_missed(struct stress_path *path, bool met, const char *what)
 {
 	if (!met && path->result == STRESS_OK)
-		path->result = stress_skip(path, "no process was ever in " WORKERS);
+		path->result = stress_skip(path, "there was never %s in " WORKERS, what);
 }
 
 #endif

@@ -82,8 +82,11 @@ static inline void sender_fill(struct stress_path *path, struct sender *sender, 
 	sqe->fd = sender->socket;
 	sqe->addr = (uintptr_t)piece->memory;
 	sqe->len = piece->length;
-	/* Without it a request may end short, and the chain behind it is cancelled. */
-	sqe->msg_flags = rng_one_in(&path->rng, 8) ? 0 : MSG_WAITALL;
+	/*
+	 * A request that ends short cancels the chain behind it only with MSG_WAITALL
+	 * (io_uring/net.c io_send(): min_ret). Without it, what follows would overtake the rest.
+	 */
+	sqe->msg_flags = index + 1 == sender->count && rng_one_in(&path->rng, 8) ? 0 : MSG_WAITALL;
 	sqe->user_data = (uint64_t)sender->chain << 32 | index;
 	if (sender->fixed) {
 		sqe->ioprio = IORING_RECVSEND_FIXED_BUF;

@@ -200,6 +200,7 @@ static int __init tripwire_init(void)
 static void __exit tripwire_exit(void)
 {
 	debugfs_remove(directory);
+	tripwire_forget_notifier();
 }
 
 module_init(tripwire_init);

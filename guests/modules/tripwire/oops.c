@@ -99,17 +99,23 @@ static noinline int tripwire_warn_in_notifier(struct notifier_block *block, unsi
 	return NOTIFY_DONE;
 }
 
+static struct notifier_block notifier = { .notifier_call = tripwire_warn_in_notifier };
+
+/* The task that has registered it is gone. ENOENT, which says that there is none, is as good. */
+void tripwire_forget_notifier(void)
+{
+	unregister_die_notifier(&notifier);
+}
+
 noinline int tripwire_warn_in_oops(unsigned int seconds)
 {
-	static struct notifier_block block = { .notifier_call = tripwire_warn_in_notifier };
 	int error;
 
-	error = register_die_notifier(&block);
+	tripwire_forget_notifier();
+	error = register_die_notifier(&notifier);
 	if (error)
 		return error;
-	error = READ_ONCE(*WILD) ? 0 : -EIO;
-	unregister_die_notifier(&block);
-	return error;
+	return READ_ONCE(*WILD) ? 0 : -EIO;
 }
 
 static noinline void tripwire_wild_read_in_interrupt(struct irq_work *work)

@@ -47,6 +47,8 @@ int tripwire_warn_in_oops(unsigned int seconds);
 int tripwire_oops_in_interrupt(unsigned int seconds);
 int tripwire_stack_overflow(unsigned int seconds);
 int tripwire_panic(unsigned int seconds);
+/* Undoes what a trip has left behind, for the end of the module. */
+void tripwire_forget_notifier(void);
 
 /* memory.c */
 int tripwire_list_add(unsigned int seconds);

@@ -29,22 +29,6 @@ struct region {
 
 #define REGION_CLOSED { .fd = -1 }
 
-/* An unlinked file of holes, named after program, path and worker while it has a name. */
-static inline enum stress_result region_file(struct stress_path *path, struct region *region)
-{
-	char name[PATH_MAX];
-
-	if (snprintf(name, sizeof(name), "%s/%s.%llu.%s", stress_options.dir, stress_program->name,
-		     (unsigned long long)stress_options.worker, path->name) >= (int)sizeof(name)) {
-		errno = ENAMETOOLONG;
-		return stress_error(path, "open a file in %s", stress_options.dir);
-	}
-	region->fd = open(name, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-	if (region->fd < 0)
-		return stress_error(path, "open %s", name);
-	return unlink(name) ? stress_error(path, "unlink %s", name) : STRESS_OK;
-}
-
 /* Maps the region, of zeros. */
 static inline enum stress_result region_open(struct stress_path *path, struct region *region,
 					     enum backing backing, size_t size)
@@ -56,13 +40,11 @@ static inline enum stress_result region_open(struct stress_path *path, struct re
 	*region = (struct region)REGION_CLOSED;
 	region->pages = size / PAGE;
 	if (backing == FILE_BACKED)
-		result = region_file(path, region);
-	if (backing == SHMEM && (region->fd = memfd_create(path->name, MFD_CLOEXEC)) < 0)
-		result = stress_error(path, "make a memfd");
+		result = file_make(path, &region->fd, "region", region->pages * PAGE);
+	if (backing == SHMEM)
+		result = file_make_memfd(path, &region->fd, "region", region->pages * PAGE);
 	if (result != STRESS_OK)
 		return result;
-	if (region->fd >= 0 && ftruncate(region->fd, region->pages * PAGE))
-		return stress_error(path, "extend a file to %zu pages", region->pages);
 	memory = mmap(NULL, region->pages * PAGE, PROT_READ | PROT_WRITE, flags, region->fd, 0);
 	if (memory == MAP_FAILED)
 		return stress_error(path, "map %zu pages", region->pages);

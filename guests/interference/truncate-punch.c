@@ -24,6 +24,7 @@
 #include "file.h"
 #include "peer.h"
 #include "truncate-punch.args.h"
+#include "sizes.h"
 
 enum variant { TRUNCATE, PUNCH, REMOVE };
 
@@ -88,19 +89,16 @@ static enum stress_result set_up(struct stress_path *path)
 	struct cutting *cutting = stress_alloc(sizeof(*cutting));
 	size_t max = stress_number(ARG_MAX_LENGTH);
 	enum stress_result result;
-	void *map;
 
 	path->state = cutting;
 	cutting->file = closed;
 	result = file_open(path, &cutting->file, "file", stress_number(ARG_FILE_SIZE));
 	if (result != STRESS_OK)
 		return result;
-	/* Writable, though it is only read: MADV_REMOVE asks for that (before 6.7). */
-	map = mmap(NULL, cutting->file.size, PROT_READ | PROT_WRITE, MAP_SHARED, cutting->file.fd,
-		   0);
-	if (map == MAP_FAILED)
+	/* Writable, though it is only read: before 6.7 MADV_REMOVE asks for that. */
+	cutting->map = file_map(cutting->file.fd, 0, cutting->file.size);
+	if (!cutting->map)
 		return stress_error(path, "map the file");
-	cutting->map = map;
 	cutting->written = stress_alloc(max);
 	cutting->zeros = stress_alloc(max);
 	cutting->got = stress_alloc(max);
@@ -237,11 +235,6 @@ static enum stress_result turn(struct stress_path *path)
 	if (result == STRESS_OK)
 		stress_credit(path, 1, length);
 	return result;
-}
-
-static const char *check_sizes(void)
-{
-	return file_check(stress_number(ARG_FILE_SIZE), stress_number(ARG_MAX_LENGTH));
 }
 
 STRESS_MAIN("truncate-punch", check_sizes,

@@ -52,8 +52,10 @@
 #include "file.h"
 #include "peer.h"
 #include "dio.args.h"
+#include "sizes.h"
 
-enum variant { ANONYMOUS, MEMFD_BUFFER, FILE_BUFFER, PAGE_CACHE, PAGE_CACHE_RACE };
+/* Variants behind those of enum memory_kind. */
+enum variant { PAGE_CACHE = MEMORY_KINDS, PAGE_CACHE_RACE };
 
 enum { BLOCK = 4096 }; /* the least that --max-length allows, and as large as most blocks are */
 
@@ -114,7 +116,7 @@ static void read_cached(void *argument)
 
 static enum stress_result set_up_cache(struct stress_path *path, struct area *area)
 {
-	area->map = map_memory(area->file.fd, area->file.size);
+	area->map = file_map(area->file.fd, 0, area->file.size);
 	if (!area->map)
 		return stress_error(path, "map the file");
 	if (path->variant != PAGE_CACHE_RACE)
@@ -124,35 +126,24 @@ static enum stress_result set_up_cache(struct stress_path *path, struct area *ar
 	return helper_start(path, &area->reader, read_cached, area);
 }
 
-static enum buffer_kind buffer_kind(const struct stress_path *path)
-{
-	switch (path->variant) {
-	case MEMFD_BUFFER:
-		return BUFFER_MEMFD;
-	case FILE_BUFFER:
-		return BUFFER_FILE;
-	default:
-		return BUFFER_ANONYMOUS;
-	}
-}
-
 /* What the ring may do I/O on without looking it up anew. */
 static enum stress_result register_buffer(struct stress_path *path, struct area *area)
 {
-	struct iovec memory = { area->buffer.memory, area->buffer.size };
+	struct iovec memory = { area->buffer.memory.bytes, area->buffer.memory.size };
 
 	if (!uring_register(&area->engine.ring, &memory, 1))
 		return STRESS_OK;
 	/* 6.1 says EOPNOTSUPP, and later kernels EFAULT, of all files but those in memory. */
-	if (path->variant == FILE_BUFFER && (errno == EOPNOTSUPP || errno == EFAULT))
+	if (path->variant == MAPPED_FILE && (errno == EOPNOTSUPP || errno == EFAULT))
 		return stress_skip(path, "the pages of a file cannot be registered: %m");
-	return stress_error(path, "register %zu bytes", area->buffer.size);
+	return stress_error(path, "register %zu bytes", memory.iov_len);
 }
 
 static enum stress_result set_up(struct stress_path *path)
 {
 	const enum engine_kind engine = stress_number(ARG_ENGINE);
 	const size_t max = stress_number(ARG_MAX_LENGTH);
+	const enum memory_kind kind = path->variant < MEMORY_KINDS ? path->variant : ANONYMOUS;
 	struct area *area = stress_alloc(sizeof(*area));
 	enum stress_result result;
 
@@ -169,7 +160,7 @@ static enum stress_result set_up(struct stress_path *path)
 				     "direct I/O needs blocks of %zu bytes, --max-length is less",
 				     area->align);
 	if (result == STRESS_OK)
-		result = buffer_open(path, &area->buffer, buffer_kind(path), max);
+		result = buffer_open(path, &area->buffer, kind, max);
 	if (result == STRESS_OK)
 		result = engine_open(path, &area->engine, engine, stress_number(ARG_DEPTH));
 	if (result == STRESS_OK && engine == ENGINE_FIXED)
@@ -250,14 +241,14 @@ static enum stress_result verify_direct(struct stress_path *path, struct area *a
 	from -= from ? area->align : 0;
 	to += to < area->file.size ? area->align : 0;
 	memory = buffer_room(path, buffer, to - from, area->align);
-	buffer_poison(memory, to - from);
-	result = buffer_evict_sometimes(path, buffer);
+	memory_poison(memory, to - from);
+	result = memory_evict_sometimes(path, &buffer->memory);
 	if (result == STRESS_OK)
 		result = read_direct(path, area, memory, to - from, from);
 	if (result == STRESS_OK)
 		result = file_compare(path, &area->file, check, memory, from, to, offset, length);
 	if (result == STRESS_OK)
-		result = buffer_check_neighbours(path, buffer, memory, to - from, from);
+		result = memory_check_neighbours(path, memory, to - from, from);
 	if (result != STRESS_OK)
 		return result;
 	return buffer_check_mapped(path, buffer, memory, area->file.model + from, to - from, from);
@@ -271,7 +262,7 @@ static enum stress_result store_direct(struct stress_path *path, struct area *ar
 	enum stress_result result;
 
 	memcpy(memory, area->file.model + offset, length);
-	result = buffer_evict_sometimes(path, &area->buffer);
+	result = memory_evict_sometimes(path, &area->buffer.memory);
 	return result == STRESS_OK ? write_direct(path, area, memory, length, offset) : result;
 }
 
@@ -422,17 +413,9 @@ static enum stress_result turn(struct stress_path *path)
 	return result;
 }
 
-static const char *check_sizes(void)
-{
-	return file_check(stress_number(ARG_FILE_SIZE), stress_number(ARG_MAX_LENGTH));
-}
-
-#define PATH(NAME, VARIANT) \
-	{ .name = NAME, .setup = set_up, .turn = turn, .teardown = tear_down, .variant = VARIANT }
-
 STRESS_MAIN("dio", check_sizes,
-	    PATH("anonymous", ANONYMOUS),
-	    PATH("memfd-buffer", MEMFD_BUFFER),
-	    PATH("file-buffer", FILE_BUFFER),
-	    PATH("page-cache", PAGE_CACHE),
-	    PATH("page-cache-race", PAGE_CACHE_RACE))
+	    STRESS_PATH("anonymous", ANONYMOUS),
+	    STRESS_PATH("memfd-buffer", MEMFD),
+	    STRESS_PATH("file-buffer", MAPPED_FILE),
+	    STRESS_PATH("page-cache", PAGE_CACHE),
+	    STRESS_PATH("page-cache-race", PAGE_CACHE_RACE))

@@ -32,6 +32,14 @@ struct stress_file {
 
 #define STRESS_FILE_CLOSED { .fd = -1 }
 
+/* A shared mapping of a file; NULL with errno. */
+static inline unsigned char *file_map(int fd, uint64_t offset, size_t length)
+{
+	void *map = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_SHARED, fd, offset);
+
+	return map == MAP_FAILED ? NULL : map;
+}
+
 /*
  * Zeroed memory, a page of which exists only once it is touched: to touch all of it in advance
  * takes a large file's setup seconds on a busy host. NULL with errno.
@@ -43,30 +51,48 @@ static inline unsigned char *file_memory(size_t size)
 	return memory == MAP_FAILED ? NULL : memory;
 }
 
-/*
- * Makes an empty, unlinked file of holes, named after program, path and worker while it has a name.
- */
-static inline enum stress_result file_open(struct stress_path *path, struct stress_file *file,
-					   const char *tag, uint64_t size)
+/* Makes an unlinked file of holes, which is named after program, path and worker while it has a name. */
+static inline enum stress_result file_make(struct stress_path *path, int *fd, const char *tag,
+					   uint64_t size)
 {
 	char name[PATH_MAX];
 
-	file->tag = tag;
-	file->size = size;
 	if (snprintf(name, sizeof(name), "%s/%s.%llu.%s.%s", stress_options.dir,
 		     stress_program->name, (unsigned long long)stress_options.worker, path->name,
 		     tag) >= (int)sizeof(name)) {
 		errno = ENAMETOOLONG;
 		return stress_error(path, "open the %s file in %s", tag, stress_options.dir);
 	}
-	file->fd = open(name, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-	if (file->fd < 0)
+	*fd = open(name, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	if (*fd < 0)
 		return stress_error(path, "open %s", name);
 	if (unlink(name))
 		return stress_error(path, "unlink %s", name);
-	if (ftruncate(file->fd, size))
+	if (ftruncate(*fd, size))
 		return stress_error(path, "extend the %s file to %llu bytes", tag,
 				    (unsigned long long)size);
+	return STRESS_OK;
+}
+
+static inline enum stress_result file_make_memfd(struct stress_path *path, int *fd,
+						 const char *tag, uint64_t size)
+{
+	*fd = memfd_create(tag, MFD_CLOEXEC);
+	if (*fd < 0 || ftruncate(*fd, size))
+		return stress_error(path, "make a memfd of %llu bytes", (unsigned long long)size);
+	return STRESS_OK;
+}
+
+/* The same, with its model. */
+static inline enum stress_result file_open(struct stress_path *path, struct stress_file *file,
+					   const char *tag, uint64_t size)
+{
+	enum stress_result result = file_make(path, &file->fd, tag, size);
+
+	if (result != STRESS_OK)
+		return result;
+	file->tag = tag;
+	file->size = size;
 	file->memory_size = size;
 	file->model = file_memory(size);
 	file->scratch = file_memory(size);
@@ -256,12 +282,32 @@ static inline enum stress_result file_evict_sometimes(struct stress_path *path,
 	return rng_one_in(&path->rng, 8) ? file_evict(path, file, offset, length) : STRESS_OK;
 }
 
-/* For a program's check: what is wrong with the sizes it was given, or NULL. */
-static inline const char *file_check(uint64_t file_size, uint64_t max_length)
+/*
+ * Checks what was moved to a range of the file, which the model takes over. Planted bugs: 1 a
+ * flipped bit, 2 one byte too many.
+ */
+static inline enum stress_result file_verify_moved(struct stress_path *path,
+						   struct stress_file *file, const char *check,
+						   const unsigned char *want, uint64_t offset,
+						   size_t length)
 {
-	if (file_size / 2 < max_length)
-		return "--file-size must be at least twice --max-length";
-	return NULL;
+	unsigned char *model = file->model + offset;
+	enum stress_result result;
+
+	memcpy(model, want, length);
+	if (planted(path, 1)) {
+		unsigned char flipped = model[length / 2] ^ 0x10;
+
+		write_all(file->fd, &flipped, 1, offset + length / 2);
+	}
+	if (planted(path, 2)) {
+		bool after = offset + length < file->size;
+		unsigned char stray = (after ? model[length] : model[-1]) ^ 0x10;
+
+		write_all(file->fd, &stray, 1, after ? offset + length : offset - 1);
+	}
+	result = file_evict_sometimes(path, file, offset, length);
+	return result == STRESS_OK ? file_verify(path, file, check, offset, length) : result;
 }
 
 #endif

@@ -269,9 +269,8 @@ static enum stress_result zerocopy_receive_datagram(struct stress_path *path,
 static enum stress_result zerocopy_turn(struct stress_path *path)
 {
 	struct zerocopy *zerocopy = path->state;
-	uint64_t choice = stress_number(ARG_MEMORY), max = stress_number(ARG_MAX_LENGTH);
-	struct memory *memory =
-		&zerocopy->memory[choice ? choice - 1 : rng_below(&path->rng, MEMORY_KINDS)];
+	size_t max = stress_number(ARG_MAX_LENGTH);
+	struct memory *memory = &zerocopy->memory[memory_choose(path, stress_number(ARG_MEMORY))];
 	bool tcp = path->variant == SOCK_STREAM;
 	size_t length = rng_length(&path->rng, !tcp && max > MAX_DATAGRAM ? MAX_DATAGRAM : max, 1);
 	size_t start = memory_room(path, memory, length, 1), asked = length;

@@ -38,7 +38,6 @@
 enum variant { VM_READV, VM_WRITEV, MEM_READ, MEM_WRITE, PTRACE };
 
 enum {
-	POISON = 0xa5,
 	MAX_READS = 8, /* of one content */
 	MAX_WORDS = 64,
 };
@@ -48,7 +47,6 @@ struct access {
 	int mem; /* /proc/PID/mem */
 	bool may_force;
 	unsigned char *buffer; /* with neighbours */
-	unsigned char poison[NEIGHBOUR];
 	unsigned int ops; /* calls that moved data in this turn */
 
 	/* Of this turn. */
@@ -97,7 +95,6 @@ static enum stress_result set_up(struct stress_path *path)
 	*access = (struct access){ .mem = -1, .tracee.socket = -1 };
 	for (int kind = 0; kind < MEMORY_KINDS; kind++)
 		access->tracee.memory[kind] = (struct memory)MEMORY_CLOSED;
-	memset(access->poison, POISON, sizeof(access->poison));
 	access->buffer = stress_alloc(max + 2 * NEIGHBOUR);
 	result = tracee_start(path, &access->tracee, max);
 	if (result != STRESS_OK)
@@ -198,7 +195,7 @@ static enum stress_result turn_read(struct stress_path *path, struct access *acc
 	result = tracee_fill(path, &access->tracee, access->kind, access->start, length,
 			     access->churn);
 	for (unsigned int i = 0; i < reads && result == STRESS_OK; i++) {
-		memset(access->buffer, POISON, length + 2 * NEIGHBOUR);
+		memory_poison(local, length);
 		result = access_all(path, access, local);
 		if (result != STRESS_OK)
 			break;
@@ -207,10 +204,7 @@ static enum stress_result turn_read(struct stress_path *path, struct access *acc
 		if (planted(path, 2)) /* one byte too many */
 			local[length] ^= 0x10;
 		if (stress_compare(path, "pattern", local, want, NULL, length, access->start) |
-		    stress_compare(path, "overrun", access->buffer, access->poison, NULL,
-				   NEIGHBOUR, access->start - NEIGHBOUR) |
-		    stress_compare(path, "overrun", local + length, access->poison, NULL,
-				   NEIGHBOUR, access->start + length))
+		    memory_check_neighbours(path, local, length, access->start))
 			return STRESS_FAIL;
 	}
 	return result == STRESS_OK ? tracee_rest(path, &access->tracee) : result;
@@ -308,11 +302,11 @@ static enum stress_result turn(struct stress_path *path)
 {
 	static const char *const churns[] = { "still", "unmapping", "protecting", "forking" };
 	struct access *access = path->state;
-	uint64_t memory = stress_number(ARG_MEMORY), bytes;
 	enum stress_result result;
+	uint64_t bytes;
 
 	access->ops = 0;
-	access->kind = memory ? memory - 1 : rng_below(&path->rng, MEMORY_KINDS);
+	access->kind = memory_choose(path, stress_number(ARG_MEMORY));
 	access->churn = choose_churn(path, access);
 	access->length = rng_length(&path->rng, stress_number(ARG_MAX_LENGTH), 1);
 	access->start = memory_room(path, &access->tracee.memory[access->kind], access->length, 1);
@@ -339,17 +333,15 @@ static enum stress_result turn(struct stress_path *path)
 	return result;
 }
 
-#define PATH(NAME, VARIANT) \
-	{ .name = NAME, .setup = set_up, .turn = turn, .teardown = tear_down, .variant = VARIANT }
 #define ZEROCOPY(NAME, TYPE)                                                       \
 	{ .name = NAME, .setup = zerocopy_set_up, .turn = zerocopy_turn,           \
 	  .teardown = zerocopy_tear_down, .variant = TYPE }
 
 STRESS_MAIN("gup", NULL,
-	    PATH("vm-readv", VM_READV),
-	    PATH("vm-writev", VM_WRITEV),
-	    PATH("mem-read", MEM_READ),
-	    PATH("mem-write", MEM_WRITE),
-	    PATH("ptrace", PTRACE),
+	    STRESS_PATH("vm-readv", VM_READV),
+	    STRESS_PATH("vm-writev", VM_WRITEV),
+	    STRESS_PATH("mem-read", MEM_READ),
+	    STRESS_PATH("mem-write", MEM_WRITE),
+	    STRESS_PATH("ptrace", PTRACE),
 	    ZEROCOPY("zerocopy-tcp", SOCK_STREAM),
 	    ZEROCOPY("zerocopy-udp", SOCK_DGRAM))

@@ -46,15 +46,6 @@ static inline void mapped_flush(void *argument)
 	mapped->flush_error = error;
 }
 
-/* One more mapping of a range; NULL with errno. */
-static inline unsigned char *mapped_view(const struct mapped *mapped, uint64_t offset,
-					 size_t length)
-{
-	void *map = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_SHARED, mapped->file.fd, offset);
-
-	return map == MAP_FAILED ? NULL : map;
-}
-
 static inline enum stress_result mapped_open(struct stress_path *path, struct mapped *mapped,
 					     uint64_t size)
 {
@@ -63,7 +54,7 @@ static inline enum stress_result mapped_open(struct stress_path *path, struct ma
 	if (result != STRESS_OK)
 		return result;
 	mapped->map_size = size;
-	mapped->map = mapped_view(mapped, 0, size);
+	mapped->map = file_map(mapped->file.fd, 0, size);
 	if (!mapped->map)
 		return stress_error(path, "map the file");
 	return helper_start(path, &mapped->flusher, mapped_flush, mapped);

@@ -17,6 +17,7 @@ enum memory_kind { ANONYMOUS, MEMFD, MAPPED_FILE, MEMORY_KINDS };
 enum {
 	MEMORY_SLACK = 8 * 4096, /* for neighbours and a start anywhere in a page */
 	MAX_PIECES = 4,		 /* iovecs of a call */
+	POISON = 0xa5,		 /* what nobody else writes */
 };
 
 struct memory {
@@ -34,6 +35,12 @@ static inline const char *memory_name(enum memory_kind kind)
 	static const char *const names[] = { "anonymous", "memfd", "file" };
 
 	return names[kind];
+}
+
+/* The kind for a turn: --memory chooses one of them, or first of all any. */
+static inline enum memory_kind memory_choose(struct stress_path *path, uint64_t choice)
+{
+	return choice ? choice - 1 : rng_below(&path->rng, MEMORY_KINDS);
 }
 
 /* Maps the memory, at its present address if it has one; anonymous pages are then fresh ones. */
@@ -62,11 +69,8 @@ static inline enum stress_result memory_open(struct stress_path *path, struct me
 	memory->kind = kind;
 	memory->sharing = sharing;
 	memory->size = round_down(max_length + 4095, 4096) + MEMORY_SLACK;
-	if (kind == MEMFD) {
-		memory->file.fd = memfd_create(tag, MFD_CLOEXEC);
-		if (memory->file.fd < 0 || ftruncate(memory->file.fd, memory->size))
-			return stress_error(path, "make a memfd");
-	}
+	if (kind == MEMFD)
+		result = file_make_memfd(path, &memory->file.fd, tag, memory->size);
 	if (kind == MAPPED_FILE)
 		result = file_open(path, &memory->file, tag, memory->size);
 	return result == STRESS_OK ? memory_map(path, memory) : result;
@@ -114,9 +118,31 @@ static inline size_t memory_room(struct stress_path *path, const struct memory *
 	size_t past = memory->size - NEIGHBOUR;
 	size_t start = first + rng_offset(&path->rng, past - first, length, align);
 
-	if (start < 4096 || !rng_one_in(&path->rng, 3))
+	if (align >= 4096 || start < 4096 || !rng_one_in(&path->rng, 3))
 		return start;
 	return round_down(start, 4096);
+}
+
+/* Poisons a range and its neighbours before something is read into it. */
+static inline void memory_poison(unsigned char *range, size_t length)
+{
+	memset(range - NEIGHBOUR, POISON, length + 2 * NEIGHBOUR);
+}
+
+/* Whether a poisoned range's neighbours were left alone; offset is its own, for the report. */
+static inline enum stress_result memory_check_neighbours(struct stress_path *path,
+							 const unsigned char *range, size_t length,
+							 uint64_t offset)
+{
+	unsigned char poison[NEIGHBOUR];
+
+	memset(poison, POISON, sizeof(poison));
+	if (stress_compare(path, "overrun", range - NEIGHBOUR, poison, NULL, NEIGHBOUR,
+			   offset < NEIGHBOUR ? 0 : offset - NEIGHBOUR) |
+	    stress_compare(path, "overrun", range + length, poison, NULL, NEIGHBOUR,
+			   offset + length))
+		return STRESS_FAIL;
+	return STRESS_OK;
 }
 
 /* Cuts a range into up to MAX_PIECES iovecs, in steps of align; returns their number. */

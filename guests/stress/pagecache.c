@@ -33,6 +33,7 @@
 #include "file.h"
 #include "mapped.h"
 #include "pagecache.args.h"
+#include "sizes.h"
 
 enum variant { MAPPING, MREMAP, PUNCH_HOLE, ZERO_RANGE, COLLAPSE_INSERT, CELLS, CELLS_PUNCH };
 
@@ -250,7 +251,7 @@ static enum stress_result turn_view(struct stress_path *path, struct mapped *map
 	const size_t shown = act == GROW ? part : length;
 	enum stress_result result;
 
-	view->first = mapped_view(mapped, offset, shown);
+	view->first = file_map(mapped->file.fd, offset, shown);
 	view->first_length = shown;
 	if (!view->first)
 		return stress_error(path, "map %zu bytes", shown);
@@ -341,19 +342,11 @@ static enum stress_result turn(struct stress_path *path)
 	return result;
 }
 
-static const char *check_sizes(void)
-{
-	return file_check(stress_number(ARG_FILE_SIZE), stress_number(ARG_MAX_LENGTH));
-}
-
-#define PATH(NAME, VARIANT) \
-	{ .name = NAME, .setup = set_up, .turn = turn, .teardown = tear_down, .variant = VARIANT }
-
 STRESS_MAIN("pagecache", check_sizes,
-	    PATH("mapping", MAPPING),
-	    PATH("mremap", MREMAP),
-	    PATH("punch-hole", PUNCH_HOLE),
-	    PATH("zero-range", ZERO_RANGE),
-	    PATH("collapse-insert", COLLAPSE_INSERT),
-	    PATH("cells", CELLS),
-	    PATH("cells-punch", CELLS_PUNCH))
+	    STRESS_PATH("mapping", MAPPING),
+	    STRESS_PATH("mremap", MREMAP),
+	    STRESS_PATH("punch-hole", PUNCH_HOLE),
+	    STRESS_PATH("zero-range", ZERO_RANGE),
+	    STRESS_PATH("collapse-insert", COLLAPSE_INSERT),
+	    STRESS_PATH("cells", CELLS),
+	    STRESS_PATH("cells-punch", CELLS_PUNCH))

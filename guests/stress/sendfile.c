@@ -48,6 +48,7 @@
 #include "file.h"
 #include "peer.h"
 #include "sendfile.args.h"
+#include "sizes.h"
 
 enum target { TO_TCP, TO_UDP, TO_UNIX, TO_FILE, TO_TCP_TRUNCATED };
 
@@ -200,7 +201,7 @@ static enum stress_result send_range(struct stress_path *path, uint64_t from, si
 				     size_t *sent)
 {
 	struct route *route = path->state;
-	uint64_t shift = planted(path, 2) ? (from >= CELL ? -(uint64_t)CELL : CELL) : 0;
+	uint64_t shift = planted(path, 5) ? (from >= CELL ? -(uint64_t)CELL : CELL) : 0;
 
 	route->ops = 0;
 	*sent = 0;
@@ -229,7 +230,6 @@ static enum stress_result send_to_file(struct stress_path *path, uint64_t from, 
 	size_t asked = planted(path, 4) && length > 1
 			       ? length / 2
 			       : length; /* a short transfer taken for full */
-	unsigned char *model = route->target.model + to;
 	enum stress_result result;
 	size_t sent;
 
@@ -240,19 +240,8 @@ static enum stress_result send_to_file(struct stress_path *path, uint64_t from, 
 		return result;
 	if (sent != asked)
 		return stress_wrong_number(path, "length", from, asked, sent);
-	memcpy(model, route->source.model + from, length);
-	if (planted(path, 1)) { /* a flipped bit */
-		unsigned char flipped = model[length / 2] ^ 0x10;
-
-		write_all(route->target.fd, &flipped, 1, to + length / 2);
-	}
-	if (planted(path, 5)) /* one byte too many */
-		write_all(route->target.fd, to ? model : model + length, 1,
-			  to ? to - 1 : to + length);
-	result = file_evict_sometimes(path, &route->target, to, length);
-	if (result != STRESS_OK)
-		return result;
-	return file_verify(path, &route->target, "pattern", to, length);
+	return file_verify_moved(path, &route->target, "pattern", route->source.model + from, to,
+				 length);
 }
 
 static enum stress_result set_cork(struct stress_path *path, int on)
@@ -440,11 +429,6 @@ static enum stress_result turn(struct stress_path *path)
 	if (result == STRESS_OK)
 		stress_credit(path, route->ops, length);
 	return result;
-}
-
-static const char *check_sizes(void)
-{
-	return file_check(stress_number(ARG_FILE_SIZE), stress_number(ARG_MAX_LENGTH));
 }
 
 STRESS_MAIN("sendfile", check_sizes,

@@ -26,6 +26,7 @@ struct sink {
 	unsigned char *got; /* what arrived, unless in the file */
 	uint64_t begin;	    /* of this turn's data in the file */
 	size_t length, done;
+	unsigned int ops; /* calls that moved this turn's data */
 };
 
 #define SINK_CLOSED { .out = -1, .file = STRESS_FILE_CLOSED, .receiver.fd = -1, .align = 1 }
@@ -92,6 +93,7 @@ static inline void sink_begin(struct stress_path *path, struct sink *sink, size_
 {
 	sink->length = length;
 	sink->done = 0;
+	sink->ops = 0;
 	if (sink_is_file(sink))
 		sink->begin = rng_offset(&path->rng, sink->file.size, length, sink->align);
 	if (sink_is_socket(sink))
@@ -143,33 +145,9 @@ static inline enum stress_result sink_take(struct stress_path *path, struct sink
 		if (n == 0 || (size_t)n > left)
 			return stress_wrong_number(path, "length", sink->done, left, n);
 		sink->done += n;
+		sink->ops++;
 	}
 	return STRESS_OK;
-}
-
-static inline enum stress_result sink_verify_file(struct stress_path *path, struct sink *sink,
-						  const char *check, const unsigned char *want)
-{
-	unsigned char *model = sink->file.model + sink->begin;
-	size_t length = sink->length;
-	enum stress_result result;
-
-	memcpy(model, want, length);
-	if (planted(path, 1)) { /* a flipped bit */
-		unsigned char flipped = model[length / 2] ^ 0x10;
-
-		write_all(sink->file.fd, &flipped, 1, sink->begin + length / 2);
-	}
-	if (planted(path, 2)) { /* one byte too many */
-		bool after = sink->begin + length < sink->file.size;
-		unsigned char stray = (after ? model[length] : model[-1]) ^ 0x10;
-
-		write_all(sink->file.fd, &stray, 1, after ? sink->begin + length : sink->begin - 1);
-	}
-	result = file_evict_sometimes(path, &sink->file, sink->begin, length);
-	if (result != STRESS_OK)
-		return result;
-	return file_verify(path, &sink->file, check, sink->begin, length);
 }
 
 /* Compares what this turn brought with `want`, of which the first byte is that of `offset`. */
@@ -180,7 +158,7 @@ static inline enum stress_result sink_verify(struct stress_path *path, struct si
 	enum stress_result result = STRESS_OK;
 
 	if (sink_is_file(sink))
-		return sink_verify_file(path, sink, check, want);
+		return file_verify_moved(path, &sink->file, check, want, sink->begin, sink->length);
 	if (sink_is_socket(sink))
 		result = receiver_wait(path, &sink->receiver);
 	if (result != STRESS_OK)

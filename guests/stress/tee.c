@@ -406,14 +406,11 @@ static const char *check_sizes(void)
 	return NULL;
 }
 
-#define PATH(NAME, VARIANT) \
-	{ .name = NAME, .setup = set_up, .turn = turn, .teardown = tear_down, .variant = VARIANT }
-
 STRESS_MAIN("tee", check_sizes,
-	    PATH("read", SINK_READ),
-	    PATH("file", SINK_FILE),
-	    PATH("direct", SINK_DIRECT),
-	    PATH("unix", SINK_UNIX),
-	    PATH("tcp", SINK_TCP),
-	    PATH("mixed", MIXED),
-	    PATH("storm", STORM))
+	    STRESS_PATH("read", SINK_READ),
+	    STRESS_PATH("file", SINK_FILE),
+	    STRESS_PATH("direct", SINK_DIRECT),
+	    STRESS_PATH("unix", SINK_UNIX),
+	    STRESS_PATH("tcp", SINK_TCP),
+	    STRESS_PATH("mixed", MIXED),
+	    STRESS_PATH("storm", STORM))

@@ -33,16 +33,16 @@
  * once, after its request's completion, and exactly if that has announced it.
  */
 #define _GNU_SOURCE
-#include <sys/ioctl.h>
-
 #include "buffer.h"
 #include "common.h"
 #include "engine.h"
 #include "file.h"
 #include "peer.h"
+#include "pipe.h"
 #include "sender.h"
 #include "splicer.h"
 #include "uring.args.h"
+#include "sizes.h"
 
 enum variant {
 	SPLICE_FILE,
@@ -84,12 +84,12 @@ static bool has_receiver(const struct stress_path *path)
 
 static struct iovec memory_of(const struct buffer *buffer)
 {
-	return (struct iovec){ buffer->memory, buffer->size };
+	return (struct iovec){ buffer->memory.bytes, buffer->memory.size };
 }
 
 static enum stress_result open_buffer(struct stress_path *path, struct route *route, int index)
 {
-	static const enum buffer_kind kinds[BUFFERS] = { BUFFER_ANONYMOUS, BUFFER_MEMFD };
+	static const enum memory_kind kinds[BUFFERS] = { ANONYMOUS, MEMFD };
 
 	return buffer_open(path, &route->buffers[index], kinds[index],
 			   stress_number(ARG_MAX_LENGTH));
@@ -161,12 +161,12 @@ static enum stress_result set_up_sender(struct stress_path *path, struct route *
 
 static enum stress_result set_up_pipes(struct stress_path *path, struct route *route)
 {
-	enum stress_result result;
+	enum stress_result result = pipe_open(path, route->pipes[0]);
 
-	for (int i = 0; i < 2; i++)
-		if (pipe2(route->pipes[i], O_CLOEXEC))
-			return stress_error(path, "make a pipe");
-	result = file_open(path, &route->source, "source", stress_number(ARG_FILE_SIZE));
+	if (result == STRESS_OK)
+		result = pipe_open(path, route->pipes[1]);
+	if (result == STRESS_OK)
+		result = file_open(path, &route->source, "source", stress_number(ARG_FILE_SIZE));
 	if (result == STRESS_OK)
 		result = uring_need(path, &route->engine.ring, IORING_OP_SPLICE, "SPLICE");
 	if (result == STRESS_OK && path->variant == TEE)
@@ -188,7 +188,7 @@ static enum stress_result set_up(struct stress_path *path)
 	path->state = route;
 	*route = (struct route){ .source = STRESS_FILE_CLOSED,
 				 .target = STRESS_FILE_CLOSED,
-				 .pipes = { { -1, -1 }, { -1, -1 } },
+				 .pipes = { PIPE_CLOSED, PIPE_CLOSED },
 				 .direct = -1,
 				 .sender = SENDER_CLOSED,
 				 .engine = ENGINE_CLOSED,
@@ -220,9 +220,8 @@ static void tear_down(struct stress_path *path)
 	sender_close(&route->sender);
 	for (int i = 0; i < BUFFERS; i++)
 		buffer_close(&route->buffers[i]);
-	for (int i = 0; i < 4; i++)
-		if (route->pipes[i / 2][i % 2] >= 0)
-			close(route->pipes[i / 2][i % 2]);
+	for (int i = 0; i < 2; i++)
+		pipe_close(route->pipes[i]);
 	if (route->direct >= 0)
 		close(route->direct);
 	file_close(&route->source);
@@ -279,36 +278,10 @@ static enum stress_result tee_through(struct stress_path *path, struct route *ro
 
 static enum stress_result check_empty(struct stress_path *path, const struct route *route)
 {
-	for (int i = 0; i < 2; i++) {
-		int left_over;
+	const size_t left = planted(path, 6); /* a byte that did not get through */
+	enum stress_result result = pipe_holds(path, route->pipes[0][0], left, 0);
 
-		if (ioctl(route->pipes[i][0], FIONREAD, &left_over))
-			return stress_error(path, "ask how much is in the pipe");
-		left_over += planted(path, 6); /* a byte that did not get through */
-		if (left_over)
-			return stress_wrong_number(path, "left-over", 0, 0, left_over);
-	}
-	return STRESS_OK;
-}
-
-static enum stress_result verify_target(struct stress_path *path, struct route *route,
-					uint64_t from, uint64_t to, size_t length)
-{
-	unsigned char *model = route->target.model + to;
-	enum stress_result result;
-
-	memcpy(model, route->source.model + from, length);
-	if (planted(path, 1)) { /* a flipped bit */
-		unsigned char flipped = model[length / 2] ^ 0x10;
-
-		write_all(route->target.fd, &flipped, 1, to + length / 2);
-	}
-	if (planted(path, 5)) /* one byte too many */
-		write_all(route->target.fd, to ? model : model + length, 1,
-			  to ? to - 1 : to + length);
-	result = file_evict_sometimes(path, &route->target, to, length);
-	return result == STRESS_OK ? file_verify(path, &route->target, "pattern", to, length)
-				   : result;
+	return result == STRESS_OK ? pipe_holds(path, route->pipes[1][0], left, 0) : result;
 }
 
 static enum stress_result verify_received(struct stress_path *path, struct route *route,
@@ -337,7 +310,7 @@ static enum stress_result turn_pipes(struct stress_path *path, struct route *rou
 	from = shifted = rng_offset(&path->rng, route->source.size, *length, align);
 	to = rng_offset(&path->rng, route->source.size, *length, align);
 	file_renew_model(path, &route->source, from, *length);
-	if (planted(path, 2)) /* reads from the wrong place */
+	if (planted(path, 5)) /* reads from the wrong place */
 		shifted += from >= align ? -align : align;
 	if (!planted(path, 3)) /* else a stale source */
 		result = file_write(path, &route->source, from, *length);
@@ -355,7 +328,8 @@ static enum stress_result turn_pipes(struct stress_path *path, struct route *rou
 	if (result == STRESS_OK && has_receiver(path))
 		result = verify_received(path, route, from, *length);
 	if (result == STRESS_OK && has_target(path))
-		result = verify_target(path, route, from, to, *length);
+		result = file_verify_moved(path, &route->target, "pattern",
+					   route->source.model + from, to, *length);
 	return result;
 }
 
@@ -406,7 +380,7 @@ static enum stress_result verify_fixed(struct stress_path *path, struct route *r
 				      .align = 1 };
 	enum stress_result result;
 
-	buffer_poison(order.memory, to - from);
+	memory_poison(order.memory, to - from);
 	path->waits_for = "reads from the page cache";
 	result = engine_move(path, &route->engine, &order);
 	if (planted(path, 1)) /* a flipped bit */
@@ -419,7 +393,7 @@ static enum stress_result verify_fixed(struct stress_path *path, struct route *r
 		result = file_compare(path, file, "pattern", order.memory, from, to, offset,
 				      length);
 	if (result == STRESS_OK)
-		result = buffer_check_neighbours(path, buffer, order.memory, to - from, from);
+		result = memory_check_neighbours(path, order.memory, to - from, from);
 	if (result == STRESS_OK)
 		result = buffer_check_mapped(path, buffer, order.memory, file->model + from,
 					     to - from, from);
@@ -465,20 +439,12 @@ static enum stress_result turn(struct stress_path *path)
 	return result;
 }
 
-static const char *check_sizes(void)
-{
-	return file_check(stress_number(ARG_FILE_SIZE), stress_number(ARG_MAX_LENGTH));
-}
-
-#define PATH(NAME, VARIANT) \
-	{ .name = NAME, .setup = set_up, .turn = turn, .teardown = tear_down, .variant = VARIANT }
-
 STRESS_MAIN("uring", check_sizes,
-	    PATH("splice-file", SPLICE_FILE),
-	    PATH("splice-direct", SPLICE_DIRECT),
-	    PATH("splice-tcp", SPLICE_TCP),
-	    PATH("tee", TEE),
-	    PATH("send", SEND),
-	    PATH("send-zc", SEND_ZC),
-	    PATH("send-zc-fixed", SEND_ZC_FIXED),
-	    PATH("cache-fixed", CACHE_FIXED))
+	    STRESS_PATH("splice-file", SPLICE_FILE),
+	    STRESS_PATH("splice-direct", SPLICE_DIRECT),
+	    STRESS_PATH("splice-tcp", SPLICE_TCP),
+	    STRESS_PATH("tee", TEE),
+	    STRESS_PATH("send", SEND),
+	    STRESS_PATH("send-zc", SEND_ZC),
+	    STRESS_PATH("send-zc-fixed", SEND_ZC_FIXED),
+	    STRESS_PATH("cache-fixed", CACHE_FIXED))

@@ -34,6 +34,7 @@
 #include "pipe.h"
 #include "sink.h"
 #include "vmsplice.args.h"
+#include "sizes.h"
 #include "vmsplice-fork.h"
 
 enum {
@@ -41,8 +42,6 @@ enum {
 	USER = SINK_KINDS,
 	FORK,
 };
-
-enum { POISON = 0xa5 };
 
 enum gift { SOMETIMES, NEVER, ALWAYS }; /* as --gift lists them */
 
@@ -53,7 +52,6 @@ struct route {
 	struct memory from[MEMORY_KINDS];
 	struct memory into[MEMORY_KINDS]; /* of path `user` */
 	unsigned char *want, *scratch;
-	unsigned char poison[NEIGHBOUR];
 
 	/* Of this turn. */
 	struct memory *source, *target;
@@ -69,12 +67,9 @@ static int the_pipe(struct stress_path *path)
 	return route->pipe[1];
 }
 
-/* The memory of this turn: that which --memory chooses, or any. */
 static struct memory *any_memory(struct stress_path *path, struct memory *memory)
 {
-	uint64_t choice = stress_number(ARG_MEMORY);
-
-	return &memory[choice ? choice - 1 : rng_below(&path->rng, MEMORY_KINDS)];
+	return &memory[memory_choose(path, stress_number(ARG_MEMORY))];
 }
 
 static enum stress_result open_memory(struct stress_path *path, struct route *route)
@@ -101,7 +96,6 @@ static enum stress_result set_up(struct stress_path *path)
 	*route = (struct route){ .sink = SINK_CLOSED, .pipe = PIPE_CLOSED };
 	for (int kind = 0; kind < MEMORY_KINDS; kind++)
 		route->from[kind] = route->into[kind] = (struct memory)MEMORY_CLOSED;
-	memset(route->poison, POISON, sizeof(route->poison));
 	route->want = stress_alloc(max);
 	route->scratch = stress_alloc(max);
 	result = open_memory(path, route);
@@ -258,10 +252,7 @@ static enum stress_result verify_user(struct stress_path *path, size_t length)
 	if (planted(path, 1)) /* a flipped bit */
 		got[length / 2] ^= 0x10;
 	if (stress_compare(path, "pattern", got, route->want, NULL, length, start) |
-	    stress_compare(path, "overrun", got - NEIGHBOUR, route->poison, NULL, NEIGHBOUR,
-			   start - NEIGHBOUR) |
-	    stress_compare(path, "overrun", got + length, route->poison, NULL, NEIGHBOUR,
-			   start + length))
+	    memory_check_neighbours(path, got, length, start))
 		return STRESS_FAIL;
 	if (route->target->kind == ANONYMOUS)
 		return STRESS_OK;
@@ -301,7 +292,6 @@ static bool choose_gift(struct stress_path *path)
 static enum stress_result begin(struct stress_path *path, size_t length)
 {
 	struct route *route = path->state;
-	unsigned char *to;
 
 	route->ops = 0;
 	route->gift = choose_gift(path);
@@ -313,8 +303,7 @@ static enum stress_result begin(struct stress_path *path, size_t length)
 	route->feed_by_write = rng_one_in(&path->rng, 4);
 	route->target = any_memory(path, route->into);
 	route->target_start = memory_room(path, route->target, length, 1);
-	to = route->target->bytes + route->target_start;
-	memset(to - NEIGHBOUR, POISON, length + 2 * NEIGHBOUR);
+	memory_poison(route->target->bytes + route->target_start, length);
 	return memory_evict_sometimes(path, route->target);
 }
 
@@ -362,19 +351,12 @@ static enum stress_result turn_fork(struct stress_path *path)
 			 route->scratch, length);
 }
 
-static const char *check_sizes(void)
-{
-	return file_check(stress_number(ARG_FILE_SIZE), stress_number(ARG_MAX_LENGTH));
-}
-
-#define PATH(NAME, VARIANT, TURN) \
-	{ .name = NAME, .setup = set_up, .turn = TURN, .teardown = tear_down, .variant = VARIANT }
-
 STRESS_MAIN("vmsplice", check_sizes,
-	    PATH("read", SINK_READ, turn),
-	    PATH("file", SINK_FILE, turn),
-	    PATH("direct", SINK_DIRECT, turn),
-	    PATH("unix", SINK_UNIX, turn),
-	    PATH("tcp", SINK_TCP, turn),
-	    PATH("user", USER, turn),
-	    PATH("fork", FORK, turn_fork))
+	    STRESS_PATH("read", SINK_READ),
+	    STRESS_PATH("file", SINK_FILE),
+	    STRESS_PATH("direct", SINK_DIRECT),
+	    STRESS_PATH("unix", SINK_UNIX),
+	    STRESS_PATH("tcp", SINK_TCP),
+	    STRESS_PATH("user", USER),
+	    { .name = "fork", .setup = set_up, .turn = turn_fork, .teardown = tear_down,
+	      .variant = FORK })

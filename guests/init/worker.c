@@ -99,8 +99,9 @@ static pid_t fork_into(int cgroup)
 	pid_t pid = cgroup < 0 ? -1 : (pid_t)syscall(SYS_clone3, &args, sizeof(args));
 
 	/*
-	 * CLONE_INTO_CGROUP came with 5.7, clone3() with 5.3 (ENOSYS before). In between args.cgroup
-	 * lies beyond the struct that the kernel knows: E2BIG (lib/usercopy.c, copy_struct_from_user).
+	 * CLONE_INTO_CGROUP came with 5.7, clone3() with 5.3 (ENOSYS before). In between
+	 * args.cgroup lies beyond the struct that the kernel knows, and must be 0: E2BIG
+	 * (include/linux/uaccess.h, copy_struct_from_user).
 	 */
 	if (cgroup < 0 ||
 	    (pid < 0 && (errno == E2BIG || errno == EINVAL || errno == ENOSYS)))

@@ -72,7 +72,7 @@ static inline enum stress_result buffer_check_mapped(struct stress_path *path,
 	path->waits_for = "a read from the page cache of the buffer";
 	if (read_all(file->fd, buffer->scratch, length, start) != (ssize_t)length)
 		return stress_error(path, "read the buffer's file");
-	if (planted(path, 6) && buffer->memory.kind == MEMFD) /* a page that is not the mapped one */
+	if (planted(path, 6) && buffer->direct < 0) /* a page that is not the mapped one */
 		buffer->scratch[length / 2] ^= 0x10;
 	result = stress_compare(path, "mapping", buffer->scratch, want, NULL, length, offset);
 	if (result != STRESS_OK || buffer->direct < 0 || !rng_one_in(&path->rng, 4))

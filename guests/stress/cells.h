@@ -125,9 +125,9 @@ static inline enum stress_result cells_check(struct stress_path *path, struct ce
 	const unsigned char *new = cells->mapped->file.model + cells->offset;
 	size_t count = cells->length / CELL, count_new = 0;
 
-	if (planted(path, 6)) /* foreign data in the race */
+	if (planted(path, 9)) /* foreign data in the race */
 		cells->seen[cells->length / 2] ^= 0x10;
-	if (planted(path, 7)) /* new data, then old data again */
+	if (planted(path, 10)) /* new data, then old data again */
 		memcpy(cells->seen, cells->reads % 2 ? cells->old : new, cells->length);
 	if (stress_compare(path, "race", cells->seen, new, cells->old, cells->length,
 			   cells->offset))

@@ -166,13 +166,14 @@ enum stress_result stress_wrong_number(struct stress_path *path, const char *che
 /*
  * -DSTRESS_PLANT=N plants bug N of a program: each program lists its own where it asks planted().
  * In every seventh generation the program then treats its data as a broken kernel would, and its
- * checks must see it.
+ * checks must see it. N may be any expression: with stress_options.worker it is --worker that
+ * chooses the bug.
  */
 #ifndef STRESS_PLANT
 #define STRESS_PLANT 0
 #endif
 
-static inline bool planted(const struct stress_path *path, int bug)
+static inline bool planted(const struct stress_path *path, unsigned int bug)
 {
 	return STRESS_PLANT == bug && path->generation % 7 == 6;
 }

@@ -51,7 +51,7 @@ static inline unsigned char *file_memory(size_t size)
 	return memory == MAP_FAILED ? NULL : memory;
 }
 
-/* Makes an unlinked file of holes, which is named after program, path and worker while it has a name. */
+/* Makes an unlinked file of holes. While it has a name, that is of program, path and worker. */
 static inline enum stress_result file_make(struct stress_path *path, int *fd, const char *tag,
 					   uint64_t size)
 {

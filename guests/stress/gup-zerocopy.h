@@ -122,13 +122,13 @@ static enum stress_result zerocopy_notify(struct stress_path *path, struct zeroc
 
 	if (planted(path, 7) && from == 0) /* a notification that got lost */
 		return STRESS_OK;
-	if (planted(path, 8) && to) /* one that comes twice */
-		from = 0;
 	if (planted(path, 9)) /* one of another call */
 		to = zerocopy->sends;
 	if (to >= zerocopy->sends || from > to)
 		return stress_wrong_number(path, "notification", 0, zerocopy->sends,
 					   (uint64_t)from << 32 | to);
+	if (planted(path, 8)) /* one that comes twice */
+		zerocopy->notified |= 1ULL << from;
 	for (; from <= to; from++) {
 		uint64_t bit = 1ULL << from;
 

@@ -234,12 +234,12 @@ static enum stress_result verify_views(struct stress_path *path, const struct ma
 	const int other = offset ? -PAGE : PAGE; /* for pages in the place of others */
 
 	path->waits_for = "a load from the moved mapping";
-	if (stress_compare(path, "moved", view->second, want + planted(path, 7) * other, NULL,
+	if (stress_compare(path, "moved", view->second, want + planted(path, 11) * other, NULL,
 			   view->second_length, offset))
 		return STRESS_FAIL;
 	if (!view->first)
 		return STRESS_OK;
-	return stress_compare(path, "left", view->first, want + planted(path, 8) * other, NULL,
+	return stress_compare(path, "left", view->first, want + planted(path, 12) * other, NULL,
 			      view->first_length, offset);
 }
 

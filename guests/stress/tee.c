@@ -19,9 +19,9 @@
  *
  * One turn writes a new generation of a range of the source and splices it into a pipe piece by
  * piece. Each piece is duplicated into all pipes, either from the first one or from the latest
- * copy, a tee of a tee. A pipe may take less than the one before it; then that much is what all go
- * on with, and the surplus of the others is read out and checked too. After that the original is
- * read out of the first pipe and must be what it was.
+ * copy, a tee of a tee. A pipe may take less than the one before it, and at times is asked to; then
+ * that much is what all go on with, and the surplus of the others is read out and checked too. After
+ * that the original is read out of the first pipe and must be what it was.
  *  - read, file, direct, unix, tcp: all copies go there.
  *  - mixed: the copies go to one of each.
  *  - storm: for the rate of references. The ring is filled with pieces of a few bytes from all over
@@ -230,6 +230,8 @@ static enum stress_result spread(struct stress_path *path, size_t in_pipe, uint6
 
 	*common = random_piece(path, in_pipe, fan->align);
 	for (struct branch *b = fan->branches; b < fan->branches + fan->count; b++) {
+		if (rng_one_in(&path->rng, 8))
+			*common = random_piece(path, *common, fan->align);
 		result = duplicate(path, from, b, *common, offset);
 		if (result == STRESS_OK)
 			result = pipe_holds(path, b->pipe[0], b->held, offset);

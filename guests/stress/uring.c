@@ -423,7 +423,7 @@ static enum stress_result turn(struct stress_path *path)
 	size_t length;
 
 	route->splicer.ops = route->engine.ops = route->sender.ops = 0;
-	if (fixed && rng_one_in(&path->rng, 8))
+	if (fixed && (rng_one_in(&path->rng, 8) || planted(path, 10)))
 		result = renew_buffer(path, route);
 	if (result != STRESS_OK)
 		return result;

@@ -37,7 +37,7 @@ static inline const char *memory_name(enum memory_kind kind)
 	return names[kind];
 }
 
-/* The kind for a turn: --memory chooses one of them, or first of all any. */
+/* The kind for a turn: that of --memory, whose first choice, 0, is any. */
 static inline enum memory_kind memory_choose(struct stress_path *path, uint64_t choice)
 {
 	return choice ? choice - 1 : rng_below(&path->rng, MEMORY_KINDS);

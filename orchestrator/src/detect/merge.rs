@@ -18,11 +18,13 @@ const SLACK: u64 = 1_000;
 /// console hit without counterpart stays otherwise: it came after the last record that was read.
 pub fn merge(kmsg_hits: Vec<Hit>, console_hits: Vec<Hit>, user_records: &[Micros]) -> Vec<Hit> {
     let mut console: Vec<Option<Hit>> = console_hits.into_iter().map(Some).collect();
-    let mut partners: Vec<Option<Hit>> =
-        kmsg_hits.iter().map(|hit| take(&mut console, |other| same_time(hit, other))).collect();
-    for (hit, partner) in kmsg_hits.iter().zip(&mut partners) {
-        if partner.is_none() {
-            *partner = take(&mut console, |other| same_event(hit, other));
+    let mut partners: Vec<Option<Hit>> = kmsg_hits.iter().map(|_| None).collect();
+    // The surest first, for all hits: two CPUs may complain in one microsecond, and neither may take the other's partner.
+    for is_partner in [same_name_and_time, same_time, same_event] {
+        for (hit, partner) in kmsg_hits.iter().zip(&mut partners) {
+            if partner.is_none() {
+                *partner = take(&mut console, |other| is_partner(hit, other));
+            }
         }
     }
     let joined = kmsg_hits.into_iter().zip(partners).map(|(hit, partner)| match partner {
@@ -39,6 +41,10 @@ pub fn merge(kmsg_hits: Vec<Hit>, console_hits: Vec<Hit>, user_records: &[Micros
 
 fn take(hits: &mut [Option<Hit>], is_wanted: impl Fn(&Hit) -> bool) -> Option<Hit> {
     hits.iter_mut().find(|hit| hit.as_ref().is_some_and(&is_wanted))?.take()
+}
+
+fn same_name_and_time(one: &Hit, other: &Hit) -> bool {
+    one.at.is_some() && one.at == other.at && one.fingerprint == other.fingerprint
 }
 
 fn same_time(one: &Hit, other: &Hit) -> bool {
@@ -107,6 +113,20 @@ mod tests {
     fn a_report_that_got_two_names_is_known_by_its_time() {
         let merged = merge(vec![kmsg("tripwire_hung_task", 10, 9)], vec![console("__schedule", 10, 2)], &[]);
         assert_eq!(keys(&merged), [(Stream::Kmsg, "tripwire_hung_task", 10)]);
+    }
+
+    #[test]
+    fn what_two_cpus_say_in_one_microsecond_stays_two_hits() {
+        let cut = |hit: Hit| Hit { truncated: true, ..hit };
+        for is_cut in [false, true] {
+            let as_found = |hit| if is_cut { cut(hit) } else { hit };
+            let merged = merge(
+                [kmsg("even", 10, 1), kmsg("odd", 10, 3)].map(as_found).to_vec(),
+                [console("odd", 10, 3), console("even", 10, 1)].map(as_found).to_vec(),
+                &[],
+            );
+            assert_eq!(keys(&merged), [(Stream::Kmsg, "even", 10), (Stream::Kmsg, "odd", 10)]);
+        }
     }
 
     #[test]

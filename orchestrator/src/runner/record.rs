@@ -1,5 +1,7 @@
 //! The record of a life, from all that was seen of it. Pure.
 
+use std::collections::HashSet;
+
 use super::Assignment;
 use super::hang;
 use super::life::MachineWords;
@@ -11,6 +13,9 @@ use crate::scenario::Facts;
 use crate::store::{HitId, LifeRecord, RunId, StepRecord, StoredHit, Timings};
 use crate::verdict::{Ending, Evidence, Judgement, judge};
 use crate::workload::{Attempts, Ready, StepOutcome, StepReport, TouchReport};
+
+/// Programs have few checks. Failures of other kinds than these make the life a hit, foreseen or not.
+const MOST_DATA_HITS: usize = 256;
 
 /// A life that is over.
 pub(super) struct Lived<'a> {
@@ -44,7 +49,9 @@ pub(super) fn record_of(lived: Lived<'_>) -> LifeRecord {
     for step in steps.iter_mut().filter(|step| step.outcome.is_some()) {
         step.attempts = attempts(cell, step.step, &touches);
     }
-    hits.extend(data_hits(cell, &steps));
+    let (data_hits, unknown_data_hits) = data_hits(cell, &steps);
+    hits.extend(data_hits);
+    let unknown_hits = unknown_hits.saturating_add(unknown_data_hits);
     hits.extend(hit_without_log(&ending, ready.is_some(), &hits, words, guest.map(|guest| &guest.symbols)));
     // A developer's kernel that lacks what init needs says so on the console, before there is a results port.
     let init_error = init_error.or(if ready.is_none() { farm_line } else { None });
@@ -123,9 +130,12 @@ fn hit_without_log(
     }
 }
 
-/// Failed data checks are hits: the kernel corrupted data, though it may have said nothing.
-fn data_hits(cell: &Cell, steps: &[StepRecord]) -> Vec<Hit> {
-    let mut hits: Vec<Hit> = Vec::new();
+/// Failed data checks are hits: the kernel corrupted data, though it may have said nothing. Gives those of each kind
+/// once, and how many were of more kinds than are kept.
+fn data_hits(cell: &Cell, steps: &[StepRecord]) -> (Vec<Hit>, u64) {
+    let mut hits = Vec::new();
+    let mut kinds = HashSet::new();
+    let mut unknown = 0;
     for step in steps {
         let program = cell.program_of_step(step.step).unwrap_or(&step.name);
         let workers = step.workers.iter().map(|worker| (program, &worker.end.program));
@@ -133,13 +143,19 @@ fn data_hits(cell: &Cell, steps: &[StepRecord]) -> Vec<Hit> {
         let failures =
             programs.flat_map(|(name, said)| said.data_failures.iter().map(move |one| (name, one)));
         for (program, failure) in failures {
-            let hit = Hit::data(program, &failure.path, &failure.check).with_text(&failure.detail);
-            if !hits.iter().any(|other| other.fingerprint == hit.fingerprint) {
-                hits.push(hit);
+            let hit = Hit::data(program, &failure.path, &failure.check);
+            if kinds.contains(&hit.fingerprint) {
+                continue;
             }
+            if hits.len() == MOST_DATA_HITS {
+                unknown += 1;
+                continue;
+            }
+            kinds.insert(hit.fingerprint.clone());
+            hits.push(hit.with_text(&failure.detail));
         }
     }
-    hits
+    (hits, unknown)
 }
 
 /// The step by whose end a kernel log record had been drained, or the one that never ended; none during boot.

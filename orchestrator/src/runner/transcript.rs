@@ -5,8 +5,9 @@ use std::collections::{HashMap, HashSet};
 use crate::console::bounded::{self, BoundedLog, Limits};
 use crate::detect::{Console, Fingerprint, Hit, Kmsg, Timestamps, merge};
 use crate::escape::escape;
+use crate::scenario::{MOST_BESIDE, MOST_STEPS, MOST_TOUCHES, MOST_WORKERS};
 use crate::store::{LifeFiles, StepRecord, StreamRecord};
-use crate::workload::{Message, Ready, ResultsReader, TouchReport};
+use crate::workload::{Message, ProgramReport, Ready, ResultsReader, TouchReport};
 
 /// What is kept of a stream on disk: a boot and its first reports stand at the start, the end shows how it went out.
 const LOG_LIMITS: Limits = Limits { head: 16 << 20, tail: 16 << 20 };
@@ -18,10 +19,9 @@ const MOST_KINDS: usize = 256;
 const BOOT_TAIL: usize = 4096;
 /// The version of docs/guest-protocol.md.
 const PROTOCOL: u32 = 1;
-/// More steps, workers or counts than any scenario has mean that the guest makes them up.
-const MOST_STEPS: usize = 4096;
-const MOST_WORKERS: usize = 4096;
-const MOST_TOUCHES: usize = 4096;
+/// What the reports of a life's programs may take. All workers that a scenario can have take less, each with some
+/// kilobytes of output.
+const MOST_REPORTED: usize = 32 << 20;
 
 /// Something that the driver of a life acts on.
 #[derive(Debug, Clone, PartialEq)]
@@ -56,9 +56,10 @@ pub(super) struct Transcript {
     kmsg_hits: Hits,
     /// The console's last bytes before init was ready.
     boot_tail: Vec<u8>,
-    workers: usize,
     pub(super) ready: Option<Ready>,
     pub(super) steps: Vec<StepRecord>,
+    /// Bytes of the programs' reports.
+    reported: usize,
     touches: Vec<TouchReport>,
     /// Init said that the job was done.
     pub(super) ended: bool,
@@ -96,9 +97,9 @@ impl Transcript {
             console_hits: Hits::default(),
             kmsg_hits: Hits::default(),
             boot_tail: Vec::new(),
-            workers: 0,
             ready: None,
             steps: Vec::new(),
+            reported: 0,
             touches: Vec::new(),
             ended: false,
             init_error: None,
@@ -146,6 +147,7 @@ impl Transcript {
         Ok(())
     }
 
+    /// More steps, or more in a step, than a scenario can ask for are made up by the guest.
     fn message(&mut self, message: Message, out: &mut Vec<Heard>) {
         out.push(Heard::Alive);
         match message {
@@ -174,24 +176,24 @@ impl Transcript {
                     out.push(Heard::StepStarted { step, name });
                 }
             }
-            Message::WorkerEnded(worker) => {
-                self.workers += 1;
+            Message::WorkerEnded(mut worker) => {
+                self.bound(&mut worker.program);
                 if let Some(step) = self.steps.last_mut().filter(|s| s.step == worker.step)
-                    && self.workers <= MOST_WORKERS
+                    && step.workers.len() < MOST_WORKERS
                 {
                     step.workers.push(worker);
                 }
             }
-            Message::BesideEnded(beside) => {
-                self.workers += 1;
+            Message::BesideEnded(mut beside) => {
+                self.bound(&mut beside.program);
                 if let Some(step) = self.steps.last_mut().filter(|s| s.step == beside.step)
-                    && self.workers <= MOST_WORKERS
+                    && step.beside.len() < MOST_BESIDE
                 {
                     step.beside.push(beside);
                 }
             }
             Message::Touched(touch) => {
-                if self.touches.len() < MOST_TOUCHES {
+                if self.touches.len() < MOST_STEPS * MOST_TOUCHES {
                     self.touches.push(touch);
                 }
             }
@@ -208,6 +210,17 @@ impl Transcript {
             Message::Error { text } => {
                 self.init_error.get_or_insert(text);
             }
+        }
+    }
+
+    /// Empties a report for which there is no room any more. A life that is not all known must not pass for a good one.
+    fn bound(&mut self, program: &mut ProgramReport) {
+        self.reported = self.reported.saturating_add(program.size());
+        if self.reported > MOST_REPORTED {
+            *program = ProgramReport::default();
+            let text =
+                format!("its programs printed more than the {} MiB that farm keeps", MOST_REPORTED >> 20);
+            self.init_error.get_or_insert(text);
         }
     }
 
@@ -319,6 +332,8 @@ impl Hits {
 
 #[cfg(test)]
 mod tests {
+    use camino::Utf8PathBuf;
+
     use super::*;
 
     #[test]
@@ -338,6 +353,32 @@ mod tests {
         let console = b"[    1.0] farm: no, that is the kernel\r\nfarm: first\r\nfarm: mount debugfs \x1b[m\r\n[    2.0] x\r\n";
         assert_eq!(farm_line(console).as_deref(), Some("mount debugfs \\x1b[m"));
         assert_eq!(farm_line(b"[    1.0] nothing"), None);
+    }
+
+    #[test]
+    fn what_all_programs_report_is_bounded_together() {
+        let directory = tempfile::tempdir().unwrap();
+        let files = LifeFiles::at(Utf8PathBuf::try_from(directory.path().to_owned()).unwrap());
+        let mut transcript = Transcript::create(&files).unwrap();
+        let printed = format!("    {}\n", "x".repeat(60_000)).repeat(4);
+        for step in 1..=3 {
+            let start = format!("{{\"type\":\"start\",\"step\":{step},\"name\":\"s\"}}\n");
+            let worker = format!(
+                "{printed}{{\"type\":\"worker\",\"step\":{step},\"worker\":1,\"exit\":0,\"signal\":null,\
+                 \"limit\":false,\"stuck\":false,\"wall_us\":1,\"truncated\":0}}\n"
+            );
+            transcript.results((start + &worker.repeat(70)).as_bytes(), &mut Vec::new()).unwrap();
+        }
+        let told = transcript.finish().unwrap();
+        let workers: Vec<usize> = told.steps.iter().map(|step| step.workers.len()).collect();
+        assert_eq!(workers, [MOST_WORKERS; 3]);
+        let kept = told.steps.iter().flat_map(|step| &step.workers).map(|worker| worker.program.size());
+        let kept: usize = kept.sum();
+        assert!((MOST_REPORTED / 2..=MOST_REPORTED).contains(&kept), "{kept}");
+        assert_eq!(
+            told.init_error.as_deref(),
+            Some("its programs printed more than the 32 MiB that farm keeps")
+        );
     }
 
     #[test]

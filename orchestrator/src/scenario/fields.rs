@@ -25,10 +25,12 @@ pub(crate) const MOST_STEPS: usize = 64;
 /// arch/s390/include/asm/setup.h); farm's own arguments need the rest.
 pub(crate) const LONGEST_COMMAND_LINE: usize = 512;
 
+/// Of one step, side by side.
+pub(crate) const MOST_WORKERS: usize = 64;
 /// As many as init takes.
-const MOST_BESIDE: usize = 8;
+pub(crate) const MOST_BESIDE: usize = 8;
 /// As many as init takes. Each slows the kernel down a little.
-const MOST_TOUCHES: usize = 16;
+pub(crate) const MOST_TOUCHES: usize = 16;
 /// Eight such names fit a line of the job. The kernel would take 511 (KSYM_NAME_LEN, include/linux/kallsyms.h).
 const LONGEST_SYMBOL: usize = 128;
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -233,7 +235,7 @@ pub(crate) mod step {
     };
     pub(crate) static WORKERS: Field<Number> = Field {
         name: "workers",
-        shape: Number { min: 1, max: 64 },
+        shape: Number { min: 1, max: MOST_WORKERS as u64 },
         absent: Absent::Default("1"),
         doc: "How many copies run side by side, each with a seed of its own.",
     };

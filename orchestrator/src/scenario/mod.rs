@@ -32,6 +32,8 @@ use camino::Utf8PathBuf;
 use serde::{Serialize, Serializer};
 
 pub use check::{Source, check};
+pub(crate) use fields::{MOST_BESIDE, MOST_STEPS, MOST_TOUCHES, MOST_WORKERS};
+
 pub use condition::{Condition, Facts, Protection};
 pub use load::{Library, LoadError};
 pub use pattern::{Expectation, Known, Pattern};

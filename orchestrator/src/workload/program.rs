@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 /// How many tests, paths and failures of one program are kept: no program of ours has so many, and a guest
 /// that invents them must not fill farm's memory.
 const MOST_ENTRIES: usize = 256;
+/// Bytes of a name, of a reason and of what is told of a failure, that are kept. Ours are shorter.
+const LONGEST_NAME: usize = 256;
+const LONGEST_DETAIL: usize = 4096;
 /// Exit statuses of a program of which a test failed, and of one that could test nothing here (docs/guest-protocol.md).
 pub(super) const EXIT_FAILED: i32 = 1;
 pub(super) const EXIT_ALL_SKIPPED: i32 = 4;
@@ -77,6 +80,17 @@ impl ProgramReport {
         self.stats.iter().fold(0, |sum, s| sum.saturating_add(s.bytes))
     }
 
+    /// Bytes that it takes, so that who keeps many can bound them all.
+    pub fn size(&self) -> usize {
+        let tests = self.tests.iter().map(|test| size_of::<Test>() + test.name.len() + test.reason.len());
+        let stats = self.stats.iter().map(|stats| size_of::<PathStats>() + stats.path.len());
+        let failures = self.data_failures.iter().map(|DataFailure { path, check, detail }| {
+            size_of::<DataFailure>() + path.len() + check.len() + detail.len()
+        });
+        let tail = self.tail.iter().map(|line| size_of::<String>() + line.len());
+        tests.chain(stats).chain(failures).chain(tail).sum()
+    }
+
     /// Takes the next line the program printed, without its indentation.
     pub(super) fn line(&mut self, line: &str) {
         if self.tail.len() == MOST_LINES {
@@ -102,6 +116,10 @@ fn push_bounded<T>(list: &mut Vec<T>, item: T) {
     }
 }
 
+fn bounded(text: &str, longest: usize) -> String {
+    text[..text.floor_char_boundary(longest)].to_owned()
+}
+
 /// The value of `key=` among blank-separated fields.
 fn field<'a>(fields: &'a str, key: &str) -> Option<&'a str> {
     fields.split(' ').find_map(|f| f.strip_prefix(key)?.strip_prefix('='))
@@ -109,15 +127,15 @@ fn field<'a>(fields: &'a str, key: &str) -> Option<&'a str> {
 
 fn parse_stats(fields: &str) -> Option<PathStats> {
     Some(PathStats {
-        path: field(fields, "path")?.to_owned(),
+        path: bounded(field(fields, "path")?, LONGEST_NAME),
         ops: field(fields, "ops")?.parse().ok()?,
         bytes: field(fields, "bytes")?.parse().ok()?,
     })
 }
 
 fn parse_data_failure(fields: &str) -> DataFailure {
-    let text = |key| field(fields, key).unwrap_or("unnamed").to_owned();
-    DataFailure { path: text("path"), check: text("check"), detail: fields.to_owned() }
+    let text = |key| bounded(field(fields, key).unwrap_or("unnamed"), LONGEST_NAME);
+    DataFailure { path: text("path"), check: text("check"), detail: bounded(fields, LONGEST_DETAIL) }
 }
 
 /// `ok N NAME`, `not ok N NAME`, with an optional `- ` before the name and a `# SKIP reason` behind it.
@@ -135,7 +153,7 @@ fn parse_test(line: &str) -> Option<Test> {
         result = TestResult::Skipped;
         reason = skip.trim_start();
     }
-    Some(Test { name: name.trim().to_owned(), result, reason: reason.to_owned() })
+    Some(Test { name: bounded(name.trim(), LONGEST_NAME), result, reason: bounded(reason, LONGEST_NAME) })
 }
 
 #[cfg(test)]
@@ -199,5 +217,19 @@ mod tests {
             (MOST_ENTRIES, MOST_ENTRIES, MOST_LINES)
         );
         assert_eq!(report.ops(), u64::MAX, "sums saturate");
+
+        let mut report = ProgramReport::default();
+        let long = "\u{e9}".repeat(5000);
+        report.line(&format!("ok 1 {long} # SKIP {long}"));
+        report.line(&format!("# farm-stats path={long} ops=1 bytes=1"));
+        report.line(&format!("# farm-data path={long} check={long}"));
+        let DataFailure { path, check, detail } = &report.data_failures[0];
+        let (test, stats) = (&report.tests[0], &report.stats[0]);
+        for name in [&test.name, &test.reason, &stats.path, path, check] {
+            assert_eq!(name.len(), LONGEST_NAME);
+        }
+        assert!((LONGEST_DETAIL - 1..=LONGEST_DETAIL).contains(&detail.len()));
+        let printed: usize = report.tail.iter().map(String::len).sum();
+        assert!(report.size() > printed + 5 * LONGEST_NAME + detail.len());
     }
 }

@@ -7,8 +7,13 @@ use serde::{Deserialize, Serialize};
 
 use super::program::{EXIT_ALL_SKIPPED, EXIT_FAILED, ProgramReport};
 
-/// A longer line is cut here. Init bounds a worker's output to 64 KiB in all.
+/// A longer line is cut here.
 const LONGEST_LINE: usize = 64 * 1024;
+/// Init's own lines are shorter: one holds at most what stood in a line of the job (4,096 bytes), and some words of the
+/// kernel's.
+const LONGEST_OWN_LINE: usize = 16 * 1024;
+/// What is read of one program's output: init keeps 64 KiB of it, and may write four bytes for one.
+const MOST_PRINTED: usize = 256 * 1024;
 const PROGRAM_INDENT: &str = "    ";
 
 /// One thing that init said.
@@ -177,8 +182,9 @@ enum Wire {
 pub struct ResultsReader {
     line: Vec<u8>,
     overlong: bool,
-    /// What the worker whose block is being read has printed so far.
+    /// What the worker whose block is being read has printed so far, and how many bytes that was.
     program: ProgramReport,
+    printed: usize,
 }
 
 impl ResultsReader {
@@ -206,14 +212,19 @@ impl ResultsReader {
 
     fn take_line(&mut self, line: &str, overlong: bool, out: &mut Vec<Message>) {
         if let Some(printed) = line.strip_prefix(PROGRAM_INDENT) {
-            self.program.line(printed);
+            self.printed = self.printed.saturating_add(printed.len());
+            if self.printed <= MOST_PRINTED {
+                self.program.line(printed);
+            }
             return;
         }
         if !line.starts_with('{') {
             return; // KTAP of init's own: what it says stands in the JSON lines as well
         }
         let message = match serde_json::from_str::<Wire>(line) {
-            _ if overlong => Message::Error { text: "a line of init's was too long to read".to_owned() },
+            _ if overlong || line.len() > LONGEST_OWN_LINE => {
+                Message::Error { text: "a line of init's was too long to read".to_owned() }
+            }
             Err(error) => {
                 Message::Error { text: format!("init wrote a line that farm cannot read: {error}") }
             }
@@ -221,12 +232,12 @@ impl ResultsReader {
             Ok(Wire::Job { cell }) => Message::Job { cell },
             Ok(Wire::Start { step, name }) => Message::StepStarted { step, name },
             Ok(Wire::Worker { step, worker, exit, signal, limit, stuck, wall_us, truncated }) => {
-                let program = std::mem::take(&mut self.program);
+                let program = self.end_of_program();
                 let end = ProgramEnd { exit, signal, stuck, wall_us, truncated, program };
                 Message::WorkerEnded(WorkerReport { step, worker, limit, end })
             }
             Ok(Wire::Beside { step, beside, name, exit, signal, stuck, wall_us, truncated }) => {
-                let program = std::mem::take(&mut self.program);
+                let program = self.end_of_program();
                 let end = ProgramEnd { exit, signal, stuck, wall_us, truncated, program };
                 Message::BesideEnded(BesideReport { step, beside, name, end })
             }
@@ -237,6 +248,11 @@ impl ResultsReader {
             Ok(Wire::Error { text }) => Message::Error { text },
         };
         out.push(message);
+    }
+
+    fn end_of_program(&mut self) -> ProgramReport {
+        self.printed = 0;
+        std::mem::take(&mut self.program)
     }
 }
 
@@ -315,10 +331,25 @@ ok 1 splice
         for line in ["{\"type\":\"worker\"}\n", "{\"type\":\"dance\"}\n", "{]\n"] {
             assert!(matches!(&read(&[line.as_bytes()])[..], [Message::Error { .. }]), "{line}");
         }
-        let long = format!("{{\"type\":\"error\",\"text\":\"{}\"}}\n", "x".repeat(LONGEST_LINE));
-        assert!(
-            matches!(&read(&[long.as_bytes()])[..], [Message::Error { text }] if text.contains("too long"))
-        );
+        for length in [LONGEST_OWN_LINE, LONGEST_LINE] {
+            let long = format!("{{\"type\":\"error\",\"text\":\"{}\"}}\n", "x".repeat(length));
+            assert!(
+                matches!(&read(&[long.as_bytes()])[..], [Message::Error { text }] if text.contains("too long"))
+            );
+        }
+    }
+
+    #[test]
+    fn of_each_program_so_much_is_read_and_no_more() {
+        const WORKER: &str = r#"{"type":"worker","step":1,"worker":1,"exit":0,"signal":null,"limit":false,"stuck":false,"wall_us":1,"truncated":0}"#;
+        let line = format!("    {}\n", "x".repeat(MOST_PRINTED / 8));
+        let block = line.repeat(9) + "    ok 1 too-late\n" + WORKER + "\n";
+        let messages = read(&[block.as_bytes(), b"    ok 1 next\n", WORKER.as_bytes(), b"\n"]);
+        let [Message::WorkerEnded(first), Message::WorkerEnded(second)] = &messages[..] else {
+            panic!("{messages:?}")
+        };
+        assert_eq!((first.program.tail.len(), first.program.tests.len()), (8, 0));
+        assert_eq!(second.program.tests[0].name, "next");
     }
 
     proptest! {

@@ -122,7 +122,11 @@ impl Farm {
     }
 
     pub(crate) fn finish(&self, command: Command) -> Finished {
-        let output = assert_cmd::Command::from_std(command).timeout(AMPLE).output().unwrap();
+        self.finish_within(AMPLE, command)
+    }
+
+    pub(crate) fn finish_within(&self, limit: Duration, command: Command) -> Finished {
+        let output = assert_cmd::Command::from_std(command).timeout(limit).output().unwrap();
         let finished = Finished {
             code: output.status.code(),
             stdout: plain(output.stdout),

@@ -20,6 +20,7 @@ mod options;
 mod programs;
 mod qemu;
 mod recheck;
+mod selftest;
 mod shell;
 mod smoke;
 mod storage;

@@ -32,6 +32,29 @@ fn a_module_is_built_for_each_kernel_and_loaded_before_the_steps() {
 }
 
 #[test]
+fn a_warning_that_comes_once_comes_once_in_every_step() {
+    let farm = Farm::new();
+    let step = "{write: /sys/kernel/debug/tripwire/trip, text: warn-once}";
+    let steps = format!("modules: [tripwire]\nsteps: [{step}, {step}]\n");
+    let scenario = farm.scenario("twice", &steps);
+    let run = ["run", &scenario, "--kernel", "debian-12", "--kernel", "debian-13", "--json"];
+    let run = farm.run(&run).with_code(100).json();
+    let lives = run["lives"].as_array().unwrap();
+    assert_eq!(lives.len(), 2);
+    for life in lives {
+        let mut found: Vec<_> = life["hits"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|hit| (hit["step"].as_u64(), hit["judged"]["hit"]["title"].as_str().unwrap()))
+            .collect();
+        found.sort_unstable();
+        let [one, two] = ["WARNING in tripwire_warn_once_one", "WARNING in tripwire_warn_once_two"];
+        assert_eq!(found, [(Some(1), one), (Some(1), two), (Some(2), one), (Some(2), two)], "{life}");
+    }
+}
+
+#[test]
 fn a_kernel_of_the_users_without_headers_is_skipped_with_what_mends_it() {
     let farm = Farm::new();
     let (tripped, plain) = (farm.scenario("tripped", STEPS), farm.short());

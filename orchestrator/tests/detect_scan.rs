@@ -143,12 +143,57 @@ impl Built {
         Self { file, symbols }
     }
 
+    /// Start and size of a function, or of a site.
+    fn symbol(&self, name: &str) -> (u64, u64) {
+        let (_, start, size) = self.symbols.iter().find(|(other, ..)| other == name).unwrap();
+        (*start, *size)
+    }
+
     /// A place in `function` as a trace of a kernel shows it that runs at other addresses than it was linked for.
     fn frame(&self, function: &str, site: &str) -> String {
-        let find = |name: &str| self.symbols.iter().find(|(other, ..)| other == name).unwrap();
-        let (_, start, size) = find(function);
-        let (_, site, _) = find(site);
-        format!("[    1.000000]  [<000003ffe0a1b2c8>] {function}+{:#x}/{size:#x} \n", site - start)
+        let (start, size) = self.symbol(function);
+        trace_line(function, self.symbol(site).0 - start, size)
+    }
+
+    /// Of each line of a trace, the places.
+    fn places(&self, directory: &Path, trace: &str) -> serde_json::Value {
+        let mut scan = farm(directory);
+        scan.arg("-").arg("--vmlinux").arg(&self.file).arg("--json").write_stdin(report(trace));
+        let output = scan.assert().code(100).get_output().clone();
+        let hit: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        hit["places"].clone()
+    }
+}
+
+fn report(trace: &str) -> String {
+    format!("[    1.000000] BUG: Bad page state in process t  pfn:01efc\n[    1.000000] Call Trace:\n{trace}")
+}
+
+fn trace_line(function: &str, offset: u64, size: u64) -> String {
+    format!("[    1.000000]  [<000003ffe0a1b2c8>] {function}+{offset:#x}/{size:#x} \n")
+}
+
+#[test]
+fn a_vmlinux_of_another_kernel_tells_nothing() {
+    let home = tempfile::tempdir().unwrap();
+    let built = Built::new(home.path());
+    let (start, size) = built.symbol("outer");
+    let site = built.symbol("innermost_site").0 - start;
+    let found = |offset, size| {
+        built.places(home.path(), &trace_line("outer", offset, size))[0] != serde_json::json!([])
+    };
+    // The kernel's size may have the padding behind the function in it, which is less than 64 bytes.
+    for (offset, size, expected) in [
+        (site, size, true),
+        (site, size + 63, true),
+        (site, size + 64, false),
+        (site, size - 1, false),
+        // A return address may be the end of the function, behind a call that does not return.
+        (size, size + 8, true),
+        (size + 1, size + 8, false),
+        (0, size, false),
+    ] {
+        assert_eq!(found(offset, size), expected, "{offset:#x}/{size:#x}");
     }
 }
 
@@ -156,17 +201,13 @@ impl Built {
 fn a_vmlinux_tells_lines_and_inlined_functions() {
     let home = tempfile::tempdir().unwrap();
     let built = Built::new(home.path());
-    let log = format!(
-        "[    1.000000] BUG: Bad page state in process t  pfn:01efc\n[    1.000000] Call Trace:\n{}{}{}{}",
+    let trace = [
         built.frame("outer", "innermost_site"),
         built.frame("caller", "caller_site"),
-        "[    1.000000]  [<000003ffe0a1b2c8>] outer+0x2/0x40 [uvsim] \n",
-        "[    1.000000]  [<000003ffe0a1b2c8>] no_such_function+0x2/0x40 \n",
-    );
-    let mut scan = farm(home.path());
-    scan.arg("-").arg("--vmlinux").arg(&built.file).arg("--json").write_stdin(log.clone());
-    let output = scan.assert().code(100).get_output().clone();
-    let hit: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        "[    1.000000]  [<000003ffe0a1b2c8>] outer+0x2/0x40 [uvsim] \n".to_owned(),
+        trace_line("no_such_function", 0x2, 0x40),
+    ]
+    .concat();
     let source = home.path().join("traced.c");
     let place = |function: &str, text: &str| serde_json::json!({ "function": function, "file": source, "line": line_of(text) });
     let expected = serde_json::json!([
@@ -179,10 +220,10 @@ fn a_vmlinux_tells_lines_and_inlined_functions() {
         [],
         [],
     ]);
-    assert_eq!(hit["places"], expected);
+    assert_eq!(built.places(home.path(), &trace), expected);
 
     let mut scan = farm(home.path());
-    scan.arg("-").arg("--vmlinux").arg(&built.file).write_stdin(log);
+    scan.arg("-").arg("--vmlinux").arg(&built.file).write_stdin(report(&trace));
     let text = String::from_utf8(scan.assert().code(100).get_output().stdout.clone()).unwrap();
     let innermost = format!("innermost at {}:{}", source.display(), line_of("SITE(innermost_site)"));
     assert!(text.contains(&innermost), "{text}");

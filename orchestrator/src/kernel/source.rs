@@ -15,6 +15,9 @@ use camino::{Utf8Path, Utf8PathBuf};
 use super::symbols::{Symbols, SymbolsError};
 use crate::escape::escape;
 
+/// Functions begin at multiples of this at most (FUNCTION_ALIGNMENT_64B, arch/Kconfig).
+const LARGEST_ALIGNMENT: u64 = 64;
+
 #[derive(Debug, thiserror::Error)]
 pub enum SourcesError {
     #[error(transparent)]
@@ -66,30 +69,29 @@ impl Sources {
     }
 
     /// The places of an instruction of `function`, whose size the kernel gives as `size`: first where it stands, then
-    /// where what holds it was inlined. Empty if the file does not tell, or if two functions could be meant.
+    /// where what holds it was inlined. Empty if the file does not tell, if two functions could be meant, or if none of
+    /// the name is of that size: then the file is another kernel's.
     pub fn places(&self, function: &str, offset: u64, size: u64, pointer: Pointer) -> Vec<Place> {
-        // The kernel counts what lies between two functions to the first, so that its size may be the larger.
-        let mut candidates: Vec<(u64, u64)> = self
-            .symbols
-            .functions_named(function)
-            .filter(|(_, own)| *own <= size)
-            .map(|(start, own)| (size - own, start))
-            .collect();
-        candidates.sort_unstable();
-        candidates.dedup();
-        let start = match candidates[..] {
-            [] => return Vec::new(),
-            [(one, _), (other, _), ..] if one == other => return Vec::new(),
-            [(_, start), ..] => start,
-        };
         let back = match pointer {
             Pointer::At => 0,
             Pointer::Behind => 1,
         };
-        start
-            .checked_add(offset)
-            .and_then(|address| address.checked_sub(back))
-            .map_or_else(Vec::new, |address| self.places_at(address))
+        let Some(offset) = offset.checked_sub(back) else { return Vec::new() };
+        // The kernel counts the padding between two functions to the first (get_symbol_pos(), kernel/kallsyms.c).
+        let padding = |own: u64| size.checked_sub(own).filter(|padding| *padding < LARGEST_ALIGNMENT);
+        let mut candidates: Vec<(u64, u64)> = self
+            .symbols
+            .functions_named(function)
+            .filter(|(_, own)| offset < *own)
+            .filter_map(|(start, own)| Some((padding(own)?, start)))
+            .collect();
+        candidates.sort_unstable();
+        candidates.dedup();
+        match candidates[..] {
+            [] => Vec::new(),
+            [(one, _), (other, _), ..] if one == other => Vec::new(),
+            [(_, start), ..] => self.places_at(start.saturating_add(offset)),
+        }
     }
 
     fn places_at(&self, address: u64) -> Vec<Place> {

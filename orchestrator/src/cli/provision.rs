@@ -185,13 +185,17 @@ impl Provision {
         }
         let tree = match self.catalog.kernel(&kernel.key.name) {
             Some(named) if matches!(kernel.origin, Origin::Package { .. }) => {
-                let headers = fetcher(&environment.cache, Refresh::No).headers(named, kernel);
-                headers.map_err(|error| {
-                    Failure::from(error).hint(format!(
-                        "where the archive has a newer kernel by now, `farm kernel fetch {}` fetches it and its headers",
-                        named.name
-                    ))
-                })?
+                match fetcher(&environment.cache, Refresh::No).headers(named, kernel) {
+                    Ok(tree) => tree,
+                    Err(error) => {
+                        let trouble = chain(&error).join(": ");
+                        return Ok(Err(NoGuest::Infra(format!(
+                            "no headers of {name}: {trouble}; where the archive has a newer kernel by now, \
+                             `farm kernel fetch {name}` fetches it and its headers",
+                            name = named.name
+                        ))));
+                    }
+                }
             }
             _ => match BuildTree::of_own(kernel) {
                 Ok(tree) => tree,

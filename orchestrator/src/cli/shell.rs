@@ -33,6 +33,7 @@ pub(super) fn shell(environment: &Environment, options: &ShellArgs) -> Result<Ex
         Ok(guest) => guest,
         Err(NoGuest::Skipped(reason)) => return Err(Failure::new(ExitCode::NothingRan, reason)),
         Err(NoGuest::NotBuilt(reason)) => return Err(Failure::new(ExitCode::BuildFailed, reason)),
+        Err(NoGuest::Infra(trouble)) => return Err(Failure::new(ExitCode::Infra, trouble)),
     };
 
     let scratch = tempfile::tempdir().map_err(|error| Failure::of(ExitCode::Infra, &error))?;

@@ -112,6 +112,7 @@ impl Task {
                 let ending = match no_guest {
                     NoGuest::Skipped(reason) => Ending::NotRun { reason },
                     NoGuest::NotBuilt(reason) => Ending::NotBuilt { reason },
+                    NoGuest::Infra(trouble) => Ending::Infra { trouble },
                 };
                 (self.record(ending, Told::default(), &MachineWords::default(), timings), HashSet::new())
             }

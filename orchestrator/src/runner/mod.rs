@@ -53,6 +53,8 @@ pub enum NoGuest {
     Skipped(String),
     /// A part of it could not be built from source.
     NotBuilt(String),
+    /// A part of it could not be had, which says nothing about the kernel.
+    Infra(String),
 }
 
 /// When to stop before all lives were lived.

@@ -1,8 +1,11 @@
 //! Scenarios with kernel modules of farm's own: built for the kernel, loaded, and what keeps a cell from it.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 
-use super::harness::{Farm, debian_12, hits, verdict};
+use camino::Utf8PathBuf;
+
+use super::harness::{Farm, debian_12, hits, shared_cache, verdict};
 
 /// The module `tripwire` makes the kernel complain when it is asked to.
 const STEPS: &str = "\
@@ -65,6 +68,41 @@ fn a_kernel_of_the_users_without_headers_is_skipped_with_what_mends_it() {
     let name = kernel.boot.file_name().unwrap();
     let reason = format!("there are no headers of the kernel {name}; name its build tree with --headers DIR");
     assert_eq!(verdict(&run.life("tripped")), ("skipped", reason.as_str()));
+    assert_eq!(verdict(&run.life("short")).0, "passed");
+}
+
+/// The shared cache by links, but for kernels' headers and the modules that were built against them.
+fn cache_without_headers(farm: &Farm) -> Utf8PathBuf {
+    let (shared, cache) = (shared_cache(), farm.path("cache"));
+    fs::create_dir_all(cache.join("notes")).unwrap();
+    for kind in ["kernel", "package", "qemu", "program", "image", "disk"] {
+        symlink(shared.join(kind), cache.join(kind)).unwrap();
+    }
+    for note in shared.join("notes").read_dir_utf8().unwrap() {
+        let note = note.unwrap();
+        if !note.file_name().starts_with("linux-headers-") {
+            fs::copy(note.path(), cache.join("notes").join(note.file_name())).unwrap();
+        }
+    }
+    cache
+}
+
+#[test]
+fn headers_that_cannot_be_had_are_trouble_of_the_cells_that_need_them() {
+    let farm = Farm::new();
+    debian_12();
+    let (tripped, plain) = (farm.scenario("tripped", STEPS), farm.short());
+    let mut run = farm.command(&["run", &tripped, &plain, "--kernel", "debian-12", "--json"]);
+    run.env("FARM_CACHE", cache_without_headers(&farm));
+    for archive in ["FARM_DEBIAN_MIRROR", "FARM_DEBIAN_SECURITY_MIRROR"] {
+        run.env(archive, "nowhere");
+    }
+    let run = farm.finish(run).with_code(103);
+    let life = run.life("tripped");
+    let (word, reason) = verdict(&life);
+    assert_eq!((word, &life["ending"]["type"]), ("infra", &"infra".into()), "{life}");
+    assert!(reason.starts_with("no headers of debian-12: the mirror \"nowhere\" is not a URI"), "{reason}");
+    assert!(reason.contains("`farm kernel fetch debian-12` fetches"), "{reason}");
     assert_eq!(verdict(&run.life("short")).0, "passed");
 }
 

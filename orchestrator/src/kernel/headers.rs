@@ -98,7 +98,9 @@ impl Fetcher<'_> {
             packages: &headers,
             architecture: GUEST_ARCHITECTURE,
             behind: &[],
-            tidy: &|root, candidates| tidy_headers(root, candidates, kernel),
+            // A module takes the versions of the kernel's symbols from here.
+            version_of: Some(&kernel.key),
+            tidy: &tidy_headers,
         })?;
         let architecture = host_architecture(std::env::consts::ARCH)?;
         let programs = Packages {
@@ -111,6 +113,7 @@ impl Fetcher<'_> {
             architecture,
             // The one name that stays: the package of the programs has their version in its name.
             behind: &["linux-headers-", "linux-kbuild-"],
+            version_of: None,
             tidy: &tidy_kbuild,
         })?;
         let names = [&headers, &programs].map(|entry| entry.file_name().unwrap_or_default());
@@ -150,16 +153,8 @@ pub(super) fn check_tree(directory: &Utf8Path, release: &str) -> Result<(), Kern
     Err(KernelError::OtherTree { path, found, expected })
 }
 
-fn tidy_headers(root: &Utf8Path, candidates: &[Candidate], kernel: &Kernel) -> Result<(), KernelError> {
+fn tidy_headers(root: &Utf8Path, candidates: &[Candidate]) -> Result<(), KernelError> {
     for (candidate, home) in candidates.iter().zip([CONFIGURED, COMMON]) {
-        // A module takes the versions of the kernel's symbols from here.
-        if candidate.version != kernel.key.version {
-            return Err(KernelError::OtherHeaders {
-                kernel: kernel.key.name.clone(),
-                expected: kernel.key.version.clone(),
-                found: candidate.version.clone(),
-            });
-        }
         settle(root, &root.join("usr/src").join(&candidate.package), home, candidate)?;
     }
     keep_only(root, &[CONFIGURED, COMMON])
@@ -198,7 +193,9 @@ fn link_all(from: &Utf8Path, kbuild: &Utf8Path, to: &Utf8Path) -> Result<(), Ker
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::Origin;
+    use crate::assets::KERNELS_YAML;
+    use crate::cache::{Cache, quiet};
+    use crate::kernel::{Catalog, MirrorChoice, Mirrors, Origin, Refresh};
     use crate::plan::KernelKey;
 
     struct Folder {
@@ -331,18 +328,44 @@ mod tests {
     }
 
     #[test]
-    fn headers_are_those_of_the_very_kernel() {
+    fn only_headers_of_the_very_kernel_are_remembered() {
+        let place = Folder::new();
+        let cache = Cache::new(&place.root).unwrap();
+        let catalog = Catalog::parse(KERNELS_YAML).unwrap();
+        let named = catalog.kernel("debian-12").unwrap();
+        let architecture = host_architecture(std::env::consts::ARCH).unwrap();
+        let programs = format!("linux-headers-{}", flavour(architecture));
+        for (note, entry) in [
+            (
+                "linux-headers-6.1.0-50-s390x+linux-headers-6.1.0-50-common.bookworm.s390x".to_owned(),
+                "linux-headers-6.1.0-50-s390x_6.1.176-1_00ff",
+            ),
+            (format!("{programs}.bookworm.{architecture}"), "linux-kbuild-6.1_6.1.176-2_00ff"),
+        ] {
+            cache.entry(Kind::Headers, entry, &quiet, |_| Ok::<_, KernelError>(())).unwrap();
+            cache.remember(&note, &serde_json::json!({ "entry": entry })).unwrap();
+        }
+        let mirrors = MirrorChoice::These(Mirrors::none());
+        let fetcher = Fetcher { cache: &cache, refresh: Refresh::No, mirrors, progress: &quiet };
+        let headers = |version: &str| {
+            let mut kernel = kernel(version, None);
+            kernel.key.release = "6.1.0-50-s390x".into();
+            fetcher.headers(named, &kernel)
+        };
+        headers("6.1.176-1").unwrap();
+        // A newer kernel of this release has come: the archive is asked for its headers.
+        let error = headers("6.1.177-1").unwrap_err();
+        assert!(matches!(error, KernelError::NoMirror { .. }), "{error}");
+    }
+
+    #[test]
+    fn what_was_unpacked_of_the_headers_and_programs_is_put_in_its_place() {
         let place = Folder::new();
         place.put("usr/src/linux-headers-a/Makefile", "");
         place.put("usr/src/linux-headers-b/Makefile", "");
         place.put("usr/share/doc/linux-headers-a/copyright", "");
-        let packages = |version| ["linux-headers-a", "linux-headers-b"].map(|name| candidate(name, version));
-        let error = tidy_headers(&place.root, &packages("6.18.1-2"), &kernel("6.18.1-1", None)).unwrap_err();
-        assert!(
-            error.to_string().contains("has headers of 6.18.1-2, but mine in the cache is 6.18.1-1"),
-            "{error}"
-        );
-        tidy_headers(&place.root, &packages("6.18.1-2"), &kernel("6.18.1-2", None)).unwrap();
+        let packages = ["linux-headers-a", "linux-headers-b"].map(|name| candidate(name, "6.18.1-2"));
+        tidy_headers(&place.root, &packages).unwrap();
         let kept = place.root.read_dir_utf8().unwrap().count();
         assert!(kept == 2 && place.root.join("common/Makefile").is_file());
         let error = tidy_kbuild(&place.root, &[candidate("linux-kbuild-6.18", "1")]).unwrap_err();

@@ -118,10 +118,7 @@ pub enum KernelError {
     NotABuildTree { path: Utf8PathBuf, missing: &'static str },
     #[error("{path} is the build tree of {found}, but the kernel is {expected}")]
     OtherTree { path: Utf8PathBuf, found: String, expected: String },
-    #[error(
-        "Debian's archive has headers of {found}, but {kernel} in the cache is {expected}; `farm kernel fetch \
-         {kernel}` fetches the newer kernel"
-    )]
+    #[error("Debian's archive has headers of {found}, but {kernel} in the cache is {expected}")]
     OtherHeaders { kernel: String, expected: String, found: String },
     #[error("the kernel command line is {bytes} bytes long, and {kernel} takes {limit} at most")]
     CommandLine { bytes: u64, limit: u64, kernel: String },

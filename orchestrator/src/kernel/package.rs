@@ -45,6 +45,8 @@ pub(super) struct Wanted<'a> {
     pub(super) architecture: &'a str,
     /// For a metapackage, the way to what counts: from package to package, the dependency whose name begins so.
     pub(super) behind: &'a [&'a str],
+    /// The kernel whose version all packages must have, if any.
+    pub(super) version_of: Option<&'a KernelKey>,
     pub(super) tidy: &'a Tidy<'a>,
 }
 
@@ -78,6 +80,7 @@ impl Fetcher<'_> {
             packages: &packages.image,
             architecture: GUEST_ARCHITECTURE,
             behind: &[IMAGE_PREFIX],
+            version_of: None,
             tidy: &|root, candidates| tidy_kernel(root, candidates, self.progress),
         })?;
         load_kernel(&kernel.name, &entry)
@@ -97,6 +100,7 @@ impl Fetcher<'_> {
             packages,
             architecture: GUEST_ARCHITECTURE,
             behind: &[],
+            version_of: None,
             tidy: &tidy_busybox,
         })?;
         Ok(entry.join("busybox"))
@@ -105,12 +109,12 @@ impl Fetcher<'_> {
     pub(super) fn entry(&self, wanted: &Wanted<'_>) -> Result<Utf8PathBuf, KernelError> {
         let source = &wanted.packages.source;
         let note = note_of(wanted.packages, wanted.architecture);
-        if let Some(entry) = self.remembered(wanted.kind, &note)? {
+        if let Some(entry) = self.remembered(wanted, &note)? {
             return Ok(entry);
         }
         let mut apt = Apt::open(self.cache, source, wanted.architecture, self.progress)?;
         // Another farm may have fetched it while this one waited for the state directory.
-        if let Some(entry) = self.remembered(wanted.kind, &note)? {
+        if let Some(entry) = self.remembered(wanted, &note)? {
             return Ok(entry);
         }
         let mirrors = match &self.mirrors {
@@ -119,6 +123,8 @@ impl Fetcher<'_> {
         };
         apt.update(&mirrors, wanted.architecture, self.progress)?;
         let candidates = self.candidates(&apt, wanted)?;
+        // Before it is asked for: an entry that is there already is not filled again.
+        check_versions(&candidates, wanted.version_of)?;
         let key = entry_key(&candidates);
         let fill = |work: &Utf8Path| self.fill(&apt, wanted, &candidates, work);
         let entry = self.cache.entry(wanted.kind, &key, self.progress, fill)?;
@@ -126,10 +132,14 @@ impl Fetcher<'_> {
         Ok(entry)
     }
 
-    fn remembered(&self, kind: Kind, note: &str) -> Result<Option<Utf8PathBuf>, KernelError> {
+    /// What was fetched, if it still serves: a kernel may have come since then, under the same name.
+    fn remembered(&self, wanted: &Wanted<'_>, note: &str) -> Result<Option<Utf8PathBuf>, KernelError> {
+        let serves = |entry: &Utf8PathBuf| {
+            wanted.version_of.is_none_or(|kernel| version_in_key(entry) == Some(&kernel.version))
+        };
         match self.refresh {
             Refresh::Yes => Ok(None),
-            Refresh::No => self.cached(kind, note),
+            Refresh::No => Ok(self.cached(wanted.kind, note)?.filter(serves)),
         }
     }
 
@@ -186,6 +196,23 @@ fn entry_key(candidates: &[Candidate]) -> String {
     let name =
         candidates.first().map(|first| format!("{}_{}", first.package, first.version)).unwrap_or_default();
     format!("{name}_{}", &hash[..hash.len().min(KEY_HEX_DIGITS)])
+}
+
+/// The version that [`entry_key`] has put into the name of an entry. Debian allows no `_` in a name or a version.
+fn version_in_key(entry: &Utf8Path) -> Option<&str> {
+    entry.file_name()?.split('_').nth(1)
+}
+
+fn check_versions(candidates: &[Candidate], kernel: Option<&KernelKey>) -> Result<(), KernelError> {
+    let Some(kernel) = kernel else { return Ok(()) };
+    match candidates.iter().find(|candidate| candidate.version != kernel.version) {
+        None => Ok(()),
+        Some(other) => Err(KernelError::OtherHeaders {
+            kernel: kernel.name.clone(),
+            expected: kernel.version.clone(),
+            found: other.version.clone(),
+        }),
+    }
 }
 
 /// apt has compared the download with the index; this compares what is on the disk now.
@@ -312,6 +339,25 @@ mod tests {
         let pair = |second| entry_key(&[one.clone(), candidate("data", second)]);
         assert_ne!(pair("aa"), pair("bb"));
         assert!(pair("aa").starts_with("busybox-static_1:1.35.0-4+b1_"));
+    }
+
+    #[test]
+    fn packages_of_a_kernel_have_its_version() {
+        let key = |version: &str| KernelKey {
+            name: "mine".into(),
+            release: "6.18".into(),
+            version: version.into(),
+            sha256: String::new(),
+        };
+        let one = candidate("linux-headers-a", "00");
+        let other = Candidate { version: "1:1.36.0-1".into(), ..candidate("linux-headers-b", "00") };
+        check_versions(std::slice::from_ref(&one), Some(&key(&one.version))).unwrap();
+        let error = check_versions(&[one.clone(), other.clone()], Some(&key(&one.version))).unwrap_err();
+        let expected = "has headers of 1:1.36.0-1, but mine in the cache is 1:1.35.0-4+b1";
+        assert!(error.to_string().contains(expected), "{error}");
+        let entry = Utf8PathBuf::from("/cache/headers").join(entry_key(&[one.clone(), other.clone()]));
+        assert_eq!(version_in_key(&entry), Some(&*one.version));
+        check_versions(&[one, other], None).unwrap();
     }
 
     #[test]

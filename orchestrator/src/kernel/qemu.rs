@@ -33,8 +33,14 @@ impl Fetcher<'_> {
     /// Fetches QEMU's packages for this host. One that does not run with the host's libraries is not kept.
     pub fn qemu(&self, packages: &Packages) -> Result<FoundQemu, KernelError> {
         let architecture = host_architecture(std::env::consts::ARCH)?;
-        let entry =
-            self.entry(&Wanted { kind: Kind::Qemu, packages, architecture, behind: &[], tidy: &tidy })?;
+        let entry = self.entry(&Wanted {
+            kind: Kind::Qemu,
+            packages,
+            architecture,
+            behind: &[],
+            version_of: None,
+            tidy: &tidy,
+        })?;
         load(&entry)
     }
 }

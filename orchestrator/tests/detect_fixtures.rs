@@ -13,7 +13,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use farm::console::lines::Micros;
-use farm::detect::{Console, Frame, Hit, Kmsg, Reliability, SourceLocation, Task, Timestamps, merge, scan};
+use farm::detect::{Console, Frame, Hit, Kmsg, Reliability, Scan, SourceLocation, Task, Timestamps, merge};
 
 struct Fixture {
     path: PathBuf,
@@ -145,7 +145,9 @@ fn a_scan_gives_all_hits_in_the_order_in_which_they_begin() {
     {
         let mut expected = fixture.hits(usize::MAX);
         expected.sort_by_key(|hit| hit.start);
-        let found: Vec<Hit> = scan(&fixture.log[..]).map(Result::unwrap).collect();
+        let (mut scan, mut found) = (Scan::default(), Vec::new());
+        scan.push(&fixture.log, &mut found);
+        scan.finish(&mut found);
         assert_eq!(found, expected, "{}", fixture.path.display());
     }
 }

@@ -30,5 +30,5 @@ mod wrapped;
 pub use detector::{Detector, Options, Timestamps};
 pub use hit::{Fingerprint, Frame, Hit, Kind, Reliability, SourceLocation, Stream, Task};
 pub use merge::merge;
-pub use scan::{Scan, scan};
+pub use scan::Scan;
 pub use streams::{Console, Kmsg, KmsgState, USER_RECORD_LIMIT};

@@ -5,7 +5,7 @@
 use std::io::Write as _;
 use std::time::{Duration, Instant};
 
-use farm::detect::{Console, Hit, Kmsg, Timestamps, scan};
+use farm::detect::{Console, Hit, Kmsg, Scan, Timestamps};
 
 use super::logs::{Dice, Log, fixture_logs};
 
@@ -193,7 +193,9 @@ fn check_sick(logs: &Logs, seed: u64) {
         let cut = console_hits(&bytes, timestamps, || 1 + dice.below(3000) as usize);
         assert_eq!(cut, whole, "{timestamps:?}, cut by chance");
     }
-    let scanned: Vec<Hit> = scan(&bytes[..]).map(Result::unwrap).collect();
+    let (mut scan, mut scanned) = (Scan::default(), Vec::new());
+    scan.push(&bytes, &mut scanned);
+    scan.finish(&mut scanned);
     let mut ordered = console_hits(&bytes, Timestamps::Optional, || usize::MAX);
     ordered.sort_by_key(|hit| hit.start);
     assert_eq!(scanned.len(), ordered.len());

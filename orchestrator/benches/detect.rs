@@ -4,13 +4,18 @@
 //! `farm::detect::Scan` and with `grep -cE` for ten of the openings. The file is the same in every run; it stays in
 //! the host's page cache, so that the disk is not measured. With `--size MIB` it has another size.
 
+#[path = "../tests/fixtures/detect.rs"]
+mod fixtures;
+
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
 use farm::detect::Scan;
+
+use fixtures::{Fixture, fixtures};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -114,25 +119,15 @@ fn cpu_seconds() -> Result<f64> {
     Ok(ticks / 100.0)
 }
 
-/// Logs of the detector's tests: the text behind the header.
-fn fixtures(is_wanted: impl Fn(&str) -> bool) -> Result<Vec<Vec<u8>>> {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/detect");
-    let mut paths: Vec<PathBuf> =
-        fs::read_dir(directory)?.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<_>>()?;
-    paths.retain(|path| path.file_name().and_then(|name| name.to_str()).is_some_and(&is_wanted));
-    paths.sort();
-    let log = |path: &PathBuf| {
-        let bytes = fs::read(path)?;
-        let header = bytes.windows(2).position(|pair| pair == b"\n\n").ok_or("a fixture without a header")?;
-        Ok(bytes[header + 2..].to_vec())
-    };
-    paths.iter().map(log).collect()
+/// Logs of the detector's tests.
+fn logs(is_wanted: impl Fn(&Fixture) -> bool) -> Result<Vec<Vec<u8>>> {
+    Ok(fixtures()?.into_iter().filter(is_wanted).map(|fixture| fixture.log).collect())
 }
 
 /// Gives the number of reports.
 fn write_console(path: &Path, size: u64) -> Result<usize> {
-    let boots = fixtures(|name| name.starts_with("healthy-boot"))?;
-    let reports = fixtures(|name| {
+    let boots = logs(|fixture| fixture.says("healthy: true") && fixture.name.starts_with("healthy-boot"))?;
+    let reports = logs(|Fixture { name, .. }| {
         ["oops-", "warning-gup", "bad-page-6", "list-add", "panic-6", "refcount-", "hung-task-6"]
             .iter()
             .any(|start| name.starts_with(start))

@@ -1,46 +1,33 @@
 //! Every log in `tests/fixtures/detect/` gives the hits that its header says, however it is cut into chunks.
 //!
-//! A fixture is a header, a blank line, and the log. The header says where the log is `from`, then for each
-//! expected hit, in the order in which they begin, `kind`, `title`, `fingerprint`, `frame` and `truncated`;
-//! `panicked: true` where a panic belongs to the report; `healthy: true` alone where no hit is expected.
-//! `stream: kmsg` marks records of /dev/kmsg, `timestamps: required` a cell's console. `UPDATE_FIXTURES=1`
-//! rewrites the expectations: review each of them by hand.
+//! What a fixture is says `fixtures/detect.rs`. `UPDATE_FIXTURES=1` rewrites the expectations: review each of them by
+//! hand.
 
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
+#[path = "fixtures/detect.rs"]
+mod fixtures;
+
 use std::fmt::Write as _;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use farm::console::lines::Micros;
 use farm::detect::{Console, Frame, Hit, Kmsg, Reliability, Scan, SourceLocation, Task, Timestamps, merge};
 
-struct Fixture {
-    path: PathBuf,
-    /// Header lines that say how to read the log.
-    about: Vec<String>,
-    expected: String,
-    log: Vec<u8>,
+use fixtures::{DIRECTORY, Fixture};
+
+/// Header lines that say where a log is from and how to read it.
+const ABOUT: [&str; 3] = ["from: ", "stream: ", "timestamps: "];
+
+fn is_about(line: &str) -> bool {
+    ABOUT.iter().any(|key| line.starts_with(key))
 }
 
 impl Fixture {
-    fn read(path: &Path) -> Self {
-        let bytes = fs::read(path).unwrap();
-        let end = bytes.windows(2).position(|pair| pair == b"\n\n").expect("a blank line behind the header");
-        let header = String::from_utf8(bytes[..=end].to_vec()).unwrap();
-        let is_about =
-            |line: &&str| ["from: ", "stream: ", "timestamps: "].iter().any(|key| line.starts_with(key));
-        let (about, expected): (Vec<&str>, Vec<&str>) = header.lines().partition(is_about);
-        Self {
-            path: path.to_owned(),
-            about: about.into_iter().map(str::to_owned).collect(),
-            expected: expected.into_iter().map(|line| format!("{line}\n")).collect(),
-            log: bytes[end + 2..].to_vec(),
-        }
-    }
-
-    fn says(&self, line: &str) -> bool {
-        self.about.iter().any(|about| about == line)
+    /// The other lines of the header.
+    fn expected(&self) -> String {
+        self.header.split_inclusive('\n').filter(|line| !is_about(line)).collect()
     }
 
     fn hits(&self, piece: usize) -> Vec<Hit> {
@@ -60,15 +47,12 @@ impl Fixture {
     }
 
     fn update(&self, found: &str) {
-        let mut bytes: Vec<u8> =
-            self.about.iter().flat_map(|line| format!("{line}\n").into_bytes()).collect();
-        bytes.extend_from_slice(found.as_bytes());
-        bytes.push(b'\n');
-        bytes.extend_from_slice(&self.log);
+        let about: String = self.header.split_inclusive('\n').filter(|line| is_about(line)).collect();
+        let bytes = [about.as_bytes(), found.as_bytes(), b"\n", &self.log].concat();
         // Another test may be reading the file.
-        let new = Path::new(env!("CARGO_TARGET_TMPDIR")).join(self.path.file_name().unwrap());
+        let new = Path::new(env!("CARGO_TARGET_TMPDIR")).join(&self.name);
         fs::write(&new, bytes).unwrap();
-        fs::rename(&new, &self.path).unwrap();
+        fs::rename(&new, Path::new(DIRECTORY).join(&self.name)).unwrap();
     }
 }
 
@@ -89,12 +73,9 @@ fn describe(hits: &[Hit]) -> String {
 }
 
 fn fixtures() -> Vec<Fixture> {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/detect");
-    let mut paths: Vec<PathBuf> =
-        fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
-    paths.sort();
-    assert!(paths.len() >= 110, "fixtures are missing");
-    paths.iter().map(|path| Fixture::read(path)).collect()
+    let fixtures = fixtures::fixtures().unwrap();
+    assert!(fixtures.len() >= 110, "fixtures are missing");
+    fixtures
 }
 
 #[test]
@@ -105,14 +86,14 @@ fn every_log_gives_the_hits_of_its_header() {
         let mut hits = fixture.hits(usize::MAX);
         hits.sort_by_key(|hit| hit.start);
         let found = describe(&hits);
-        if found == fixture.expected {
+        let expected = fixture.expected();
+        if found == expected {
             continue;
         }
         if update {
             fixture.update(&found);
         } else {
-            writeln!(wrong, "{}\nexpected:\n{}found:\n{found}", fixture.path.display(), fixture.expected)
-                .unwrap();
+            writeln!(wrong, "{}\nexpected:\n{expected}found:\n{found}", fixture.name).unwrap();
         }
     }
     assert!(wrong.is_empty(), "{wrong}");
@@ -123,7 +104,7 @@ fn chunks_make_no_difference() {
     for fixture in fixtures() {
         let whole = fixture.hits(usize::MAX);
         for piece in [1, 7, 61, 4096] {
-            assert_eq!(fixture.hits(piece), whole, "{} in pieces of {piece}", fixture.path.display());
+            assert_eq!(fixture.hits(piece), whole, "{} in pieces of {piece}", fixture.name);
         }
     }
 }
@@ -132,7 +113,7 @@ fn chunks_make_no_difference() {
 fn hits_say_where_they_stand_in_the_log() {
     for fixture in fixtures() {
         for hit in fixture.hits(usize::MAX) {
-            assert!(hit.start < hit.end && hit.end <= fixture.log.len() as u64, "{}", fixture.path.display());
+            assert!(hit.start < hit.end && hit.end <= fixture.log.len() as u64, "{}", fixture.name);
             assert!(!hit.text.is_empty() && !hit.text.contains('\x1b'));
         }
     }
@@ -140,20 +121,20 @@ fn hits_say_where_they_stand_in_the_log() {
 
 #[test]
 fn a_scan_gives_all_hits_in_the_order_in_which_they_begin() {
-    for fixture in
-        fixtures().iter().filter(|fixture| fixture.about.iter().all(|line| line.starts_with("from: ")))
-    {
+    let is_plain =
+        |fixture: &&Fixture| !fixture.says("stream: kmsg") && !fixture.says("timestamps: required");
+    for fixture in fixtures().iter().filter(is_plain) {
         let mut expected = fixture.hits(usize::MAX);
         expected.sort_by_key(|hit| hit.start);
         let (mut scan, mut found) = (Scan::default(), Vec::new());
         scan.push(&fixture.log, &mut found);
         scan.finish(&mut found);
-        assert_eq!(found, expected, "{}", fixture.path.display());
+        assert_eq!(found, expected, "{}", fixture.name);
     }
 }
 
 fn fixture(name: &str) -> Fixture {
-    Fixture::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/detect").join(name))
+    Fixture::read(&Path::new(DIRECTORY).join(name)).unwrap()
 }
 
 #[test]

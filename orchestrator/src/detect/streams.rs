@@ -10,15 +10,39 @@ use crate::console::kmsg;
 use crate::console::kmsg::Item;
 use crate::console::lines::{Line, Micros, Origin};
 use crate::console::mail::Mail;
-use crate::console::splitter::Splitter;
+use crate::console::splitter::{Raw, Splitter};
 
 /// Hits of a console, or of any log in text form, from its raw bytes.
 #[derive(Debug)]
 pub struct Console {
     splitter: Splitter,
     /// What undoes the doings of mail programs. A cell's console is no mail.
-    passed_on: Option<(Mail, Unwrapper)>,
+    passed_on: Option<PassedOn>,
     detector: Detector,
+}
+
+/// From a line that mail programs may have quoted and broken to those that the kernel wrote.
+#[derive(Debug, Default)]
+struct PassedOn {
+    mail: Mail,
+    unwrapper: Unwrapper,
+}
+
+impl PassedOn {
+    fn is_idle(&self) -> bool {
+        self.mail.is_idle() && self.unwrapper.is_idle()
+    }
+
+    fn line(&mut self, raw: Raw<'_>, mut each: impl FnMut(&Line<'_>)) {
+        let Self { mail, unwrapper } = self;
+        mail.line(raw, |raw| unwrapper.line(&Line::parse_any(raw), &mut each));
+    }
+
+    fn finish(&mut self, mut each: impl FnMut(&Line<'_>)) {
+        let Self { mail, unwrapper } = self;
+        mail.finish(|raw| unwrapper.line(&Line::parse_any(raw), &mut each));
+        unwrapper.finish(each);
+    }
 }
 
 impl Console {
@@ -45,20 +69,14 @@ impl Console {
 
     /// Nothing that was read so far has any bearing on what comes: it can be looked at in any way.
     fn is_idle(&self) -> bool {
-        let holds_nothing = |(mail, unwrapper): &(Mail, Unwrapper)| mail.is_idle() && unwrapper.is_idle();
         self.splitter.is_at_line_start()
-            && self.passed_on.as_ref().is_none_or(holds_nothing)
+            && self.passed_on.as_ref().is_none_or(PassedOn::is_idle)
             && self.detector.is_idle()
     }
 
     fn read(&mut self, bytes: &[u8], out: &mut Vec<Hit>) {
         let Self { splitter, passed_on, detector } = self;
-        splitter.push(bytes, |raw| match passed_on {
-            None => detector.line(&Line::parse(raw), out),
-            Some((mail, unwrapper)) => mail.line(raw, |raw| {
-                unwrapper.line(&Line::parse_any(raw), |line| detector.line(line, out));
-            }),
-        });
+        splitter.push(bytes, |raw| detect(raw, passed_on, detector, out));
     }
 
     /// See [`Detector::settle`].
@@ -73,19 +91,18 @@ impl Console {
 
     pub fn finish(&mut self, out: &mut Vec<Hit>) {
         let Self { splitter, passed_on, detector } = self;
-        match passed_on {
-            None => splitter.finish(|raw| detector.line(&Line::parse(raw), out)),
-            Some((mail, unwrapper)) => {
-                splitter.finish(|raw| {
-                    mail.line(raw, |raw| {
-                        unwrapper.line(&Line::parse_any(raw), |line| detector.line(line, out));
-                    });
-                });
-                mail.finish(|raw| unwrapper.line(&Line::parse_any(raw), |line| detector.line(line, out)));
-                unwrapper.finish(|line| detector.line(line, out));
-            }
+        splitter.finish(|raw| detect(raw, passed_on, detector, out));
+        if let Some(passed_on) = passed_on {
+            passed_on.finish(|line| detector.line(line, out));
         }
         detector.finish(out);
+    }
+}
+
+fn detect(raw: Raw<'_>, passed_on: &mut Option<PassedOn>, detector: &mut Detector, out: &mut Vec<Hit>) {
+    match passed_on {
+        None => detector.line(&Line::parse(raw), out),
+        Some(passed_on) => passed_on.line(raw, |line| detector.line(line, out)),
     }
 }
 

@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
+#[path = "../fixtures/detect.rs"]
+mod fixtures;
 mod logs;
 mod mutations;
 
@@ -14,7 +16,7 @@ use proptest::prelude::*;
 use logs::Dice;
 
 fn fixture_logs() -> Vec<(String, Vec<u8>)> {
-    logs::fixture_logs().into_iter().map(|log| (log.name, log.bytes)).collect()
+    logs::fixture_logs().into_iter().map(|fixture| (fixture.name, fixture.log)).collect()
 }
 
 fn console_hits<'a>(chunks: impl IntoIterator<Item = &'a [u8]>) -> Vec<Hit> {

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use farm::detect::{Console, Hit, Kmsg, Scan, Timestamps};
 
-use super::logs::{Dice, Log, fixture_logs};
+use super::fixtures::Fixture;
+use super::logs::{Dice, fixture_logs};
 
 /// Names the case where a test fails in it.
 struct Case(u64);
@@ -26,12 +27,12 @@ fn tell(line: &str) {
 }
 
 struct Logs {
-    sick: Vec<Log>,
-    healthy: Vec<Log>,
+    sick: Vec<Fixture>,
+    healthy: Vec<Fixture>,
 }
 
 fn logs() -> Logs {
-    let (healthy, sick) = fixture_logs().into_iter().partition(Log::is_healthy);
+    let (healthy, sick) = fixture_logs().into_iter().partition(Fixture::is_healthy);
     Logs { sick, healthy }
 }
 
@@ -120,13 +121,13 @@ fn mutate(bytes: &mut Vec<u8>, logs: &Logs, dice: &mut Dice) {
             bytes.drain(place..end);
         }
         3 => {
-            let other = &pick(&logs.sick, dice).bytes;
+            let other = &pick(&logs.sick, dice).log;
             let (from, to) = (at(other, dice), at(other, dice));
             bytes.splice(place..place, other[from.min(to)..from.max(to)].to_vec());
         }
-        4 => *bytes = interleave(bytes, &pick(&logs.sick, dice).bytes, dice),
+        4 => *bytes = interleave(bytes, &pick(&logs.sick, dice).log, dice),
         5 => {
-            let callers = [with_caller(bytes, "T94"), with_caller(&pick(&logs.sick, dice).bytes, "C1")];
+            let callers = [with_caller(bytes, "T94"), with_caller(&pick(&logs.sick, dice).log, "C1")];
             *bytes = interleave(&callers[0], &callers[1], dice);
         }
         6 => (0..=dice.below(20)).for_each(|_| {
@@ -180,7 +181,7 @@ fn check_bounds(hits: &[Hit], bytes: &[u8]) {
 fn check_sick(logs: &Logs, seed: u64) {
     let _case = Case(seed);
     let mut dice = Dice::new(seed);
-    let mut bytes = pick(&logs.sick, &mut dice).bytes.clone();
+    let mut bytes = pick(&logs.sick, &mut dice).log.clone();
     for _ in 0..=dice.below(5) {
         mutate(&mut bytes, logs, &mut dice);
         bytes.truncate(1 << 20);
@@ -215,11 +216,11 @@ fn check_healthy(logs: &Logs, seed: u64) {
     let _case = Case(seed);
     let mut dice = Dice::new(seed);
     let first = pick(&logs.healthy, &mut dice);
-    let mut bytes = first.bytes.clone();
+    let mut bytes = first.log.clone();
     for _ in 0..dice.below(4) {
         let other = pick(&logs.healthy, &mut dice);
         if other.is_of_a_cell() == first.is_of_a_cell() {
-            bytes = interleave(&bytes, &other.bytes, &mut dice);
+            bytes = interleave(&bytes, &other.log, &mut dice);
         }
         let mut all = lines(&bytes);
         all.retain(|_| dice.below(10) > 0);

@@ -53,7 +53,7 @@ pub(super) struct Args {
     #[arg(long, global = true, env = "FARM_CACHE", value_name = "DIR")]
     pub(super) cache: Option<Utf8PathBuf>,
 
-    /// Print the result as one JSON document on stdout
+    /// Print the result as one JSON document on stdout; scan prints one for each hit, each on a line
     #[arg(long, global = true)]
     pub(super) json: bool,
 

@@ -177,7 +177,7 @@ impl Transcript {
                 }
             }
             Message::WorkerEnded(mut worker) => {
-                self.bound(&mut worker.program);
+                self.bound(&mut worker.end.program);
                 if let Some(step) = self.steps.last_mut().filter(|s| s.step == worker.step)
                     && step.workers.len() < MOST_WORKERS
                 {
@@ -185,7 +185,7 @@ impl Transcript {
                 }
             }
             Message::BesideEnded(mut beside) => {
-                self.bound(&mut beside.program);
+                self.bound(&mut beside.end.program);
                 if let Some(step) = self.steps.last_mut().filter(|s| s.step == beside.step)
                     && step.beside.len() < MOST_BESIDE
                 {
@@ -372,7 +372,7 @@ mod tests {
         let told = transcript.finish().unwrap();
         let workers: Vec<usize> = told.steps.iter().map(|step| step.workers.len()).collect();
         assert_eq!(workers, [MOST_WORKERS; 3]);
-        let kept = told.steps.iter().flat_map(|step| &step.workers).map(|worker| worker.program.size());
+        let kept = told.steps.iter().flat_map(|step| &step.workers).map(|worker| worker.end.program.size());
         let kept: usize = kept.sum();
         assert!((MOST_REPORTED / 2..=MOST_REPORTED).contains(&kept), "{kept}");
         assert_eq!(

@@ -348,8 +348,8 @@ ok 1 splice
         let [Message::WorkerEnded(first), Message::WorkerEnded(second)] = &messages[..] else {
             panic!("{messages:?}")
         };
-        assert_eq!((first.program.tail.len(), first.program.tests.len()), (8, 0));
-        assert_eq!(second.program.tests[0].name, "next");
+        assert_eq!((first.end.program.tail.len(), first.end.program.tests.len()), (8, 0));
+        assert_eq!(second.end.program.tests[0].name, "next");
     }
 
     proptest! {

@@ -86,7 +86,8 @@ fn interference_runs_as_long_as_the_workers_and_outside_their_group() {
         let compact = besides.iter().find(|one| one["name"] == "compact").unwrap();
         let worker = &step["workers"][0];
         assert_eq!(worker["end"]["program"]["tail"], serde_json::json!(["0::/workers", "it runs"]));
-        let (wall, longer) = (worker["wall_us"].as_u64().unwrap(), compact["wall_us"].as_u64().unwrap());
+        let (wall, longer) =
+            (worker["end"]["wall_us"].as_u64().unwrap(), compact["end"]["wall_us"].as_u64().unwrap());
         assert!((wall..wall + 5_000_000).contains(&longer), "{wall} {longer}");
         assert!(compact["end"]["program"]["stats"][0]["ops"].as_u64() > Some(0), "{compact}");
         let shown = farm.run(&["show", life["life"].as_str().unwrap()]).with_code(0).stdout;

@@ -1,6 +1,7 @@
 //! Wrong data: a program in which a bug is planted must end as a hit of kind `data`, whichever of its bugs it is.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use farm::scenario::Catalog;
@@ -12,6 +13,9 @@ use super::harness::{Farm, hits, verdict};
 const WITHOUT_BUGS: [&str; 2] = ["memory-high", "memory-reclaim"];
 /// TCG has no huge pages, and Debian's kernel no NUMA nodes.
 const SKIPPED: [&str; 2] = ["hugepage", "migrate"];
+
+/// Fifty programs in one guest: on a host that does other things too, that is minutes.
+const LONG: Duration = Duration::from_secs(400);
 
 fn guests(directory: &str) -> Utf8PathBuf {
     Utf8Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../guests")).join(directory)
@@ -114,7 +118,8 @@ fn every_bug_is_a_hit(first: usize) {
         }
     }
     let scenario = farm.file("plant.yaml", scenario);
-    let run = farm.run(&["run", "--json", scenario.as_str()]).with_code(100);
+    let command = farm.command(&["run", "--json", scenario.as_str()]);
+    let run = farm.finish_within(LONG, command).with_code(100);
     let life = run.life("plant");
     assert_eq!(verdict(&life).0, "hit", "{life}");
     for (hit, (title, standing)) in life["hits"].as_array().unwrap().iter().zip(hits(&life)) {

@@ -3,8 +3,11 @@
 #include "init.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <linux/random.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <time.h>
@@ -31,6 +34,24 @@ static void set_clock(uint64_t epoch)
 
 	if (clock_settime(CLOCK_REALTIME, &t))
 		die("set the clock to %llu: %s", (unsigned long long)epoch, strerror(errno));
+}
+
+/*
+ * Copies of a saved guest have one pool. What is fed to it counts at once only
+ * when the kernel is told to make its random numbers from it anew.
+ */
+static void feed_random_pool(const struct job *job)
+{
+	struct {
+		int bits, bytes;
+		unsigned char entropy[sizeof(job->entropy)];
+	} fed = { .bits = 8 * (int)sizeof(job->entropy), .bytes = (int)sizeof(job->entropy) };
+	int fd = open("/dev/urandom", O_RDWR | O_CLOEXEC);
+
+	memcpy(fed.entropy, job->entropy, sizeof(fed.entropy));
+	if (fd < 0 || ioctl(fd, RNDADDENTROPY, &fed) || ioctl(fd, RNDRESEEDCRNG))
+		die("feed /dev/urandom: %m");
+	close(fd);
 }
 
 static void set_up(const struct setup *setup)
@@ -73,7 +94,11 @@ int main(void)
 	boot_load_boot_modules();
 	boot_find_ports(&results, &kmsg);
 	report_open(results);
+	report_open(results);
 	boot_link_disks();
+	if (access(JOB, F_OK))
+		slot_wait();
+	report_ready();
 	report_ready();
 
 	shield();
@@ -86,6 +111,8 @@ int main(void)
 	report_flush();
 	if (job.epoch)
 		set_clock(job.epoch);
+	if (job.has_entropy)
+		feed_random_pool(&job);
 	for (size_t i = 0; i < job.setup_count; i++)
 		set_up(&job.setups[i]);
 	if (job.shell)

@@ -6,6 +6,7 @@
  *   boot.c     mounts, modules, the two virtio-serial ports, power-off
  *   job.c      the job file, parsed (no system calls: tests/ runs it on any host)
  *   kmsg.c     /dev/kmsg onto its port; markers; re-arming WARN_ONCE
+ *   slot.c     the job of a saved guest, which comes by way of its memory
  *   report.c   the results stream: KTAP lines and JSON lines; errors
  *   capture.c  what a worker printed: bounded, escaped
  *   cgroup.c   the control group that a step's workers run in
@@ -70,6 +71,8 @@ struct step {
 struct job {
 	const char *cell;
 	uint64_t epoch;		/* 0: leave the clock alone */
+	unsigned char entropy[32];
+	bool has_entropy;
 	uint64_t heartbeat_ms;
 	struct setup *setups;
 	size_t setup_count;
@@ -96,6 +99,9 @@ int boot_write_file(const char *path, const char *text);
 uint64_t now_us(void);
 void port_write(int fd, const char *bytes, size_t length);
 _Noreturn void power_off(void);
+
+/* slot.c */
+void slot_wait(void);
 
 /* report.c */
 void report_open(int fd);

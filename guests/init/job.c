@@ -267,6 +267,26 @@ static bool step_line(struct parser *p, const char *key, char *value)
 	return fail(p, "unknown key \"%.64s\" in a step", key);
 }
 
+static bool entropy_line(struct parser *p, const char *key, char *value)
+{
+	struct job *job = p->job;
+	char *word[1];
+
+	if (!words(p, key, value, word, 1))
+		return false;
+	if (strlen(word[0]) != 2 * sizeof(job->entropy))
+		return fail(p, "%s is not %zu bytes in hexadecimal", key, sizeof(job->entropy));
+	for (size_t i = 0; i < sizeof(job->entropy); i++) {
+		int high = hex_digit(word[0][2 * i]), low = hex_digit(word[0][2 * i + 1]);
+
+		if (high < 0 || low < 0)
+			return fail(p, "%s is not hexadecimal", key);
+		job->entropy[i] = (unsigned char)(high << 4 | low);
+	}
+	job->has_entropy = true;
+	return true;
+}
+
 /* Keys that stand outside the steps. */
 static bool job_line(struct parser *p, const char *key, char *value)
 {
@@ -282,6 +302,8 @@ static bool job_line(struct parser *p, const char *key, char *value)
 	if (!strcmp(key, "epoch"))
 		return words(p, key, value, word, 1) &&
 		       number(p, key, word[0], 1, MAX_EPOCH, &job->epoch);
+	if (!strcmp(key, "entropy"))
+		return entropy_line(p, key, value);
 	if (!strcmp(key, "heartbeat"))
 		return words(p, key, value, word, 1) &&
 		       number(p, key, word[0], 1, MAX_MS, &job->heartbeat_ms);

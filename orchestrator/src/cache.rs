@@ -68,6 +68,8 @@ pub enum Kind {
     Image,
     /// A formatted, empty disk to copy from.
     Disk,
+    /// A guest that was booted and saved with all its memory.
+    Saved,
     /// Private state of apt: the one kind that changes in place.
     Apt,
 }
@@ -83,6 +85,7 @@ impl Kind {
             Self::Module => "module",
             Self::Image => "image",
             Self::Disk => "disk",
+            Self::Saved => "saved",
             Self::Apt => "apt",
         }
     }
@@ -190,6 +193,61 @@ impl Cache {
         Ok(path)
     }
 
+    /// Removes the entry, if it is there. Whoever has its files open keeps them.
+    pub fn remove(&self, kind: Kind, key: &str) -> Result<(), CacheError> {
+        check_key(key)?;
+        let path = self.path(kind, key);
+        let _lock = self.lock(kind, key, &quiet)?;
+        let work = temporary_beside(&path)?;
+        match fs::rename(&path, work.path().join(key)) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(write_error(&path, error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes entries of a kind, those that were used longest ago first, until they take no more than so many bytes of
+    /// disk; `but` stays.
+    pub fn prune(&self, kind: Kind, most_bytes: u64, but: &Utf8Path) -> Result<(), CacheError> {
+        let mut entries = Vec::new();
+        for path in self.entries(kind)? {
+            match usage(&path) {
+                Ok((used, bytes)) => entries.push((used, bytes, path)),
+                // Another farm is pruning too.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(source) => return Err(CacheError::Io { path, source }),
+            }
+        }
+        entries.sort();
+        let mut total: u64 = entries.iter().map(|(_, bytes, _)| bytes).sum();
+        for (_, bytes, path) in entries {
+            if total <= most_bytes {
+                break;
+            }
+            if path != but
+                && let Some(key) = path.file_name()
+            {
+                self.remove(kind, key)?;
+                total -= bytes;
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes that the entry is in use, for [`Cache::prune`]. A cache that cannot be written is not pruned either.
+    pub fn mark_used(&self, entry: &Utf8Path) {
+        let now = fs::FileTimes::new().set_modified(std::time::SystemTime::now());
+        let marked = File::open(entry).and_then(|directory| directory.set_times(now));
+        tracing::debug!(%entry, ?marked, "cache entry used");
+    }
+
+    /// An open file on the cache's disk that has no name: it is gone when it is closed.
+    pub fn unnamed_file(&self, kind: Kind) -> Result<File, CacheError> {
+        let directory = self.root.join(kind.directory());
+        let failed = |error| write_error(&directory, error);
+        fs::create_dir_all(&directory).map_err(failed)?;
+        tempfile::tempfile_in(&directory).map_err(failed)
+    }
+
     /// A directory of this kind that is changed in place; waits until no other farm holds it.
     pub fn workspace(&self, kind: Kind, key: &str, progress: Progress<'_>) -> Result<Workspace, CacheError> {
         check_key(key)?;
@@ -253,6 +311,16 @@ impl Cache {
         }
         Ok(lock)
     }
+}
+
+/// When an entry was last used, and the bytes of disk that its files take.
+fn usage(entry: &Utf8Path) -> io::Result<(std::time::SystemTime, u64)> {
+    let used = fs::metadata(entry)?.modified()?;
+    let mut bytes = 0;
+    for file in entry.read_dir_utf8()? {
+        bytes += std::os::unix::fs::MetadataExt::blocks(&file?.metadata()?) * 512;
+    }
+    Ok((used, bytes))
 }
 
 fn retry(mut call: impl FnMut() -> rustix::io::Result<()>) -> io::Result<()> {

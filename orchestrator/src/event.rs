@@ -32,6 +32,13 @@ pub enum What {
     Ready {
         life: LifeId,
         uptime_us: u64,
+        /// Since it was started, if it went on from a saved guest.
+        resumed_us: Option<u64>,
+    },
+    /// The guest boots where it was to go on from a saved one.
+    BootedInstead {
+        life: LifeId,
+        reason: String,
     },
     StepStarted {
         life: LifeId,

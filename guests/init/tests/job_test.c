@@ -15,6 +15,7 @@
 #include <string.h>
 
 #define HEAD "farm-job 1\n"
+#define SIXTEEN_BYTES "0123456789abcdef0123456789abcdef"
 #define SYMBOL64 "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 #define SYMBOL511 SYMBOL64 SYMBOL64 SYMBOL64 SYMBOL64 SYMBOL64 SYMBOL64 SYMBOL64 \
 	"123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
@@ -67,6 +68,11 @@ static const struct {
 	{ HEAD "cell a%00\n", "job line 2: %00 cannot stand in a value" },
 	{ HEAD "epoch 1e9\n", "job line 2: epoch is not a decimal number" },
 	{ HEAD "epoch 0\n", "job line 2: epoch is below 1" },
+	{ HEAD "entropy " SIXTEEN_BYTES "\n", "job line 2: entropy is not 32 bytes in hexadecimal" },
+	{ HEAD "entropy " SIXTEEN_BYTES SIXTEEN_BYTES "0\n",
+	  "job line 2: entropy is not 32 bytes in hexadecimal" },
+	{ HEAD "entropy 0g" SIXTEEN_BYTES "0123456789abcdef0123456789abcd\n",
+	  "job line 2: entropy is not hexadecimal" },
 	{ HEAD "heartbeat -1\n", "job line 2: heartbeat is not a decimal number" },
 	{ HEAD "mount ext4 /dev/vda\n", "job line 2: word 3 of mount is missing" },
 	{ HEAD "mount ext4  /dev/vda /mnt\n", "job line 2: word 2 of mount is missing" },
@@ -123,7 +129,7 @@ static const struct {
 static void test_values(void)
 {
 	static const char text[] = HEAD
-		"cell 5f%250c\nepoch 1763812345\nheartbeat 250\nmodule a.ko\n"
+		"cell 5f%250c\nepoch 1763812345\nentropy " SIXTEEN_BYTES "FF0123456789abcdef0123456789abcd\nheartbeat 250\nmodule a.ko\n"
 		"mount tmpfs none /mnt/%20x\nmodule b.ko\n"
 		"step one\nrun /p\narg --mode=a%20b\narg \nseed 7\nworkers 3\nlimit 30000\n"
 		"touch 5 f\ntouch 6 g|h\n"
@@ -138,6 +144,8 @@ static void test_values(void)
 	}
 	check(!strcmp(job.cell, "5f%0c") && job.epoch == 1763812345 && job.heartbeat_ms == 250,
 	      "cell, epoch, heartbeat", job.cell);
+	check(job.has_entropy && job.entropy[0] == 0x01 && job.entropy[15] == 0xef &&
+	      job.entropy[16] == 0xff && job.entropy[31] == 0xcd, "entropy", "");
 	check(job.setup_count == 3 && job.setups[0].kind == SETUP_MODULE &&
 	      job.setups[1].kind == SETUP_MOUNT && !strcmp(job.setups[1].type, "tmpfs") &&
 	      !strcmp(job.setups[1].what, "none") && !strcmp(job.setups[1].where, "/mnt/ x") &&

@@ -149,3 +149,34 @@ fn a_full_disk_is_blamed_wherever_it_was_met() {
         cache.entry(Kind::Kernel, "k", &quiet, |_| Err(Outer::Unpack(io::Error::from(ErrorKind::NotFound))));
     assert!(matches!(outcome, Err(Outer::Unpack(_))), "{outcome:?}");
 }
+
+#[test]
+fn what_was_not_used_for_longest_goes_first_and_what_is_wanted_stays() {
+    let (_guard, cache) = cache();
+    let fill = |directory: &Utf8Path| {
+        fs::write(directory.join("part"), vec![1; 1 << 20]).map_err(|error| write_error(directory, error))
+    };
+    let entries = ["a", "b", "c", "d"].map(|key| cache.entry(Kind::Saved, key, &quiet, fill).unwrap());
+    let keys = || {
+        cache
+            .entries(Kind::Saved)
+            .unwrap()
+            .iter()
+            .map(|path| path.file_name().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    // From the oldest: a, b, c, d; then b is used.
+    for (age, entry) in entries.iter().rev().enumerate() {
+        let then = std::time::SystemTime::now() - std::time::Duration::from_secs(60 * (age as u64 + 1));
+        File::open(entry).unwrap().set_times(fs::FileTimes::new().set_modified(then)).unwrap();
+    }
+    cache.mark_used(&entries[1]);
+    cache.prune(Kind::Saved, 5 << 20, &entries[3]).unwrap();
+    assert_eq!(keys(), ["a", "b", "c", "d"], "there is room");
+    cache.prune(Kind::Saved, 2 << 20, &entries[0]).unwrap();
+    assert_eq!(keys(), ["a", "b"], "a is wanted, c and d were not used");
+    cache.remove(Kind::Saved, "b").unwrap();
+    cache.remove(Kind::Saved, "b").unwrap();
+    assert_eq!(keys(), ["a"]);
+    assert_eq!(names(&cache.root().join("saved")).iter().filter(|name| name.contains("filling")).count(), 0);
+}

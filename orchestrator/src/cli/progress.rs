@@ -62,11 +62,12 @@ impl Live {
                 let bar = self.bars.insert(0, ProgressBar::new_spinner());
                 bar.set_style(style("{spinner} {elapsed:>4} {msg}"));
                 bar.enable_steady_tick(Duration::from_millis(120));
-                bar.set_message(format!("{name}: booting"));
+                bar.set_message(format!("{name}: starting"));
                 self.running.insert(*life, bar);
                 return;
             }
             What::Ready { life, .. } => return self.say(life, names, "ready"),
+            What::BootedInstead { life, .. } => self.say(life, names, "booting"),
             What::StepStarted { life, step, name } => {
                 return self.say(life, names, &format!("step {step}: {}", escape(name.as_bytes())));
             }
@@ -130,8 +131,14 @@ fn line(what: &What, names: &HashMap<LifeId, String>) -> Option<String> {
             };
             format!("run {run}: {lives}, up to {jobs} at a time ({jobs_why})")
         }
-        What::LifeStarted { life, name } => format!("{name}: booting (cell {life})"),
-        What::Ready { life, uptime_us } => {
+        What::LifeStarted { life, name } => format!("{name}: starting (cell {life})"),
+        What::BootedInstead { life, reason } => {
+            format!("{}: boots, as it cannot be resumed: {}", of(life), escape(reason.as_bytes()))
+        }
+        What::Ready { life, resumed_us: Some(resumed), .. } => {
+            format!("{}: ready, {} after it was resumed", of(life), seconds(*resumed))
+        }
+        What::Ready { life, uptime_us, resumed_us: None } => {
             format!("{}: ready, {} after its kernel started", of(life), seconds(*uptime_us))
         }
         What::StepEnded { life, step, name, outcome, note, ops, bytes } => {

@@ -20,7 +20,7 @@ use crate::plan::{Accel, Choice, Counting, Emulator, Protection, Request, Settin
 use crate::report;
 use crate::runner::{
     self, Assignment, FailFast, GuestSize, Interrupt, Jobs, Limits, NoGuest, Options, Rechecks, RunError,
-    default_jobs, host_record, host_size,
+    Warmth, default_jobs, host_record, host_size,
 };
 use crate::scenario::Scenario;
 use crate::store::{RecheckRecord, RunId, RunRecord};
@@ -93,6 +93,7 @@ pub(super) fn run(environment: &Environment, options: &RunArgs) -> Result<ExitCo
         rechecks,
         limits: Limits::default(),
         launcher,
+        warmth: if options.warm { Warmth::Warm } else { Warmth::Cold },
     };
     let mut progress = Progress::new();
     let outcome = runtime.block_on(async {

@@ -9,6 +9,7 @@ use camino::Utf8PathBuf;
 use super::GuestError;
 use super::archive::Archive;
 use super::image::LiteImage;
+use crate::kernel::hex;
 use crate::plan::step_seed;
 use crate::scenario::{Action, Disk, DiskFormat, HeartbeatLimit, Interference, Step, Touch};
 
@@ -25,6 +26,8 @@ pub struct Job {
     pub cell: String,
     /// What the guest's wall clock is set to, in seconds since 1970.
     pub epoch: i64,
+    /// What the kernel's random numbers are made from beside what it has: copies of a saved guest have the same.
+    pub entropy: Entropy,
     /// Between two beats.
     pub heartbeat: Duration,
     /// Files under /farm/modules, in the order to load them.
@@ -88,6 +91,9 @@ pub struct Executable {
     pub path: Utf8PathBuf,
 }
 
+/// For a guest's random numbers.
+pub type Entropy = [u8; 32];
+
 /// What of a cell makes its job.
 #[derive(Debug, Clone)]
 pub struct JobRequest<'a> {
@@ -100,6 +106,7 @@ pub struct JobRequest<'a> {
     pub seed: u64,
     pub heartbeat: HeartbeatLimit,
     pub epoch: i64,
+    pub entropy: Entropy,
 }
 
 /// A cell's job and the programs that go with it.
@@ -165,6 +172,7 @@ impl Job {
         Ok(Self {
             cell: request.cell,
             epoch: request.epoch,
+            entropy: request.entropy,
             heartbeat: SLOWEST_BEAT.min(request.heartbeat.0 / BEATS_IN_LIMIT),
             modules,
             mounts,
@@ -178,6 +186,7 @@ impl Job {
         lines.add("farm-job", &["1"])?;
         lines.add("cell", &[&self.cell])?;
         lines.add("epoch", &[&self.epoch.to_string()])?;
+        lines.add("entropy", &[&hex(&self.entropy)])?;
         lines.add("heartbeat", &[&milliseconds(self.heartbeat)])?;
         for module in &self.modules {
             lines.add("module", &[module])?;
@@ -318,6 +327,7 @@ mod tests {
             seed: 8_812_345,
             heartbeat,
             epoch: 1_763_812_345,
+            entropy: [0xa5; 32],
         }
     }
 
@@ -386,6 +396,7 @@ mod tests {
         farm-job 1
         cell 5f0c2a
         epoch 1763812345
+        entropy a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5
         heartbeat 1000
         module jbd2.ko
         module ext4.ko
@@ -445,6 +456,7 @@ mod tests {
         farm-job 1
         cell 5f0c2a
         epoch 1763812345
+        entropy a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5
         heartbeat 1000
         mount ext4 /dev/disk0 /mnt/0
         shell

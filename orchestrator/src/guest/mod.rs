@@ -9,6 +9,8 @@ mod job;
 mod kernel_module;
 mod manifest;
 mod module_index;
+mod saved;
+mod slot;
 
 use std::io;
 
@@ -18,9 +20,10 @@ pub use self::compile::{Programs, compile};
 pub use self::disk::{disk_template, fresh_disk};
 pub use self::image::{ImageParts, LiteImage, lite_image};
 pub use self::initrd::write_initrd;
-pub use self::job::{CellJob, Executable, Job, JobAction, JobRequest, JobStep, Mount, Work};
+pub use self::job::{CellJob, Entropy, Executable, Job, JobAction, JobRequest, JobStep, Mount, Work};
 pub use self::kernel_module::{ModuleRequest, build_module, module_names};
 pub use self::manifest::Manifest;
+pub use self::saved::SavedGuest;
 use crate::cache::CacheError;
 use crate::kernel::{KernelError, ToolError};
 
@@ -44,6 +47,8 @@ pub enum GuestError {
     ModuleCompression { path: Utf8PathBuf },
     #[error("the source {path} is missing from farm's own data")]
     NoSource { path: String },
+    #[error("the guest that was saved has no job slot")]
+    NoSlot,
     #[error("cannot use {path}")]
     Io { path: Utf8PathBuf, source: io::Error },
     #[error("the cache entry's record {path} is damaged; remove its directory")]

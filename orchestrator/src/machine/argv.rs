@@ -24,6 +24,18 @@ pub struct Spec {
     /// Raw images, which become virtio disks with the serial numbers `disk0`, `disk1`, …
     pub disks: Vec<Utf8PathBuf>,
     pub schedule: Schedule,
+    pub memory: Memory,
+}
+
+/// Where the guest's memory comes from, and whether it is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Memory {
+    /// It is empty: the guest boots.
+    Fresh,
+    /// It is empty, and can be saved.
+    ToSave,
+    /// It, and all the rest of the machine's state, was saved: the guest goes on where it was.
+    Saved,
 }
 
 /// What the guest boots. Protection by the hardware belongs to the image, so it cannot be asked for without one.
@@ -138,6 +150,17 @@ pub(super) fn options(spec: &Spec, wiring: Wiring<'_>) -> Result<Vec<Vec<String>
     for (number, path) in spec.disks.iter().enumerate() {
         add("-blockdev", backend(number, path));
         add("-device", disk(number, spec));
+    }
+
+    if spec.memory != Memory::Fresh {
+        // Each page has its place in the file, which so holds no page twice, and a job can be put there.
+        add("-global", "migration.mapped-ram=on".into());
+    }
+    if spec.memory == Memory::Saved {
+        // The announcements of a network that is not there run on the host's clock, and shift an exact schedule.
+        add("-global", "migration.announce-rounds=0".into());
+        // QMP says when and from what, and is told when it is done.
+        add("-incoming", "defer".into());
     }
 
     // Nothing that the farm did not ask for: no default devices, no configuration of the user's.
@@ -258,6 +281,7 @@ pub(super) mod tests {
             },
             disks: vec!["/cell/disk0".into()],
             schedule: Schedule::Parallel,
+            memory: Memory::Fresh,
         }
     }
 

@@ -27,14 +27,14 @@ mod script;
 mod session;
 mod state;
 
-pub use argv::{Boot, CommandLineTooLong, KERNEL_ARGUMENTS, Sockets, Spec, Wiring, arguments};
+pub use argv::{Boot, CommandLineTooLong, KERNEL_ARGUMENTS, Memory, Sockets, Spec, Wiring, arguments};
 pub use event::{MachineEvent, Panic, PanicReason};
 pub use exit::{Ended, Exit};
 pub use launcher::{Launcher, launch_if_asked};
 pub use monitor::{Monitor, MonitorError, QmpEvent, Timeout};
 pub use preflight::{Access, Host, HostError, Preflight, Wanted, preflight};
 pub use qemu::{Candidate, Discovery, Feature, Qemu, QemuError, Version, discover, find, inspect};
-pub use running::{Machine, Stop, Streams, end_is_zero};
+pub use running::{Machine, SaveError, Stop, Streams, end_is_zero};
 pub use script::{BY_HAND, quote, script};
 pub use session::StartError;
 pub use state::{Cpu, CpuState, Psw};

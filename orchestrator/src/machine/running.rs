@@ -1,6 +1,8 @@
 //! A machine that runs: its streams, its events, and the ways to stop it.
 
+use std::fs::File;
 use std::io;
+use std::os::fd::RawFd;
 use std::time::Duration;
 
 use qapi::qmp;
@@ -9,7 +11,7 @@ use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::argv::{Sockets, Spec, Wiring, arguments};
+use super::argv::{Memory, Sockets, Spec, Wiring, arguments};
 use super::event::{MachineEvent, interpret};
 use super::exit::{Ended, History, MonitorHistory, StopHistory, judge};
 use super::launcher::Launcher;
@@ -32,6 +34,8 @@ pub struct Machine {
     death: Option<Death>,
     history: History,
     ended: Option<Ended>,
+    /// The file for the guest's memory, as QEMU has inherited it.
+    memory: Option<RawFd>,
 }
 
 /// The way on which events come.
@@ -70,29 +74,50 @@ pub enum Stop {
     Nicely(Timeout),
 }
 
+/// Why a guest could not be saved.
+#[derive(Debug, thiserror::Error)]
+pub enum SaveError {
+    #[error("the machine was started without a file to save it to")]
+    NoFile,
+    #[error(transparent)]
+    Monitor(#[from] MonitorError),
+    #[error("QEMU could not write the guest's state")]
+    Failed,
+    #[error("QEMU did not write the guest's state within {limit:?}")]
+    Slow { limit: Duration },
+}
+
 impl Machine {
-    /// Starts a machine, and its guest with it. Must be called on the main thread (see [`Launcher`]), within a
-    /// tokio runtime.
-    pub async fn start(spec: &Spec, launcher: &Launcher) -> Result<(Self, Streams), StartError> {
+    /// Starts a machine, and its guest with it: boots it, or lets it go on from `saved` if the spec says so. Must be
+    /// called on the main thread (see [`Launcher`]), within a tokio runtime.
+    pub async fn start(
+        spec: &Spec,
+        saved: Option<&File>,
+        launcher: &Launcher,
+    ) -> Result<(Self, Streams), StartError> {
         let program = &spec.qemu.binary;
         let no_socket = |source: io::Error| StartError::Spawn { program: program.clone(), source };
-        let mut inherited = Inherited::default();
-        let (console, console_fd) = inherited.socket().map_err(no_socket)?;
-        let (kmsg, kmsg_fd) = inherited.socket().map_err(no_socket)?;
-        let (results, results_fd) = inherited.socket().map_err(no_socket)?;
-        let (qmp, qmp_fd) = inherited.socket().map_err(no_socket)?;
+        let mut far_ends = Inherited::default();
+        let (console, console_fd) = far_ends.socket().map_err(no_socket)?;
+        let (kmsg, kmsg_fd) = far_ends.socket().map_err(no_socket)?;
+        let (results, results_fd) = far_ends.socket().map_err(no_socket)?;
+        let (qmp, qmp_fd) = far_ends.socket().map_err(no_socket)?;
+        let memory = saved.map(|file| far_ends.file(file)).transpose().map_err(no_socket)?;
         let sockets = Sockets { console: console_fd, kmsg: kmsg_fd, results: results_fd, qmp: qmp_fd };
         let arguments = arguments(spec, Wiring::Sockets(sockets))?;
 
-        let mut process = spawn(launcher, program, &arguments, inherited)?;
+        let mut process = spawn(launcher, program, &arguments, far_ends)?;
         let conversation = async {
-            let (monitor, _, events) = Monitor::connect(qmp, START_LIMIT).await?;
+            let (monitor, _, mut events) = Monitor::connect(qmp, START_LIMIT).await?;
+            if let (Memory::Saved, Some(memory)) = (spec.memory, memory) {
+                load(&monitor, &mut events, memory).await?;
+            }
             monitor.execute(qmp::cont {}, START_LIMIT).await?;
             Ok((monitor, events))
         };
         let ((monitor, events), death) = converse(program, &mut process, conversation).await?;
         let (link, history, ended) = (Link::Open, History::default(), None);
-        let machine = Self { process, monitor, events, link, death, history, ended };
+        let machine = Self { process, monitor, events, link, death, history, ended, memory };
         Ok((machine, Streams { console, kmsg, results }))
     }
 
@@ -156,6 +181,20 @@ impl Machine {
         Ok(CpuState::new(&status, &cpus, &registers))
     }
 
+    /// Stops the guest and writes all its state to the file that the machine was started with.
+    pub async fn save(&mut self, limit: Timeout) -> Result<(), SaveError> {
+        let memory = self.memory.ok_or(SaveError::NoFile)?;
+        self.ask(migration_events(), limit).await?;
+        self.ask(qmp::stop {}, limit).await?;
+        let uri = Some(inherited(memory));
+        self.ask(qmp::migrate { uri, channels: None, detach: None, resume: None }, limit).await?;
+        match timeout(limit.0, migrated(&mut self.events)).await {
+            Ok(Migrated::Whole) => Ok(()),
+            Ok(Migrated::Failed) => Err(SaveError::Failed),
+            Err(_) => Err(SaveError::Slow { limit: limit.0 }),
+        }
+    }
+
     /// Ends the machine, reaps it and says how it ended, which may be another way than asked for. May be dropped and
     /// called again, with [`Stop::Now`] when patience is over.
     pub async fn stop(&mut self, how: Stop) -> Ended {
@@ -211,6 +250,57 @@ impl Machine {
             self.history.panic = Some(panic);
         }
         event
+    }
+}
+
+/// How QEMU names a file whose descriptor it has inherited.
+fn inherited(descriptor: RawFd) -> String {
+    format!("file:/proc/self/fd/{descriptor}")
+}
+
+/// QEMU is to say how its migrations go on.
+fn migration_events() -> qmp::migrate_set_capabilities {
+    let capability = qmp::MigrationCapability::events;
+    qmp::migrate_set_capabilities {
+        capabilities: vec![qmp::MigrationCapabilityStatus { capability, state: true }],
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Migrated {
+    Whole,
+    Failed,
+}
+
+/// Waits for the end of a migration.
+async fn migrated(events: &mut mpsc::Receiver<QmpEvent>) -> Migrated {
+    while let Some(event) = events.recv().await {
+        if let QmpEvent::Known(qmp::Event::MIGRATION { data, .. }) = event {
+            match data.status {
+                qmp::MigrationStatus::completed => return Migrated::Whole,
+                qmp::MigrationStatus::failed => return Migrated::Failed,
+                _ => {}
+            }
+        }
+    }
+    Migrated::Failed
+}
+
+/// Reads a saved guest. It was stopped when it was saved, and QEMU forgets a `cont` that comes before all is read.
+async fn load(
+    monitor: &Monitor,
+    events: &mut mpsc::Receiver<QmpEvent>,
+    memory: RawFd,
+) -> Result<(), MonitorError> {
+    monitor.execute(migration_events(), START_LIMIT).await?;
+    let uri = Some(inherited(memory));
+    monitor.execute(qmp::migrate_incoming { uri, channels: None, exit_on_error: None }, START_LIMIT).await?;
+    let late = MonitorError::Timeout { command: "migrate-incoming", limit: START_LIMIT.0 };
+    match timeout(START_LIMIT.0, migrated(events)).await {
+        Ok(Migrated::Whole) => Ok(()),
+        // QEMU ends itself then, and says why.
+        Ok(Migrated::Failed) => Err(MonitorError::Closed),
+        Err(_) => Err(late),
     }
 }
 

@@ -1,5 +1,6 @@
 //! A QEMU process with a QMP socket: started, and talked to as long as it lives.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::pin::pin;
@@ -49,7 +50,7 @@ pub(super) fn socket_pair() -> io::Result<(UnixStream, OwnedFd)> {
     Ok((UnixStream::from_std(ours)?, theirs.into()))
 }
 
-/// Pairs whose far ends one child is to inherit.
+/// Far ends of pairs, and files, that one child is to inherit.
 #[derive(Default)]
 pub(super) struct Inherited(Vec<OwnedFd>);
 
@@ -60,6 +61,14 @@ impl Inherited {
         let number = theirs.as_raw_fd();
         self.0.push(theirs);
         Ok((ours, number))
+    }
+
+    /// A file that the child is to open by the number.
+    pub(super) fn file(&mut self, file: &File) -> io::Result<RawFd> {
+        let theirs = OwnedFd::from(file.try_clone()?);
+        let number = theirs.as_raw_fd();
+        self.0.push(theirs);
+        Ok(number)
     }
 }
 

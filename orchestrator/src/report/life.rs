@@ -4,7 +4,7 @@ use super::hit::standing_word;
 use super::{Align, Table, seconds, size, thousands};
 use crate::escape::escape;
 use crate::plan::Counting;
-use crate::store::{LifeRecord, StoredRun};
+use crate::store::{LifeRecord, Started, StoredRun};
 use crate::verdict::signal_name;
 use crate::workload::{ProgramEnd, ProgramReport, StepOutcome, TestResult};
 
@@ -62,6 +62,13 @@ pub fn life_text(run: &StoredRun, life: &LifeRecord) -> String {
     }
     if life.counting == Counting::Off {
         line("not counted", "what its steps reached in the kernel (--uncounted)".to_owned());
+    }
+    match &life.timings.start {
+        Started::Booted => {}
+        Started::Resumed => line("start", "resumed from a saved guest".to_owned()),
+        Started::BootedInstead { reason } => {
+            line("start", format!("booted, as it could not be resumed: {}", escape(reason.as_bytes())));
+        }
     }
     line("logs", run.directory.join("cells").join(life.life.to_string()).to_string());
 

@@ -1,19 +1,23 @@
 //! What a life boots: prepared in its directory just before it starts, removed when it is over.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use jiff::Timestamp;
 
 use crate::cache::{Cache, quiet};
 use crate::guest::{
-    CellJob, GuestError, Job, JobRequest, LiteImage, disk_template, fresh_disk, write_initrd,
+    CellJob, Entropy, GuestError, Job, JobRequest, LiteImage, disk_template, fresh_disk, write_initrd,
 };
-use crate::kernel::{Kernel, Symbols};
-use crate::machine::{BY_HAND, Boot, CommandLineTooLong, Qemu, Spec, quote, script};
-use crate::plan::{Cell, LifeId};
+use crate::kernel::{Kernel, Symbols, sha256_hex};
+use crate::machine::{
+    BY_HAND, Boot, CommandLineTooLong, KERNEL_ARGUMENTS, Memory, Qemu, Spec, quote, script,
+};
+use crate::plan::{Cell, LifeId, Shape};
 use crate::store::{LifeFiles, StoreError};
+
+const RANDOM: &str = "/dev/urandom";
 
 /// What all lives of a kernel share.
 #[derive(Debug, Clone)]
@@ -31,6 +35,18 @@ pub(super) struct PreparedGuest {
     scratch: Vec<Utf8PathBuf>,
 }
 
+/// How a guest comes to its job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Start {
+    /// It boots, and the job stands behind its image.
+    Boot,
+    /// It goes on from a copy of a saved guest, which has the job.
+    Resume,
+}
+
+/// To be raised whenever the same parts make another saved guest.
+const SAVED_FORMAT: u32 = 1;
+
 #[derive(Debug, thiserror::Error)]
 pub enum PrepareError {
     #[error(transparent)]
@@ -39,20 +55,61 @@ pub enum PrepareError {
     Store(#[from] StoreError),
     #[error(transparent)]
     CommandLine(#[from] CommandLineTooLong),
+    #[error("cannot read {RANDOM}")]
+    Random(#[source] io::Error),
     #[error("cannot remove {path}")]
     Remove { path: Utf8PathBuf, source: io::Error },
 }
 
 impl Guest {
-    /// Makes initrd and disks for the cell's job in the life's directory.
+    /// Writes down the cell's job, and gives the archive with it.
+    pub(super) fn job(&self, cell: &Cell, life: &LifeId, files: &LifeFiles) -> Result<Vec<u8>, PrepareError> {
+        let job = CellJob::new(request(cell, life)?, &self.image)?;
+        self.write_job(cell, &job, files)
+    }
+
+    /// Makes what the guest needs in the life's directory: disks and, to boot, an initrd with the job.
     pub(super) fn prepare(
         &self,
         cell: &Cell,
-        life: &LifeId,
+        job: &[u8],
+        start: Start,
         files: &LifeFiles,
     ) -> Result<PreparedGuest, PrepareError> {
-        let job = CellJob::new(request(cell, life), &self.image)?;
-        self.prepare_job(cell, &job, files)
+        let mut spec = self.spec(cell, files.directory());
+        if start == Start::Resume {
+            spec.memory = Memory::Saved;
+            self.boot_image_alone(&mut spec);
+        }
+        self.prepare_files(spec, cell, job, files)
+    }
+
+    /// The same machine without a job, to be saved.
+    pub(super) fn prepare_to_save(
+        &self,
+        cell: &Cell,
+        files: &LifeFiles,
+    ) -> Result<PreparedGuest, PrepareError> {
+        let mut spec = self.spec(cell, files.directory());
+        spec.memory = Memory::ToSave;
+        self.boot_image_alone(&mut spec);
+        self.prepare_files(spec, cell, &[], files)
+    }
+
+    /// Names the saved guest that the cell can go on from: all that shows in its state went into it.
+    pub(super) fn saved_key(&self, cell: &Cell) -> String {
+        let Shape { cpus, memory_mib, disks, kernel_args, accel, threads, cpu_model, qemu: _ } = &cell.shape;
+        let disks: Vec<u32> = disks.iter().map(|disk| disk.size_mib).collect();
+        let described = format!(
+            "{SAVED_FORMAT} {} {}\n{} {}\n{cpus} {memory_mib} {disks:?} {kernel_args:?} {KERNEL_ARGUMENTS:?}\n\
+             {accel:?} {threads:?} {cpu_model} {:?}",
+            self.qemu.full_version(),
+            self.qemu.binary,
+            cell.kernel.sha256,
+            self.image.sha256,
+            cell.schedule
+        );
+        format!("{}-{}", self.kernel.key.release, &sha256_hex(described.as_bytes())[..32])
     }
 
     /// The same, with a shell in the place of the job's steps.
@@ -62,17 +119,33 @@ impl Guest {
         life: &LifeId,
         files: &LifeFiles,
     ) -> Result<PreparedGuest, PrepareError> {
-        let job = Job::shell(request(cell, life), &self.image)?;
-        self.prepare_job(cell, &CellJob { job, executables: Vec::new() }, files)
+        let job = Job::shell(request(cell, life)?, &self.image)?;
+        let archive = self.write_job(cell, &CellJob { job, executables: Vec::new() }, files)?;
+        self.prepare(cell, &archive, Start::Boot, files)
     }
 
-    fn prepare_job(
+    fn write_job(&self, cell: &Cell, job: &CellJob, files: &LifeFiles) -> Result<Vec<u8>, PrepareError> {
+        let archive = job.archive()?;
+        files.text("job.txt", &job.job.text()?)?;
+        files.bytes("job.cpio", &archive)?;
+        files.text("command.sh", &self.script(cell)?)?;
+        Ok(archive)
+    }
+
+    fn boot_image_alone(&self, spec: &mut Spec) {
+        if let Boot::Direct { initrd, .. } = &mut spec.boot {
+            *initrd = Some(self.image.path.clone());
+        }
+    }
+
+    fn prepare_files(
         &self,
+        spec: Spec,
         cell: &Cell,
-        job: &CellJob,
+        job: &[u8],
         files: &LifeFiles,
     ) -> Result<PreparedGuest, PrepareError> {
-        let mut prepared = PreparedGuest { spec: self.spec(cell, files.directory()), scratch: Vec::new() };
+        let mut prepared = PreparedGuest { spec, scratch: Vec::new() };
         match self.make_files(cell, job, files, &mut prepared) {
             Ok(()) => Ok(prepared),
             Err(error) => {
@@ -100,27 +173,26 @@ impl Guest {
                 .map(|number| directory.join(format!("disk{number}.raw")))
                 .collect(),
             schedule: cell.schedule,
+            memory: Memory::Fresh,
         }
     }
 
     fn make_files(
         &self,
         cell: &Cell,
-        job: &CellJob,
+        job: &[u8],
         files: &LifeFiles,
         prepared: &mut PreparedGuest,
     ) -> Result<(), PrepareError> {
-        let archive = job.archive()?;
-        files.text("job.txt", &job.job.text()?)?;
-        files.bytes("job.cpio", &archive)?;
-        let initrd = files.path("initrd");
-        prepared.scratch.push(initrd.clone());
-        write_initrd(&self.image, &archive, &initrd)?;
+        if prepared.spec.memory == Memory::Fresh {
+            let initrd = files.path("initrd");
+            prepared.scratch.push(initrd.clone());
+            write_initrd(&self.image, job, &initrd)?;
+        }
         for (disk, path) in cell.shape.disks.iter().zip(&prepared.spec.disks) {
             prepared.scratch.push(path.clone());
             fresh_disk(&self.cache, *disk, path, &quiet)?;
         }
-        files.text("command.sh", &self.script(cell)?)?;
         Ok(())
     }
 
@@ -139,8 +211,11 @@ impl Guest {
     }
 }
 
-fn request<'a>(cell: &'a Cell, life: &LifeId) -> JobRequest<'a> {
-    JobRequest {
+fn request<'a>(cell: &'a Cell, life: &LifeId) -> Result<JobRequest<'a>, PrepareError> {
+    let mut entropy = Entropy::default();
+    let mut random = fs::File::open(RANDOM).map_err(PrepareError::Random)?;
+    random.read_exact(&mut entropy).map_err(PrepareError::Random)?;
+    Ok(JobRequest {
         cell: life.to_string(),
         disks: &cell.shape.disks,
         modules: &cell.scenario.modules,
@@ -148,7 +223,8 @@ fn request<'a>(cell: &'a Cell, life: &LifeId) -> JobRequest<'a> {
         seed: cell.seed,
         heartbeat: cell.scenario.heartbeat,
         epoch: Timestamp::now().as_second(),
-    }
+        entropy,
+    })
 }
 
 impl PreparedGuest {

@@ -1,6 +1,7 @@
 //! Drives one life of a cell: prepares its guest, listens to it, and ends it when there is a reason to.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -8,10 +9,11 @@ use tokio::io::AsyncReadExt;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant as Clock, sleep_until, timeout_at};
 
-use super::guest::Guest;
+use super::guest::{Guest, Start};
 use super::recheck::Found;
 use super::record::{Lived, record_of};
 use super::transcript::{Heard, Told, Transcript};
+use super::warm::{self, WarmGuests};
 use super::{Assignment, NoGuest};
 use crate::console::bounded;
 use crate::detect::Fingerprint;
@@ -20,8 +22,8 @@ use crate::event::{StopCause, What};
 use crate::machine::{
     CpuState, Ended, Exit, Launcher, Machine, MachineEvent, Stop, Streams, Timeout, end_is_zero,
 };
-use crate::plan::LifeId;
-use crate::store::{LifeFiles, LifeRecord, RecheckOf, RunId, StepRecord, StoreError, Timings};
+use crate::plan::{Cell, LifeId};
+use crate::store::{LifeFiles, LifeRecord, RecheckOf, RunId, Started, StepRecord, StoreError, Timings};
 use crate::verdict::{Ending, Verdict, signal_name};
 
 /// How long farm waits for things that no scenario speaks of.
@@ -70,6 +72,8 @@ pub(super) struct Task {
     pub(super) files: LifeFiles,
     pub(super) limits: Limits,
     pub(super) launcher: Launcher,
+    /// None: each guest boots.
+    pub(super) warm: Option<Arc<WarmGuests>>,
     pub(super) tell: mpsc::Sender<What>,
     pub(super) stopping: watch::Receiver<Option<StopCause>>,
 }
@@ -215,8 +219,21 @@ impl Task {
         words: &mut MachineWords,
         transcript: &mut Transcript,
     ) -> Result<Ending, Trouble> {
-        let prepared = guest.prepare(&self.assignment.cell, &self.life, &self.files)?;
-        let started = Machine::start(&prepared.spec, &self.launcher).await;
+        let cell = self.assignment.cell.clone();
+        let job = guest.job(&cell, &self.life, &self.files)?;
+        let mut stopping = self.stopping.clone();
+        let copy = tokio::select! {
+            copy = self.warm_copy(guest, &cell, &job, timings) => copy,
+            // Where the guest has still to be booted and saved this takes a while.
+            Ok(cause) = stopping.wait_for(Option::is_some) => match *cause {
+                Some(cause) => return Ok(Ending::Stopped { cause }),
+                None => None,
+            },
+        };
+        let start = if copy.is_some() { Start::Resume } else { Start::Boot };
+        let prepared = guest.prepare(&cell, &job, start, &self.files)?;
+        let saved = copy.as_ref().map(|copy| &copy.memory);
+        let started = Machine::start(&prepared.spec, saved, &self.launcher).await;
         // QEMU has read kernel and initrd by now and holds the disks open.
         prepared.remove()?;
         let (mut machine, mut streams) = started?;
@@ -224,6 +241,9 @@ impl Task {
 
         let mut ending = self.listen(&mut machine, &mut streams, began, timings, transcript).await;
         timings.ended_us = Some(micros(began));
+        if copy.is_some() && matches!(ending, Ok(Ending::BootLimit)) {
+            ending = Err(Trouble("the saved guest does not go on".to_owned()));
+        }
         use Ending::{BootLimit, Discarded, Hung, Panicked, WallLimit};
         if matches!(ending, Ok(Panicked | Discarded | Hung | BootLimit | WallLimit)) {
             match machine.capture_state(CAPTURE_LIMIT).await {
@@ -244,10 +264,34 @@ impl Task {
             }
         }
         words.stderr = machine.stop(Stop::Now).await.stderr;
+        if let (Some(copy), Some(warm)) = (copy, &self.warm) {
+            warm.give_back(copy);
+        }
         let drained = self.drain(&mut streams, began, timings, transcript).await;
         let ending = ending?;
         drained?;
         Ok(ending)
+    }
+
+    /// A copy of a saved guest with the job in it, unless the guest is to boot or has to.
+    async fn warm_copy(
+        &self,
+        guest: &Guest,
+        cell: &Cell,
+        job: &[u8],
+        timings: &mut Timings,
+    ) -> Option<warm::Copy> {
+        match self.warm.as_ref()?.copy(guest, cell, job, &self.files).await {
+            Ok(copy) => {
+                timings.start = Started::Resumed;
+                Some(copy)
+            }
+            Err(reason) => {
+                self.say(What::BootedInstead { life: self.life, reason: reason.clone() }).await;
+                timings.start = Started::BootedInstead { reason };
+                None
+            }
+        }
     }
 
     /// Reads the streams until there is a reason to end the life.
@@ -393,8 +437,13 @@ impl Task {
                 Heard::Alive | Heard::Corrupted | Heard::Suspected => {}
                 Heard::Hit { title } => self.say(What::HitSeen { life, title }).await,
                 Heard::Ready(ready) => {
-                    timings.ready_us = Some(micros(began));
-                    self.say(What::Ready { life, uptime_us: ready.uptime_us }).await;
+                    let now = micros(began);
+                    timings.ready_us = Some(now);
+                    let resumed_us = match timings.start {
+                        Started::Resumed => timings.spawned_us.map(|spawned| now - spawned),
+                        Started::Booted | Started::BootedInstead { .. } => None,
+                    };
+                    self.say(What::Ready { life, uptime_us: ready.uptime_us, resumed_us }).await;
                 }
                 Heard::StepStarted { step, name } => self.say(What::StepStarted { life, step, name }).await,
                 Heard::StepEnded(step) => {

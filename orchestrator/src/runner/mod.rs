@@ -13,6 +13,7 @@ mod life;
 mod recheck;
 mod record;
 mod transcript;
+mod warm;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -36,6 +37,7 @@ use crate::store::{RecheckOf, RunSummary, RunWriter, StoreError};
 use crate::verdict::Verdict;
 use life::Over;
 use recheck::Rechecker;
+use warm::WarmGuests;
 
 /// A cell, and what it boots; or why it can't be run here.
 #[derive(Debug, Clone)]
@@ -74,6 +76,16 @@ pub struct Options {
     pub rechecks: Option<Rechecks>,
     pub limits: Limits,
     pub launcher: Launcher,
+    pub warmth: Warmth,
+}
+
+/// How guests come to their jobs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Warmth {
+    /// Each boots.
+    Cold,
+    /// Each goes on from a copy of a saved guest, where that can be.
+    Warm,
 }
 
 /// The user wants the run to stop. The first ends the running guests and reports; the second leaves at once.
@@ -99,11 +111,16 @@ pub async fn run(
     display: impl FnMut(&Event),
 ) -> Result<ExitCode, RunError> {
     let (tell, mut told) = mpsc::channel(256);
+    let warm = (options.warmth == Warmth::Warm).then(|| {
+        let directory = writer.directory().to_owned();
+        Arc::new(WarmGuests::new(options.launcher.clone(), options.limits, directory))
+    });
     let (stop, stopping) = watch::channel(None);
     let mut dispatcher = Dispatcher {
         options,
         recorder: Recorder { began: Instant::now(), writer, display, trouble: None },
         waiting: lives(assignments, options.repeat).collect(),
+        warm,
         rechecker: Rechecker::new(assignments.iter().map(|a| a.cell.id), options.repeat),
         running: JoinSet::new(),
         verdicts: BTreeMap::new(),
@@ -156,6 +173,7 @@ struct Dispatcher<'a, D> {
     options: &'a Options,
     recorder: Recorder<D>,
     waiting: VecDeque<(LifeId, Assignment)>,
+    warm: Option<Arc<WarmGuests>>,
     rechecker: Rechecker,
     running: JoinSet<Over>,
     /// Of the lives that were asked for.
@@ -198,6 +216,7 @@ impl<D: FnMut(&Event)> Dispatcher<'_, D> {
                 files,
                 limits: self.options.limits,
                 launcher: self.options.launcher.clone(),
+                warm: self.warm.clone(),
                 tell: self.tell.clone(),
                 stopping: self.stopping.clone(),
             };

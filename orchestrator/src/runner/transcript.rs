@@ -159,7 +159,7 @@ impl Transcript {
                 self.ready = Some(ready.clone());
                 out.push(Heard::Ready(ready));
             }
-            Message::Job { .. } | Message::Beat => {}
+            Message::Waiting | Message::Job { .. } | Message::Beat => {}
             Message::StepStarted { step, name } => {
                 if self.steps.len() < MOST_STEPS {
                     self.steps.push(StepRecord {

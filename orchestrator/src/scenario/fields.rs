@@ -108,8 +108,8 @@ pub(crate) mod scenario {
         shape: ListOf { of: super::NAME, min: 0, max: 8 },
         absent: Absent::Means("none"),
         doc: "Kernel modules that are loaded in this order before the first step: farm's own, of `guests/modules/`, built \
-              against the very kernel (without headers of it a cell is skipped), or the kernel's own that are in \
-              the image (`guests/images/lite.yaml`).",
+              against the very kernel (a cell of a kernel given by path that has no headers is skipped), or the kernel's \
+              own that are in the image (`guests/images/lite.yaml`).",
     };
     pub(crate) static MACHINE: Field<GroupOf> = Field {
         name: "machine",

@@ -25,5 +25,5 @@ pub use files::{LifeFiles, RunWriter, Store, StoreError};
 pub use find::{Found, FoundHit, find};
 pub use record::{
     HitId, HostRecord, KernelRecord, LifeRecord, RecheckOf, RecheckRecord, RunId, RunRecord, RunSummary,
-    StepRecord, StoredHit, StoredRun, StreamRecord, Timings,
+    Started, StepRecord, StoredHit, StoredRun, StreamRecord, Timings,
 };

@@ -251,10 +251,24 @@ pub struct StreamRecord {
     pub dropped_bytes: u64,
 }
 
+/// How a guest came to its job.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub enum Started {
+    #[default]
+    Booted,
+    /// It went on from a copy of a saved guest.
+    Resumed,
+    /// It could not.
+    BootedInstead { reason: String },
+}
+
 /// When things happened, in microseconds since the life began.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Timings {
     pub started: Option<Timestamp>,
+    #[serde(default)]
+    pub start: Started,
     /// QEMU had been started.
     pub spawned_us: Option<u64>,
     /// Init said that it was ready.

@@ -19,6 +19,8 @@ const PROGRAM_INDENT: &str = "    ";
 /// One thing that init said.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Message {
+    /// Init waits for a job, and the guest can be saved.
+    Waiting,
     Ready(Ready),
     /// Init has read the job of this cell.
     Job {
@@ -140,6 +142,7 @@ pub enum StepOutcome {
 #[derive(Deserialize)]
 #[serde(tag = "type", rename_all = "kebab-case")]
 enum Wire {
+    Waiting {},
     Ready(Ready),
     Job {
         cell: String,
@@ -228,6 +231,7 @@ impl ResultsReader {
             Err(error) => {
                 Message::Error { text: format!("init wrote a line that farm cannot read: {error}") }
             }
+            Ok(Wire::Waiting {}) => Message::Waiting,
             Ok(Wire::Ready(ready)) => Message::Ready(ready),
             Ok(Wire::Job { cell }) => Message::Job { cell },
             Ok(Wire::Start { step, name }) => Message::StepStarted { step, name },

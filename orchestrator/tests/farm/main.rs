@@ -25,3 +25,4 @@ mod shell;
 mod smoke;
 mod storage;
 mod touches;
+mod warm;

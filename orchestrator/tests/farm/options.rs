@@ -13,9 +13,9 @@ fn repeats_are_lives_side_by_side_and_plain_lines_tell_of_them() {
     let lines: Vec<&str> = run.stderr.lines().collect();
     let told: Vec<&str> = lines
         .iter()
-        .filter_map(|line| [": booting", ": passed"].into_iter().find(|word| line.contains(word)))
+        .filter_map(|line| [": starting", ": passed"].into_iter().find(|word| line.contains(word)))
         .collect();
-    let expected = [": booting", ": booting", ": passed", ": booting", ": passed", ": passed"];
+    let expected = [": starting", ": starting", ": passed", ": starting", ": passed", ": passed"];
     assert_eq!(told, expected, "{}", run.stderr);
     let numbers: Vec<_> = farm.lives().iter().map(|life| life.extension().unwrap().to_owned()).collect();
     assert_eq!(numbers, ["1", "2", "3"]);

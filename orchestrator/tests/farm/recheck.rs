@@ -68,7 +68,7 @@ fn a_crash_that_every_setting_shows_is_the_kernels() {
     // The run is judged by what was asked for.
     assert_eq!(run["summary"]["verdicts"], serde_json::json!({"hit": 1}));
     assert!(ran.stderr.contains(": rechecking in "), "{}", ran.stderr);
-    assert!(ran.stderr.contains(", recheck thread=single: booting (cell "), "{}", ran.stderr);
+    assert!(ran.stderr.contains(", recheck thread=single: starting (cell "), "{}", ran.stderr);
     let words = "seen as it was and under thread=single, -cpu z196-base…";
     for shown in [
         farm.run(&["show", "last"]),

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use farm::machine::{
-    Boot, Candidate, Discovery, Ended, Launcher, Machine, MachineEvent, Qemu, Spec, Streams, Timeout,
+    Boot, Candidate, Discovery, Ended, Launcher, Machine, MachineEvent, Memory, Qemu, Spec, Streams, Timeout,
     discover,
 };
 use farm::plan::{Accel, Schedule, Threads};
@@ -70,11 +70,12 @@ fn spec(qemu: &Qemu, kernel: Utf8PathBuf) -> Spec {
         boot: Boot::Direct { kernel, initrd: None, kernel_args: Vec::new() },
         disks: Vec::new(),
         schedule: Schedule::Parallel,
+        memory: Memory::Fresh,
     }
 }
 
 async fn started(spec: &Spec) -> (Machine, Streams) {
-    Machine::start(spec, &launcher()).await.unwrap()
+    Machine::start(spec, None, &launcher()).await.unwrap()
 }
 
 /// The next event, which must come.

@@ -1,0 +1,90 @@
+//! Saved guests in the cache: booted once, until init waits for a job, and saved with all their memory.
+
+use std::fs::{self, File};
+use std::io;
+
+use camino::Utf8Path;
+use serde::{Deserialize, Serialize};
+
+use super::GuestError;
+use super::slot::{Slot, copy, survey};
+use crate::cache::{Cache, Kind, quiet};
+
+const MEMORY: &str = "memory";
+const RECORD: &str = "farm.json";
+/// What all saved guests together may take of the disk; those not used for longest go first.
+const MOST_BYTES: u64 = 2 << 30;
+
+/// A saved guest whose file is what it was when it was made. The file is open: a cache that is emptied takes it from
+/// nobody who has it.
+#[derive(Debug)]
+pub struct SavedGuest {
+    memory: File,
+    slot: Slot,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Record {
+    sha256: String,
+}
+
+impl SavedGuest {
+    /// A file without a name, beside the cache's saved guests, for QEMU to save one to.
+    pub fn new_file(cache: &Cache) -> Result<File, GuestError> {
+        Ok(cache.unnamed_file(Kind::Saved)?)
+    }
+
+    /// The saved guest of that key. One that is damaged is removed, as if it had never been there.
+    pub fn find(cache: &Cache, key: &str) -> Result<Option<Self>, GuestError> {
+        let Some(entry) = cache.existing(Kind::Saved, key) else { return Ok(None) };
+        match open(&entry) {
+            Ok(Some(guest)) => {
+                cache.mark_used(&entry);
+                return Ok(Some(guest));
+            }
+            Ok(None) => tracing::warn!(%entry, "a saved guest is damaged; it is made anew"),
+            Err(error) => tracing::warn!(%entry, %error, "a saved guest cannot be read; it is made anew"),
+        }
+        cache.remove(Kind::Saved, key)?;
+        Ok(None)
+    }
+
+    /// Keeps what QEMU has saved under the key. Where another farm was first, its guest is as good.
+    pub fn keep(cache: &Cache, key: &str, memory: &File) -> Result<Self, GuestError> {
+        let entry = cache.entry(Kind::Saved, key, &quiet, |work| {
+            let failed = |source| GuestError::Io { path: work.to_owned(), source };
+            let kept = File::create_new(work.join(MEMORY)).map_err(failed)?;
+            copy(memory, &kept).map_err(failed)?;
+            let survey = survey(memory).map_err(failed)?;
+            if survey.slot.is_none() {
+                return Err(GuestError::NoSlot);
+            }
+            let text = format!("{}\n", serde_json::json!({ "sha256": survey.sha256 }));
+            fs::write(work.join(RECORD), text).map_err(failed)
+        })?;
+        cache.prune(Kind::Saved, MOST_BYTES, &entry)?;
+        let failed = |source| GuestError::Io { path: entry.clone(), source };
+        open(&entry).map_err(failed)?.ok_or(GuestError::NoSlot)
+    }
+
+    /// A copy of one's own, to be resumed with this job; it has no name, so that nothing is left of it when it is closed.
+    pub fn copy(&self, directory: &Utf8Path) -> io::Result<File> {
+        let own = tempfile::tempfile_in(directory)?;
+        copy(&self.memory, &own)?;
+        Ok(own)
+    }
+
+    pub fn slot(&self) -> &Slot {
+        &self.slot
+    }
+}
+
+/// None: it is not what it was.
+fn open(entry: &Utf8Path) -> io::Result<Option<SavedGuest>> {
+    let record: Record = serde_json::from_slice(&fs::read(entry.join(RECORD))?)?;
+    let memory = File::open(entry.join(MEMORY))?;
+    let survey = survey(&memory)?;
+    let slot = survey.slot.filter(|_| survey.sha256 == record.sha256);
+    Ok(slot.map(|slot| SavedGuest { memory, slot }))
+}

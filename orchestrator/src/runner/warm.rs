@@ -1,0 +1,146 @@
+//! Warm guests: one guest of each kind is booted and saved, and each life then goes on from a copy of it.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use camino::Utf8PathBuf;
+use tokio::io::AsyncReadExt;
+use tokio::sync::OnceCell;
+use tokio::time::{Instant, sleep_until};
+
+use super::guest::Guest;
+use super::life::{Limits, Trouble};
+use crate::guest::SavedGuest;
+use crate::machine::{Launcher, Machine, Stop, Streams, Timeout, end_is_zero};
+use crate::plan::Cell;
+use crate::store::LifeFiles;
+use crate::workload::{Message, ResultsReader};
+
+/// The state of a guest with 512 MiB, of which a tenth is in use, is written in half a second.
+const SAVE_LIMIT: Timeout = Timeout(Duration::from_secs(120));
+/// The first QEMU whose migration has `mapped-ram`.
+const FIRST_QEMU: u32 = 9;
+
+/// The saved guests of a run, by their key.
+pub(super) struct WarmGuests {
+    launcher: Launcher,
+    limits: Limits,
+    /// Where copies lie, without names.
+    directory: Utf8PathBuf,
+    kinds: Mutex<HashMap<String, Arc<KindOfGuest>>>,
+}
+
+/// Guests that can be copies of one.
+#[derive(Default)]
+struct KindOfGuest {
+    /// Why not, if there is none.
+    saved: OnceCell<Result<SavedGuest, String>>,
+    /// Copies that no guest uses any more. To resume one only reads it, so the next job can be put into it.
+    idle: Mutex<Vec<File>>,
+}
+
+/// A copy of a saved guest with a job in it.
+pub(super) struct Copy {
+    pub(super) memory: File,
+    kind: Arc<KindOfGuest>,
+}
+
+impl WarmGuests {
+    pub(super) fn new(launcher: Launcher, limits: Limits, directory: Utf8PathBuf) -> Self {
+        Self { launcher, limits, directory, kinds: Mutex::default() }
+    }
+
+    /// A copy for this cell with this job; or why its guest has to boot.
+    pub(super) async fn copy(
+        &self,
+        guest: &Guest,
+        cell: &Cell,
+        job: &[u8],
+        files: &LifeFiles,
+    ) -> Result<Copy, String> {
+        if guest.qemu.version.major < FIRST_QEMU {
+            return Err(format!("QEMU {} cannot save a guest's memory page by page", guest.qemu.version));
+        }
+        let key = guest.saved_key(cell);
+        let kind = {
+            let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(kinds.entry(key.clone()).or_default())
+        };
+        // Whoever comes first makes it; the others wait.
+        let saved = kind.saved.get_or_init(async || {
+            let made = self.find_or_make(guest, cell, &key, files).await;
+            made.map_err(|Trouble(trouble)| trouble)
+        });
+        let saved = saved.await.as_ref().map_err(String::clone)?;
+        if job.len() > saved.slot().room() {
+            return Err(format!("its job of {} bytes is too long for a saved guest", job.len()));
+        }
+        let idle = kind.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let memory = match idle {
+            Some(memory) => Ok(memory),
+            None => saved.copy(&self.directory),
+        };
+        let memory = memory.and_then(|memory| saved.slot().write(&memory, job).map(|()| memory));
+        match memory {
+            Ok(memory) => Ok(Copy { memory, kind }),
+            Err(error) => Err(format!("the saved guest cannot be copied: {error}")),
+        }
+    }
+
+    /// Takes back a copy whose QEMU is gone.
+    pub(super) fn give_back(&self, copy: Copy) {
+        copy.kind.idle.lock().unwrap_or_else(PoisonError::into_inner).push(copy.memory);
+    }
+
+    async fn find_or_make(
+        &self,
+        guest: &Guest,
+        cell: &Cell,
+        key: &str,
+        files: &LifeFiles,
+    ) -> Result<SavedGuest, Trouble> {
+        if let Some(saved) = SavedGuest::find(&guest.cache, key)? {
+            return Ok(saved);
+        }
+        let memory = SavedGuest::new_file(&guest.cache)?;
+        let prepared = guest.prepare_to_save(cell, files)?;
+        let started = Machine::start(&prepared.spec, Some(&memory), &self.launcher).await;
+        prepared.remove()?;
+        let (mut machine, mut streams) = started?;
+        let saved = self.boot_and_save(&mut machine, &mut streams).await;
+        machine.stop(Stop::Now).await;
+        saved?;
+        Ok(SavedGuest::keep(&guest.cache, key, &memory)?)
+    }
+
+    async fn boot_and_save(&self, machine: &mut Machine, streams: &mut Streams) -> Result<(), Trouble> {
+        let deadline = Instant::now() + self.limits.boot;
+        let mut results = ResultsReader::new();
+        let (mut console, mut kmsg, mut told) = ([0; 4096], [0; 4096], [0; 4096]);
+        let (mut console_open, mut kmsg_open) = (true, true);
+        loop {
+            tokio::select! {
+                read = streams.console.read(&mut console), if console_open => console_open = end_is_zero(read)? > 0,
+                read = streams.kmsg.read(&mut kmsg), if kmsg_open => kmsg_open = end_is_zero(read)? > 0,
+                read = streams.results.read(&mut told) => {
+                    let mut messages = Vec::new();
+                    let bytes = &told[..end_is_zero(read)?];
+                    results.feed(bytes, &mut messages);
+                    if messages.contains(&Message::Waiting) {
+                        break;
+                    }
+                    if bytes.is_empty() {
+                        return Err(Trouble("the guest to be saved is gone".to_owned()));
+                    }
+                }
+                () = sleep_until(deadline) => {
+                    return Err(Trouble("the guest to be saved was not ready in time".to_owned()));
+                }
+            }
+        }
+        machine.save(SAVE_LIMIT).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,148 @@
+//! Lives that go on from a saved guest: as fresh as after a boot, and never from one that is damaged.
+
+use std::collections::HashSet;
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::{FileExt, MetadataExt, symlink};
+
+use camino::Utf8PathBuf;
+use rustix::fs::{SeekFrom, seek};
+use serde_json::Value;
+
+use super::harness::{Farm, Finished, debian_12, shared_cache, verdict};
+
+/// Prints a number that no other guest draws, and the year that the guest believes in.
+const DRAW: &str = r#"
+#include <stdio.h>
+#include <sys/random.h>
+#include <time.h>
+int main(void)
+{
+	unsigned long long drawn;
+	time_t now = time(NULL);
+
+	if (getrandom(&drawn, sizeof(drawn), 0) != sizeof(drawn))
+		return 1;
+	printf("%016llx\n%d\n", drawn, 1900 + gmtime(&now)->tm_year);
+	return 0;
+}
+"#;
+
+/// A farm whose saved guests are its own; the rest of the cache is the shared one.
+struct Warm {
+    farm: Farm,
+    cache: Utf8PathBuf,
+}
+
+impl Warm {
+    fn new() -> Self {
+        debian_12();
+        let farm = Farm::new();
+        let cache = farm.path("cache");
+        fs::create_dir(&cache).unwrap();
+        for kind in ["kernel", "headers", "package", "qemu", "program", "module", "image", "disk", "notes"] {
+            fs::create_dir_all(shared_cache().join(kind)).unwrap();
+            symlink(shared_cache().join(kind), cache.join(kind)).unwrap();
+        }
+        Self { farm, cache }
+    }
+
+    fn run(&self, scenario: &str, more: &[&str]) -> Finished {
+        let mut command = self.farm.command(&["run", scenario, "--json", "--warm"]);
+        command.args(more).env("FARM_CACHE", &self.cache);
+        self.farm.finish(command)
+    }
+
+    /// The file of the one guest that is saved.
+    fn memory(&self) -> Utf8PathBuf {
+        let entries = self.cache.join("saved").read_dir_utf8().unwrap();
+        let mut saved = entries.map(|entry| entry.unwrap().into_path()).filter(|path| path.is_dir());
+        let (Some(entry), None) = (saved.next(), saved.next()) else { panic!("one saved guest") };
+        entry.join("memory")
+    }
+}
+
+fn lives(run: &Finished) -> Vec<Value> {
+    run.json()["lives"].as_array().unwrap().clone()
+}
+
+#[track_caller]
+fn assert_start(life: &Value, expected: &str) {
+    assert_eq!(life["timings"]["start"]["type"], expected, "{life}");
+}
+
+#[test]
+fn each_life_of_a_saved_guest_is_as_fresh_as_after_a_boot() {
+    let warm = Warm::new();
+    warm.farm.program("draw", DRAW);
+    let steps = "modules: [tripwire]\n\
+                 steps: [{write: /sys/kernel/debug/tripwire/trip, text: warn-once}, {exec: draw}]\n";
+    let scenario = warm.farm.scenario("fresh", steps);
+    let lives = lives(&warm.run(&scenario, &["--repeat", "3"]).with_code(100));
+    assert_eq!(lives.len(), 3);
+    let mut drawn = HashSet::new();
+    for life in &lives {
+        assert_start(life, "resumed");
+        let once = life["hits"].as_array().unwrap().iter().map(|hit| &hit["judged"]["hit"]["title"]);
+        let mut once: Vec<_> = once.map(|title| title.as_str().unwrap()).collect();
+        once.sort_unstable();
+        assert_eq!(
+            once,
+            ["WARNING in tripwire_warn_once_one", "WARNING in tripwire_warn_once_two"],
+            "{life}"
+        );
+        let said = life["steps"][1]["workers"][0]["end"]["program"]["tail"].as_array().unwrap();
+        let [number, year] = [0, 1].map(|line| said[line].as_str().unwrap().to_owned());
+        assert!(year.parse::<i32>().unwrap() >= 2026, "the clock is set: {year}");
+        assert!(drawn.insert(number), "two copies drew the same: {life}");
+    }
+    // A life's log is whole, although it was not there when the kernel booted.
+    for life in warm.farm.lives() {
+        let log = fs::read_to_string(life.join("kmsg.log")).unwrap();
+        assert!(log.contains("Linux version 6.1") && log.contains("farm: step 2 end"), "{log}");
+    }
+}
+
+#[test]
+fn a_saved_guest_that_is_not_what_it_was_is_made_anew() {
+    let warm = Warm::new();
+    let scenario = warm.farm.short();
+    let run = || {
+        let run = warm.run(&scenario, &[]).with_code(0);
+        let life = run.life("short");
+        assert_eq!(verdict(&life), ("passed", ""));
+        assert_start(&life, "resumed");
+        fs::metadata(warm.memory()).unwrap().ino()
+    };
+    let first = run();
+    assert_eq!(run(), first, "it is used again");
+
+    let file = OpenOptions::new().read(true).write(true).open(warm.memory()).unwrap();
+    let place = seek(&file, SeekFrom::Data(64 << 20)).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, place).unwrap();
+    file.write_all_at(&[byte[0] ^ 1], place).unwrap();
+    let second = run();
+    assert_ne!(second, first, "one bit was altered");
+
+    OpenOptions::new().write(true).open(warm.memory()).unwrap().set_len(100 << 20).unwrap();
+    let third = run();
+    assert_ne!(third, second, "it was cut short");
+
+    fs::write(warm.memory().parent().unwrap().join("farm.json"), "{").unwrap();
+    assert_ne!(run(), third, "its record was damaged");
+}
+
+#[test]
+fn a_job_that_does_not_fit_boots_and_says_so() {
+    let warm = Warm::new();
+    warm.farm.program(
+        "big",
+        "static const volatile char space[4 << 20] = { 1 };\nint main(void) { return !space[0]; }\n",
+    );
+    let scenario = warm.farm.scenario("big", "steps: [{exec: big}]\n");
+    let run = warm.run(&scenario, &[]).with_code(0);
+    let life = run.life("big");
+    assert_eq!(verdict(&life), ("passed", ""));
+    assert_start(&life, "booted-instead");
+    assert!(run.stderr.contains("boots, as it cannot be resumed: its job of "), "{}", run.stderr);
+}

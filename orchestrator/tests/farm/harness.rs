@@ -11,7 +11,7 @@ use std::time::Duration;
 use camino::{Utf8Path, Utf8PathBuf};
 use farm::assets::KERNELS_YAML;
 use farm::cache::{Cache, quiet};
-use farm::kernel::{Catalog, Fetcher, Kernel, MirrorChoice, Refresh};
+use farm::kernel::{Catalog, Fetcher, FoundQemu, Kernel, KernelError, MirrorChoice, Refresh};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use serde_json::Value;
@@ -35,11 +35,20 @@ pub(crate) fn shared_cache() -> Utf8PathBuf {
 
 /// Debian's kernel, out of the shared cache.
 pub(crate) fn debian_12() -> Kernel {
+    fetch(|fetcher, catalog| fetcher.kernel(catalog.kernel("debian-12").unwrap()))
+}
+
+/// Puts the QEMU that set-up prefers into the shared cache: the host's own may be too old to save guests.
+pub(crate) fn newer_qemu() -> FoundQemu {
+    fetch(|fetcher, catalog| fetcher.qemu(&catalog.qemu))
+}
+
+fn fetch<T>(fetch: impl FnOnce(&Fetcher<'_>, &Catalog) -> Result<T, KernelError>) -> T {
     let cache = Cache::new(&shared_cache()).unwrap();
     let catalog = Catalog::parse(KERNELS_YAML).unwrap();
     let mirrors = MirrorChoice::OfHost;
     let fetcher = Fetcher { cache: &cache, refresh: Refresh::No, mirrors, progress: &quiet };
-    fetcher.kernel(catalog.kernel("debian-12").unwrap()).unwrap()
+    fetch(&fetcher, &catalog).unwrap()
 }
 
 /// A farm with a results directory of its own, and a folder for a test's files.

@@ -8,7 +8,7 @@ use camino::Utf8PathBuf;
 use rustix::fs::{SeekFrom, seek};
 use serde_json::Value;
 
-use super::harness::{Farm, Finished, debian_12, shared_cache, verdict};
+use super::harness::{Farm, Finished, debian_12, newer_qemu, shared_cache, verdict};
 
 /// Prints a number that no other guest draws, and the year that the guest believes in.
 const DRAW: &str = r#"
@@ -36,6 +36,7 @@ struct Warm {
 impl Warm {
     fn new() -> Self {
         debian_12();
+        newer_qemu();
         let farm = Farm::new();
         let cache = farm.path("cache");
         fs::create_dir(&cache).unwrap();

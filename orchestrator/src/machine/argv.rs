@@ -3,7 +3,9 @@
 //! Every option here is understood by QEMU 7.2 and 10. Sources: QEMU's invocation manual
 //! (<https://www.qemu.org/docs/master/system/invocation.html>) and its s390x chapters.
 
+use std::fs::File;
 use std::os::fd::RawFd;
+use std::sync::Arc;
 
 use camino::{Utf8Path, Utf8PathBuf};
 
@@ -28,14 +30,24 @@ pub struct Spec {
 }
 
 /// Where the guest's memory comes from, and whether it is kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Memory {
     /// It is empty: the guest boots.
     Fresh,
-    /// It is empty, and can be saved.
-    ToSave,
-    /// It, and all the rest of the machine's state, was saved: the guest goes on where it was.
-    Saved,
+    /// It is empty: the guest boots, and can be saved to this file.
+    ToSave(Arc<File>),
+    /// It, and all the rest of the machine's state, was saved to this file: the guest goes on where it was.
+    Saved(Arc<File>),
+}
+
+impl Memory {
+    /// Where it is kept.
+    pub(super) fn file(&self) -> Option<&File> {
+        match self {
+            Self::Fresh => None,
+            Self::ToSave(file) | Self::Saved(file) => Some(file),
+        }
+    }
 }
 
 /// What the guest boots. Protection by the hardware belongs to the image, so it cannot be asked for without one.
@@ -152,11 +164,11 @@ pub(super) fn options(spec: &Spec, wiring: Wiring<'_>) -> Result<Vec<Vec<String>
         add("-device", disk(number, spec));
     }
 
-    if spec.memory != Memory::Fresh {
+    if spec.memory.file().is_some() {
         // Each page has its place in the file, which so holds no page twice, and a job can be put there.
         add("-global", "migration.mapped-ram=on".into());
     }
-    if spec.memory == Memory::Saved {
+    if let Memory::Saved(_) = spec.memory {
         // The announcements of a network that is not there run on the host's clock, and shift an exact schedule.
         add("-global", "migration.announce-rounds=0".into());
         // QMP says when and from what, and is told when it is done.

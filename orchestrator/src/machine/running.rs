@@ -1,6 +1,5 @@
 //! A machine that runs: its streams, its events, and the ways to stop it.
 
-use std::fs::File;
 use std::io;
 use std::os::fd::RawFd;
 use std::time::Duration;
@@ -88,13 +87,9 @@ pub enum SaveError {
 }
 
 impl Machine {
-    /// Starts a machine, and its guest with it: boots it, or lets it go on from `saved` if the spec says so. Must be
-    /// called on the main thread (see [`Launcher`]), within a tokio runtime.
-    pub async fn start(
-        spec: &Spec,
-        saved: Option<&File>,
-        launcher: &Launcher,
-    ) -> Result<(Self, Streams), StartError> {
+    /// Starts a machine, and its guest with it: it boots, or goes on where it was saved. Must be called on the main
+    /// thread (see [`Launcher`]), within a tokio runtime.
+    pub async fn start(spec: &Spec, launcher: &Launcher) -> Result<(Self, Streams), StartError> {
         let program = &spec.qemu.binary;
         let no_socket = |source: io::Error| StartError::Spawn { program: program.clone(), source };
         let mut far_ends = Inherited::default();
@@ -102,14 +97,14 @@ impl Machine {
         let (kmsg, kmsg_fd) = far_ends.socket().map_err(no_socket)?;
         let (results, results_fd) = far_ends.socket().map_err(no_socket)?;
         let (qmp, qmp_fd) = far_ends.socket().map_err(no_socket)?;
-        let memory = saved.map(|file| far_ends.file(file)).transpose().map_err(no_socket)?;
+        let memory = spec.memory.file().map(|file| far_ends.file(file)).transpose().map_err(no_socket)?;
         let sockets = Sockets { console: console_fd, kmsg: kmsg_fd, results: results_fd, qmp: qmp_fd };
         let arguments = arguments(spec, Wiring::Sockets(sockets))?;
 
         let mut process = spawn(launcher, program, &arguments, far_ends)?;
         let conversation = async {
             let (monitor, _, mut events) = Monitor::connect(qmp, START_LIMIT).await?;
-            if let (Memory::Saved, Some(memory)) = (spec.memory, memory) {
+            if let (Memory::Saved(_), Some(memory)) = (&spec.memory, memory) {
                 load(&monitor, &mut events, memory).await?;
             }
             monitor.execute(qmp::cont {}, START_LIMIT).await?;
@@ -148,6 +143,7 @@ impl Machine {
                     self.history.monitor = MonitorHistory::FellSilent;
                     return Some(MachineEvent::MonitorLost);
                 }
+                // No event tells that a dead QEMU's socket will stay open: a child of its own may hold it.
                 () = tokio::time::sleep(DRAIN_LIMIT), if dying => self.link = Link::Closed,
             }
             if self.link != Link::Open

@@ -35,15 +35,6 @@ pub(super) struct PreparedGuest {
     scratch: Vec<Utf8PathBuf>,
 }
 
-/// How a guest comes to its job.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Start {
-    /// It boots, and the job stands behind its image.
-    Boot,
-    /// It goes on from a copy of a saved guest, which has the job.
-    Resume,
-}
-
 /// To be raised whenever the same parts make another saved guest.
 const SAVED_FORMAT: u32 = 1;
 
@@ -68,32 +59,23 @@ impl Guest {
         self.write_job(cell, &job, files)
     }
 
-    /// Makes what the guest needs in the life's directory: disks and, to boot, an initrd with the job.
+    /// Makes what the guest needs in the life's directory: disks and, if it boots for a life, an initrd with the job.
     pub(super) fn prepare(
         &self,
         cell: &Cell,
+        memory: Memory,
         job: &[u8],
-        start: Start,
         files: &LifeFiles,
     ) -> Result<PreparedGuest, PrepareError> {
-        let mut spec = self.spec(cell, files.directory());
-        if start == Start::Resume {
-            spec.memory = Memory::Saved;
-            self.boot_image_alone(&mut spec);
+        let spec = self.spec(cell, memory, files.directory());
+        let mut prepared = PreparedGuest { spec, scratch: Vec::new() };
+        match self.make_files(cell, job, files, &mut prepared) {
+            Ok(()) => Ok(prepared),
+            Err(error) => {
+                prepared.remove()?;
+                Err(error)
+            }
         }
-        self.prepare_files(spec, cell, job, files)
-    }
-
-    /// The same machine without a job, to be saved.
-    pub(super) fn prepare_to_save(
-        &self,
-        cell: &Cell,
-        files: &LifeFiles,
-    ) -> Result<PreparedGuest, PrepareError> {
-        let mut spec = self.spec(cell, files.directory());
-        spec.memory = Memory::ToSave;
-        self.boot_image_alone(&mut spec);
-        self.prepare_files(spec, cell, &[], files)
     }
 
     /// Names the saved guest that the cell can go on from: all that shows in its state went into it.
@@ -121,7 +103,7 @@ impl Guest {
     ) -> Result<PreparedGuest, PrepareError> {
         let job = Job::shell(request(cell, life)?, &self.image)?;
         let archive = self.write_job(cell, &CellJob { job, executables: Vec::new() }, files)?;
-        self.prepare(cell, &archive, Start::Boot, files)
+        self.prepare(cell, Memory::Fresh, &archive, files)
     }
 
     fn write_job(&self, cell: &Cell, job: &CellJob, files: &LifeFiles) -> Result<Vec<u8>, PrepareError> {
@@ -132,31 +114,13 @@ impl Guest {
         Ok(archive)
     }
 
-    fn boot_image_alone(&self, spec: &mut Spec) {
-        if let Boot::Direct { initrd, .. } = &mut spec.boot {
-            *initrd = Some(self.image.path.clone());
-        }
-    }
-
-    fn prepare_files(
-        &self,
-        spec: Spec,
-        cell: &Cell,
-        job: &[u8],
-        files: &LifeFiles,
-    ) -> Result<PreparedGuest, PrepareError> {
-        let mut prepared = PreparedGuest { spec, scratch: Vec::new() };
-        match self.make_files(cell, job, files, &mut prepared) {
-            Ok(()) => Ok(prepared),
-            Err(error) => {
-                prepared.remove()?;
-                Err(error)
-            }
-        }
-    }
-
     /// The machine, with its scratch files in `directory`.
-    fn spec(&self, cell: &Cell, directory: &Utf8Path) -> Spec {
+    fn spec(&self, cell: &Cell, memory: Memory, directory: &Utf8Path) -> Spec {
+        let initrd = match memory {
+            Memory::Fresh => directory.join("initrd"),
+            // A saved guest's job comes by way of its memory.
+            Memory::ToSave(_) | Memory::Saved(_) => self.image.path.clone(),
+        };
         Spec {
             qemu: self.qemu.clone(),
             accel: cell.shape.accel,
@@ -166,14 +130,14 @@ impl Guest {
             memory_mib: cell.shape.memory_mib,
             boot: Boot::Direct {
                 kernel: self.kernel.boot.clone(),
-                initrd: Some(directory.join("initrd")),
+                initrd: Some(initrd),
                 kernel_args: cell.shape.kernel_args.clone(),
             },
             disks: (0..cell.shape.disks.len())
                 .map(|number| directory.join(format!("disk{number}.raw")))
                 .collect(),
             schedule: cell.schedule,
-            memory: Memory::Fresh,
+            memory,
         }
     }
 
@@ -184,7 +148,7 @@ impl Guest {
         files: &LifeFiles,
         prepared: &mut PreparedGuest,
     ) -> Result<(), PrepareError> {
-        if prepared.spec.memory == Memory::Fresh {
+        if let Memory::Fresh = prepared.spec.memory {
             let initrd = files.path("initrd");
             prepared.scratch.push(initrd.clone());
             write_initrd(&self.image, job, &initrd)?;
@@ -198,7 +162,7 @@ impl Guest {
 
     /// The same guest as a shell script, which first makes the scratch files that farm removes.
     fn script(&self, cell: &Cell) -> Result<String, CommandLineTooLong> {
-        let spec = self.spec(cell, Utf8Path::new(BY_HAND));
+        let spec = self.spec(cell, Memory::Fresh, Utf8Path::new(BY_HAND));
         let mut preparation =
             vec![format!("cat {} job.cpio > {BY_HAND}/initrd", quote(self.image.path.as_str()))];
         for (disk, path) in cell.shape.disks.iter().zip(&spec.disks) {

@@ -45,7 +45,7 @@ pub async fn interact(
 ) -> Result<Ended, ShellError> {
     let life = LifeId { cell: cell.id, number: 1 };
     let prepared = guest.prepare_shell(cell, &life, files)?;
-    let (mut machine, mut streams) = Machine::start(&prepared.spec, None, launcher).await?;
+    let (mut machine, mut streams) = Machine::start(&prepared.spec, launcher).await?;
     prepared.remove()?; // QEMU has read kernel and initrd by now and holds the disks open
     let mut results = ResultsReader::new();
     let (mut typed, mut shown, mut kmsg, mut told) = ([0; 1024], [0; 4096], [0; 4096], [0; 4096]);

@@ -9,7 +9,7 @@ use tokio::io::AsyncReadExt;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant as Clock, sleep_until, timeout_at};
 
-use super::guest::{Guest, Start};
+use super::guest::Guest;
 use super::recheck::Found;
 use super::record::{Lived, record_of};
 use super::transcript::{Heard, Told, Transcript};
@@ -20,7 +20,7 @@ use crate::detect::Fingerprint;
 use crate::error::{chain, is_full_disk};
 use crate::event::{StopCause, What};
 use crate::machine::{
-    CpuState, Ended, Exit, Launcher, Machine, MachineEvent, Stop, Streams, Timeout, end_is_zero,
+    CpuState, Ended, Exit, Launcher, Machine, MachineEvent, Memory, Stop, Streams, Timeout, end_is_zero,
 };
 use crate::plan::{Cell, LifeId};
 use crate::store::{LifeFiles, LifeRecord, RecheckOf, RunId, Started, StepRecord, StoreError, Timings};
@@ -225,15 +225,11 @@ impl Task {
         let copy = tokio::select! {
             copy = self.warm_copy(guest, &cell, &job, timings) => copy,
             // Where the guest has still to be booted and saved this takes a while.
-            Ok(cause) = stopping.wait_for(Option::is_some) => match *cause {
-                Some(cause) => return Ok(Ending::Stopped { cause }),
-                None => None,
-            },
+            cause = stop_cause(&mut stopping) => return Ok(Ending::Stopped { cause }),
         };
-        let start = if copy.is_some() { Start::Resume } else { Start::Boot };
-        let prepared = guest.prepare(&cell, &job, start, &self.files)?;
-        let saved = copy.as_ref().map(|copy| &copy.memory);
-        let started = Machine::start(&prepared.spec, saved, &self.launcher).await;
+        let memory = copy.as_ref().map_or(Memory::Fresh, |copy| Memory::Saved(Arc::clone(&copy.memory)));
+        let prepared = guest.prepare(&cell, memory, &job, &self.files)?;
+        let started = Machine::start(&prepared.spec, &self.launcher).await;
         // QEMU has read kernel and initrd by now and holds the disks open.
         prepared.remove()?;
         let (mut machine, mut streams) = started?;
@@ -372,9 +368,7 @@ impl Task {
                         _ => return Ok(ending),
                     }
                 }
-                Ok(cause) = stopping.wait_for(Option::is_some) => if let Some(cause) = *cause {
-                    return Ok(Ending::Stopped { cause });
-                },
+                cause = stop_cause(&mut stopping) => return Ok(Ending::Stopped { cause }),
             }
             if heard.contains(&Heard::Alive) && transcript.ready.is_some() {
                 // Init beats no more once the job is done; a kernel goes off in a tenth of a second.
@@ -492,6 +486,15 @@ fn with_last_words(what: String, stderr: &str) -> String {
     match stderr.trim() {
         "" => what,
         words => format!("{what}: {words}"),
+    }
+}
+
+/// Waits until the run is to stop; for ever if whoever could say so is gone.
+async fn stop_cause(stopping: &mut watch::Receiver<Option<StopCause>>) -> StopCause {
+    let told = stopping.wait_for(Option::is_some).await.ok().and_then(|cause| *cause);
+    match told {
+        Some(cause) => cause,
+        None => std::future::pending().await,
     }
 }
 

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep_until};
 use super::guest::Guest;
 use super::life::{Limits, Trouble};
 use crate::guest::SavedGuest;
-use crate::machine::{Launcher, Machine, Stop, Streams, Timeout, end_is_zero};
+use crate::machine::{Launcher, Machine, Memory, Stop, Streams, Timeout, end_is_zero};
 use crate::plan::Cell;
 use crate::store::LifeFiles;
 use crate::workload::{Message, ResultsReader};
@@ -38,12 +38,12 @@ struct KindOfGuest {
     /// Why not, if there is none.
     saved: OnceCell<Result<SavedGuest, String>>,
     /// Copies that no guest uses any more. To resume one only reads it, so the next job can be put into it.
-    idle: Mutex<Vec<File>>,
+    idle: Mutex<Vec<Arc<File>>>,
 }
 
 /// A copy of a saved guest with a job in it.
 pub(super) struct Copy {
-    pub(super) memory: File,
+    pub(super) memory: Arc<File>,
     kind: Arc<KindOfGuest>,
 }
 
@@ -80,7 +80,7 @@ impl WarmGuests {
         let idle = kind.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let memory = match idle {
             Some(memory) => Ok(memory),
-            None => saved.copy(&self.directory),
+            None => saved.copy(&self.directory).map(Arc::new),
         };
         let memory = memory.and_then(|memory| saved.slot().write(&memory, job).map(|()| memory));
         match memory {
@@ -104,9 +104,9 @@ impl WarmGuests {
         if let Some(saved) = SavedGuest::find(&guest.cache, key)? {
             return Ok(saved);
         }
-        let memory = SavedGuest::new_file(&guest.cache)?;
-        let prepared = guest.prepare_to_save(cell, files)?;
-        let started = Machine::start(&prepared.spec, Some(&memory), &self.launcher).await;
+        let memory = Arc::new(SavedGuest::new_file(&guest.cache)?);
+        let prepared = guest.prepare(cell, Memory::ToSave(Arc::clone(&memory)), &[], files)?;
+        let started = Machine::start(&prepared.spec, &self.launcher).await;
         prepared.remove()?;
         let (mut machine, mut streams) = started?;
         let saved = self.boot_and_save(&mut machine, &mut streams).await;

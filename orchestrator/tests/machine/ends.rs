@@ -148,7 +148,7 @@ async fn what_qemu_refuses_is_quoted() {
             (spec(&qemu, empty.clone()), "Could not get IPL PSW"),
             (disk, "No such file or directory"),
         ] {
-            let error = Machine::start(&spec, None, &launcher()).await.unwrap_err();
+            let error = Machine::start(&spec, &launcher()).await.unwrap_err();
             let StartError::Died { status, stderr, .. } = error else { panic!("{error}") };
             assert_eq!(status, "exit status: 1");
             assert!(stderr.contains(expected), "{stderr}");
@@ -176,7 +176,7 @@ async fn sealed_image_never_runs_unprotected() {
         // TCG has no ultravisor: QEMU must refuse, whatever it lacks first.
         let spec =
             farm::machine::Spec { boot: Boot::Sealed { image: image.clone() }, ..spec(&qemu, image.clone()) };
-        let error = Machine::start(&spec, None, &launcher()).await.unwrap_err();
+        let error = Machine::start(&spec, &launcher()).await.unwrap_err();
         assert!(matches!(error, StartError::Died { .. }), "{error}");
     }
 }
@@ -186,6 +186,6 @@ async fn a_launcher_that_is_not_there() {
     let scratch = Scratch::new();
     let kernel = scratch.file("power-off", guests::power_off());
     let spec = spec(&qemus().await[0], kernel);
-    let error = Machine::start(&spec, None, &Launcher::at(scratch.path().join("farm"))).await.unwrap_err();
+    let error = Machine::start(&spec, &Launcher::at(scratch.path().join("farm"))).await.unwrap_err();
     assert!(matches!(error, StartError::Spawn { .. }), "{error}");
 }

@@ -75,7 +75,7 @@ fn spec(qemu: &Qemu, kernel: Utf8PathBuf) -> Spec {
 }
 
 async fn started(spec: &Spec) -> (Machine, Streams) {
-    Machine::start(spec, None, &launcher()).await.unwrap()
+    Machine::start(spec, &launcher()).await.unwrap()
 }
 
 /// The next event, which must come.

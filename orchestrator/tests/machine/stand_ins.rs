@@ -47,7 +47,7 @@ impl Scratch {
 
     async fn start(&self, text: &str) -> Machine {
         let spec = self.stand_in(&format!("{HANDSHAKE}\n{text}"));
-        Machine::start(&spec, None, &launcher()).await.unwrap().0
+        Machine::start(&spec, &launcher()).await.unwrap().0
     }
 }
 
@@ -55,7 +55,7 @@ impl Scratch {
 async fn death_at_once_is_quoted_and_escaped() {
     let scratch = Scratch::new();
     let spec = scratch.stand_in(r#"printf 'cannot \033[2J\n' >&2; exit 3"#);
-    let error = Machine::start(&spec, None, &launcher()).await.unwrap_err();
+    let error = Machine::start(&spec, &launcher()).await.unwrap_err();
     let program = &spec.qemu.binary;
     assert_eq!(error.to_string(), format!(r"{program} died at once (exit status: 3): cannot \x1b[2J"));
 }
@@ -68,7 +68,7 @@ async fn a_program_that_speaks_no_qmp_is_not_left_behind() {
         "{} say nonsense; echo $$ > {pid}; exec sleep 1000",
         HANDSHAKE.split("say '{").next().unwrap()
     ));
-    let error = Machine::start(&spec, None, &launcher()).await.unwrap_err();
+    let error = Machine::start(&spec, &launcher()).await.unwrap_err();
     let StartError::Monitor { source, .. } = error else { panic!("{error}") };
     assert!(matches!(source, MonitorError::Garbled { .. }), "{source}");
     let pid = std::fs::read_to_string(pid).unwrap();

@@ -107,10 +107,10 @@ pub struct Evidence<'a> {
 }
 
 impl Evidence<'_> {
-    /// How the programs of a step ended.
-    fn ends(&self, step: u32) -> impl Iterator<Item = &ProgramEnd> {
-        let workers = self.workers.iter().filter(move |one| one.step == step).map(|one| &one.end);
-        workers.chain(self.beside.iter().filter(move |one| one.step == step).map(|one| &one.end))
+    /// How the programs of all steps ended, each with its step.
+    fn ends(&self) -> impl Iterator<Item = (u32, &ProgramEnd)> {
+        let workers = self.workers.iter().map(|one| (one.step, &one.end));
+        workers.chain(self.beside.iter().map(|one| (one.step, &one.end)))
     }
 }
 
@@ -264,7 +264,8 @@ fn ended_by_a_foreseen_hit(ending: &Ending, hits: &[JudgedHit]) -> bool {
 /// did not fail beyond them; nor did one that an oops killed, in a guest that was off before it could be discarded.
 fn is_excused(step: u32, evidence: &Evidence<'_>, hits: &[JudgedHit]) -> bool {
     let oops = hits.iter().any(|h| h.hit.kind.corrupts_memory());
-    let mut failed = evidence.ends(step).filter(|end| !end.is_well()).peekable();
+    let ends = evidence.ends().filter(|(of, _)| *of == step).map(|(_, end)| end);
+    let mut failed = ends.filter(|end| !end.is_well()).peekable();
     failed.peek().is_some() && failed.all(|end| end.failed_by_data_alone() || (oops && end.signal.is_some()))
 }
 
@@ -299,9 +300,7 @@ fn without_effect(evidence: &Evidence<'_>) -> Option<String> {
 }
 
 fn skip_reason(evidence: &Evidence<'_>) -> String {
-    let workers = evidence.workers.iter().map(|one| &one.end);
-    let ends = workers.chain(evidence.beside.iter().map(|one| &one.end));
-    let skipped = ends.filter(|end| end.is_skipped());
+    let skipped = evidence.ends().map(|(_, end)| end).filter(|end| end.is_skipped());
     match skipped.flat_map(|end| &end.program.tests).find(|test| !test.reason.is_empty()) {
         Some(test) => format!("every step was skipped: {}: {}", test.name, test.reason),
         None => "every step was skipped".to_owned(),

@@ -5,12 +5,13 @@ use std::fs::{self, OpenOptions};
 use std::os::unix::fs::{FileExt, MetadataExt, symlink};
 
 use camino::Utf8PathBuf;
+use jiff::Timestamp;
 use rustix::fs::{SeekFrom, seek};
 use serde_json::Value;
 
 use super::harness::{Farm, Finished, debian_12, newer_qemu, shared_cache, verdict};
 
-/// Prints a number that no other guest draws, and the year that the guest believes in.
+/// Prints a number that no other guest draws, and the time that the guest believes in.
 const DRAW: &str = r#"
 #include <stdio.h>
 #include <sys/random.h>
@@ -18,11 +19,10 @@ const DRAW: &str = r#"
 int main(void)
 {
 	unsigned long long drawn;
-	time_t now = time(NULL);
 
 	if (getrandom(&drawn, sizeof(drawn), 0) != sizeof(drawn))
 		return 1;
-	printf("%016llx\n%d\n", drawn, 1900 + gmtime(&now)->tm_year);
+	printf("%016llx\n%lld\n", drawn, (long long)time(NULL));
 	return 0;
 }
 "#;
@@ -78,8 +78,16 @@ fn each_life_of_a_saved_guest_is_as_fresh_as_after_a_boot() {
     let steps = "modules: [tripwire]\n\
                  steps: [{write: /sys/kernel/debug/tripwire/trip, text: warn-once}, {exec: draw}]\n";
     let scenario = warm.farm.scenario("fresh", steps);
-    let lives = lives(&warm.run(&scenario, &["--repeat", "3"]).with_code(100));
-    assert_eq!(lives.len(), 3);
+    // 6.1 makes its random numbers anew whenever it is asked and they are some seconds old, 6.12 in the background
+    // (drivers/char/random.c, crng_reseed): there it takes what init feeds for two copies to differ at once.
+    let lives_of = |repeat| {
+        let more = ["--repeat", repeat, "--kernel", "debian-12", "--kernel", "debian-13"];
+        lives(&warm.run(&scenario, &more).with_code(100))
+    };
+    let mut lives = lives_of("3");
+    // Some lives after it was saved: a clock that went on from there would be behind.
+    lives.extend(lives_of("1"));
+    assert_eq!(lives.len(), 8);
     let mut drawn = HashSet::new();
     for life in &lives {
         assert_start(life, "resumed");
@@ -92,14 +100,15 @@ fn each_life_of_a_saved_guest_is_as_fresh_as_after_a_boot() {
             "{life}"
         );
         let said = life["steps"][1]["workers"][0]["end"]["program"]["tail"].as_array().unwrap();
-        let [number, year] = [0, 1].map(|line| said[line].as_str().unwrap().to_owned());
-        assert!(year.parse::<i32>().unwrap() >= 2026, "the clock is set: {year}");
+        let [number, time] = [0, 1].map(|line| said[line].as_str().unwrap().to_owned());
+        let started: Timestamp = life["timings"]["started"].as_str().unwrap().parse().unwrap();
+        assert!(time.parse::<i64>().unwrap() >= started.as_second(), "the clock is set: {life}");
         assert!(drawn.insert(number), "two copies drew the same: {life}");
     }
     // A life's log is whole, although it was not there when the kernel booted.
     for life in warm.farm.lives() {
         let log = fs::read_to_string(life.join("kmsg.log")).unwrap();
-        assert!(log.contains("Linux version 6.1") && log.contains("farm: step 2 end"), "{log}");
+        assert!(log.contains("Linux version 6.") && log.contains("farm: step 2 end"), "{log}");
     }
 }
 

@@ -107,6 +107,7 @@ fn peak_kib(status: &Path) -> u64 {
     let mut peak = 0;
     while let Some(now) = std::fs::read_to_string(status).ok().as_deref().and_then(high_water_mark) {
         peak = now;
+        // The kernel tells nobody when a process's peak grows.
         std::thread::sleep(SAMPLE);
     }
     peak

@@ -94,11 +94,9 @@ int main(void)
 	boot_load_boot_modules();
 	boot_find_ports(&results, &kmsg);
 	report_open(results);
-	report_open(results);
 	boot_link_disks();
 	if (access(JOB, F_OK))
 		slot_wait();
-	report_ready();
 	report_ready();
 
 	shield();

@@ -155,6 +155,9 @@ impl Transcript {
                 let text = format!("it speaks version {} of the protocol, farm {PROTOCOL}", ready.protocol);
                 self.init_error.get_or_insert(text);
             }
+            Message::Ready(_) if self.ready.is_some() => {
+                self.init_error.get_or_insert("it was ready twice".to_owned());
+            }
             Message::Ready(ready) => {
                 self.ready = Some(ready.clone());
                 out.push(Heard::Ready(ready));
@@ -355,11 +358,26 @@ mod tests {
         assert_eq!(farm_line(b"[    1.0] nothing"), None);
     }
 
-    #[test]
-    fn what_all_programs_report_is_bounded_together() {
+    fn transcript() -> (tempfile::TempDir, Transcript) {
         let directory = tempfile::tempdir().unwrap();
         let files = LifeFiles::at(Utf8PathBuf::try_from(directory.path().to_owned()).unwrap());
-        let mut transcript = Transcript::create(&files).unwrap();
+        let transcript = Transcript::create(&files).unwrap();
+        (directory, transcript)
+    }
+
+    #[test]
+    fn a_guest_is_ready_once() {
+        let (_directory, mut transcript) = transcript();
+        let ready = b"{\"type\":\"ready\",\"protocol\":1,\"release\":\"6\",\"cpus\":1,\"memory_kib\":1,\"uptime_us\":1}\n";
+        let mut heard = Vec::new();
+        transcript.results(&ready.repeat(2), &mut heard).unwrap();
+        assert_eq!(heard.iter().filter(|heard| matches!(heard, Heard::Ready(_))).count(), 1);
+        assert_eq!(transcript.finish().unwrap().init_error.as_deref(), Some("it was ready twice"));
+    }
+
+    #[test]
+    fn what_all_programs_report_is_bounded_together() {
+        let (_directory, mut transcript) = transcript();
         let printed = format!("    {}\n", "x".repeat(60_000)).repeat(4);
         for step in 1..=3 {
             let start = format!("{{\"type\":\"start\",\"step\":{step},\"name\":\"s\"}}\n");

@@ -74,6 +74,7 @@ struct job {
 	unsigned char entropy[32];
 	bool has_entropy;
 	uint64_t heartbeat_ms;
+	uint64_t delay;		/* loops before each step */
 	struct setup *setups;
 	size_t setup_count;
 	struct step *steps;

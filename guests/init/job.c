@@ -14,6 +14,7 @@
 #define DEFAULT_HEARTBEAT_MS 1000
 #define MAX_MS (7ULL * 24 * 3600 * 1000)
 #define MAX_EPOCH 0xffffffffffULL
+#define MAX_DELAY 0xffffffffULL
 
 struct parser {
 	struct job *job;
@@ -302,6 +303,9 @@ static bool job_line(struct parser *p, const char *key, char *value)
 	if (!strcmp(key, "epoch"))
 		return words(p, key, value, word, 1) &&
 		       number(p, key, word[0], 1, MAX_EPOCH, &job->epoch);
+	if (!strcmp(key, "delay"))
+		return words(p, key, value, word, 1) &&
+		       number(p, key, word[0], 0, MAX_DELAY, &job->delay);
 	if (!strcmp(key, "entropy"))
 		return entropy_line(p, key, value);
 	if (!strcmp(key, "heartbeat"))

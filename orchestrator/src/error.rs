@@ -32,13 +32,15 @@ pub enum ExitCode {
     Ineffective,
     /// Something was longer than its wall limit.
     TimedOut,
+    /// What should have been the same in every life was not.
+    Inexact,
     /// The user stopped it.
     Interrupted,
 }
 
 impl ExitCode {
     /// The order in which codes win when several apply.
-    const BY_WEIGHT: [Self; 11] = [
+    const BY_WEIGHT: [Self; 12] = [
         Self::Interrupted,
         Self::Fault,
         Self::Usage,
@@ -48,6 +50,7 @@ impl ExitCode {
         Self::BootFailed,
         Self::BuildFailed,
         Self::Ineffective,
+        Self::Inexact,
         Self::NothingRan,
         Self::Passed,
     ];
@@ -64,6 +67,7 @@ impl ExitCode {
             Self::NothingRan => 104,
             Self::Ineffective => 105,
             Self::TimedOut => 106,
+            Self::Inexact => 107,
             Self::Interrupted => 130,
         }
     }
@@ -79,6 +83,12 @@ impl ExitCode {
             Verdict::Skipped => Self::NothingRan,
             Verdict::Infra => Self::Infra,
         }
+    }
+
+    /// The one of the two that counts.
+    pub fn or(self, other: Self) -> Self {
+        let both = [self, other];
+        Self::BY_WEIGHT.into_iter().find(|code| both.contains(code)).unwrap_or(self)
     }
 
     /// The code of a run with these verdicts. Skipped lives beside others don't change it.
@@ -182,7 +192,7 @@ mod tests {
     #[test]
     fn every_code_has_a_place_in_the_order() {
         let mut codes: Vec<_> = ExitCode::BY_WEIGHT.iter().map(|c| c.code()).collect();
-        assert_eq!(codes, [130, 1, 2, 103, 100, 106, 102, 101, 105, 104, 0]);
+        assert_eq!(codes, [130, 1, 2, 103, 100, 106, 102, 101, 105, 107, 104, 0]);
         codes.sort_unstable();
         codes.dedup();
         assert_eq!(codes.len(), ExitCode::BY_WEIGHT.len());

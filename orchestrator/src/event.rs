@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::plan::LifeId;
+use crate::store::Difference;
 use crate::verdict::Verdict;
 
 /// Something that happened in a run. Times are in the run's own clock: microseconds since it began.
@@ -79,6 +80,8 @@ pub enum What {
         settings: Vec<String>,
         lives: u32,
     },
+    /// The life is not the same as the first of its cell.
+    Inexact(Difference),
     /// No more lives are started, and those that run are ended.
     Stopping {
         cause: StopCause,

@@ -24,8 +24,9 @@ Exit codes:
   104  nothing ran: all skipped
   105  ineffective: the steps did too little to prove anything
   106  timed out
+  107  lives that should be the same were not (--check-exact)
   130  interrupted
-Several at once: the first of 130, 1, 2, 103, 100, 106, 102, 101, 105, 104.";
+Several at once: the first of 130, 1, 2, 103, 100, 106, 102, 101, 105, 107, 104.";
 
 const SCAN_HELP: &str = "\
 Reads text as consoles, dmesg, journalctl -k and syslog have it, and mails that quote, wrap or encode it.
@@ -189,6 +190,18 @@ pub(super) struct RunArgs {
     #[arg(long)]
     pub(super) warm: bool,
 
+    /// How the guest's CPUs take turns
+    ///
+    /// With `deterministic`, the cell decides every bit of what the guest says: its seed chooses how long turns are and
+    /// when in them the work begins, and the same cell under the same QEMU meets the same races again. Slower for its
+    /// work, and for guests without disks only, since a disk answers when the host likes.
+    #[arg(long, value_enum, default_value = "parallel")]
+    pub(super) schedule: ScheduleArg,
+
+    /// Let each cell live twice or more and compare every byte that its guests said; any difference ends with 107
+    #[arg(long, requires = "schedule")]
+    pub(super) check_exact: bool,
+
     /// Stop at the first life that does not pass
     #[arg(long, conflicts_with = "recheck")]
     pub(super) fail_fast: bool,
@@ -240,6 +253,14 @@ pub(super) enum AccelArg {
     Tcg,
     /// The CPUs of an s390x host
     Kvm,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum ScheduleArg {
+    /// Side by side, as fast as the host can: races differ from life to life
+    Parallel,
+    /// In turns that are counted in instructions: the same in every life of a cell
+    Deterministic,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

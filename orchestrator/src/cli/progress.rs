@@ -11,6 +11,7 @@ use crate::escape::escape;
 use crate::event::{Event, StopCause, What};
 use crate::plan::LifeId;
 use crate::report::{seconds, size, thousands};
+use crate::store::Difference;
 
 /// Shows events on stderr.
 pub(super) struct Progress {
@@ -86,7 +87,7 @@ impl Live {
                 }
             }
             What::RunEnded { .. } => self.clear(),
-            What::RunStarted { .. } | What::HitSeen { .. } | What::Stopping { .. } => {}
+            What::RunStarted { .. } | What::HitSeen { .. } | What::Inexact(_) | What::Stopping { .. } => {}
         }
         if let Some(line) = line {
             // Only a closed stderr makes this fail, and then there is nobody to tell.
@@ -155,6 +156,9 @@ fn line(what: &What, names: &HashMap<LifeId, String>) -> Option<String> {
             let why =
                 if reason.is_empty() { String::new() } else { format!(": {}", escape(reason.as_bytes())) };
             format!("{name}: {verdict}{why} ({})", seconds(*wall_us))
+        }
+        What::Inexact(Difference { life, first, stream, line, .. }) => {
+            format!("{}: NOT the same as {first}: {stream} differs from line {line} on", of(life))
         }
         What::RecheckBegun { name, titles, settings, lives, .. } => {
             let what = titles.iter().map(|title| escape(title.as_bytes())).collect::<Vec<_>>().join("; ");

@@ -43,6 +43,7 @@ impl Grounds {
         runtime: &Runtime,
         options: &GuestArgs,
         protection: Protection,
+        schedule: Schedule,
         seed: Option<u64>,
     ) -> Result<Self, Failure> {
         let host = Host::of_this_machine().map_err(|error| Failure::of(ExitCode::Infra, &error))?;
@@ -54,7 +55,7 @@ impl Grounds {
             kernels: provision.keys(),
             image: Image::Lite,
             protection,
-            schedule: Schedule::Parallel,
+            schedule,
             seed,
             counting: Counting::On,
             accel,

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-use super::args::{ProtectionArg, RunArgs};
+use super::args::{ProtectionArg, RunArgs, ScheduleArg};
 use super::environment::Environment;
 use super::progress::Progress;
 use super::provision::{Grounds, Guests, other_qemu};
@@ -16,11 +16,13 @@ use super::scenarios::library;
 use super::{output, runtime};
 use crate::error::{ExitCode, Failure};
 use crate::machine::{Launcher, Preflight, Qemu, Wanted, preflight};
-use crate::plan::{Accel, Choice, Counting, Emulator, Protection, Request, Setting, choose_settings, expand};
+use crate::plan::{
+    Accel, Choice, Counting, Emulator, Protection, Request, Schedule, Setting, choose_settings, expand,
+};
 use crate::report;
 use crate::runner::{
-    self, Assignment, FailFast, GuestSize, Interrupt, Jobs, Limits, NoGuest, Options, Rechecks, RunError,
-    Warmth, default_jobs, host_record, host_size,
+    self, Assignment, Comparison, FailFast, GuestSize, Interrupt, Jobs, Limits, NoGuest, Options, Rechecks,
+    RunError, Warmth, default_jobs, host_record, host_size,
 };
 use crate::scenario::Scenario;
 use crate::store::{RecheckRecord, RunId, RunRecord};
@@ -32,8 +34,28 @@ pub(super) fn run(environment: &Environment, options: &RunArgs) -> Result<ExitCo
         ProtectionArg::Hardware => Protection::Hardware,
     };
     let runtime = runtime()?;
-    let grounds = Grounds::new(environment, &runtime, &options.guest, protection, options.seed)?;
+    let schedule = match options.schedule {
+        ScheduleArg::Parallel => Schedule::Parallel,
+        ScheduleArg::Deterministic => Schedule::Deterministic,
+    };
+    let grounds = Grounds::new(environment, &runtime, &options.guest, protection, schedule, options.seed)?;
     let Grounds { host, launcher, qemu, provision, request } = grounds;
+    if schedule == Schedule::Deterministic {
+        if options.recheck.is_some() {
+            return Err(Failure::new(
+                ExitCode::Usage,
+                "--recheck asks how often a hit comes again; with a deterministic schedule it always does",
+            )
+            .hint("--check-exact shows whether it does"));
+        }
+        can_be_deterministic(&scenarios, &request)?;
+    } else if options.check_exact {
+        return Err(Failure::new(
+            ExitCode::Usage,
+            "--check-exact: lives of a parallel schedule are never the same",
+        )
+        .hint("add --schedule deterministic"));
+    }
     let counting = if options.uncounted { Counting::Off } else { Counting::On };
     let request = Request { counting, ..request };
 
@@ -69,6 +91,8 @@ pub(super) fn run(environment: &Environment, options: &RunArgs) -> Result<ExitCo
     };
     let (recheck_record, rechecks) = recheck.unzip();
     let jobs = jobs(options, &assignments);
+    // One life has nothing to be compared with.
+    let repeat = if options.check_exact { options.repeat.max(2) } else { options.repeat };
     let started = Timestamp::now();
     let record = RunRecord {
         id: RunId::new(started, std::process::id()),
@@ -80,7 +104,7 @@ pub(super) fn run(environment: &Environment, options: &RunArgs) -> Result<ExitCo
         qemu_path: qemu.binary.to_string(),
         scenarios: scenarios.iter().map(|s| s.name.to_string()).collect(),
         kernels: provision.records(),
-        lives: u32::try_from(assignments.len()).unwrap_or(u32::MAX).saturating_mul(options.repeat),
+        lives: u32::try_from(assignments.len()).unwrap_or(u32::MAX).saturating_mul(repeat),
         jobs: jobs.jobs,
         recheck: recheck_record,
     };
@@ -88,11 +112,12 @@ pub(super) fn run(environment: &Environment, options: &RunArgs) -> Result<ExitCo
     let directory = writer.directory().to_owned();
     let run_options = Options {
         jobs,
-        repeat: options.repeat,
+        repeat,
         fail_fast: if options.fail_fast { FailFast::Yes } else { FailFast::No },
         rechecks,
         limits: Limits::default(),
         launcher,
+        comparison: if options.check_exact { Comparison::Exact } else { Comparison::No },
         warmth: if options.warm { Warmth::Warm } else { Warmth::Cold },
     };
     let mut progress = Progress::new();
@@ -139,6 +164,31 @@ fn load(names: &[String]) -> Result<Vec<Arc<Scenario>>, Failure> {
     match failure {
         Some(failure) => Err(failure),
         None => Ok(scenarios),
+    }
+}
+
+/// What reaches a guest when the host likes is no part of its cell.
+fn can_be_deterministic(scenarios: &[Arc<Scenario>], request: &Request) -> Result<(), Failure> {
+    if request.accel != Accel::Tcg {
+        return Err(Failure::new(
+            ExitCode::Usage,
+            "a deterministic schedule counts instructions, which KVM does not",
+        )
+        .hint("add --accel tcg"));
+    }
+    if request.protection != Protection::None {
+        return Err(Failure::new(
+            ExitCode::Usage,
+            "a protected guest needs KVM, a deterministic schedule TCG",
+        ));
+    }
+    match scenarios.iter().find(|scenario| !scenario.machine.disks.is_empty()) {
+        Some(scenario) => Err(Failure::new(
+            ExitCode::Usage,
+            format!("scenario {} has a disk, which answers when the host likes: no schedule with it repeats", scenario.name),
+        )
+        .hint("work on a tmpfs, or on a RAM disk of the guest's own (module brd, zram or loop), in a scenario without `disks`")),
+        None => Ok(()),
     }
 }
 

@@ -13,7 +13,7 @@ use super::scenarios::library;
 use super::{output, runtime};
 use crate::error::{ExitCode, Failure};
 use crate::machine::Exit;
-use crate::plan::{Protection, expand};
+use crate::plan::{Protection, Schedule, expand};
 use crate::runner::{NoGuest, ShellError, interact};
 use crate::store::LifeFiles;
 
@@ -23,7 +23,8 @@ const DEFAULT_SCENARIO: &str = "smoke";
 pub(super) fn shell(environment: &Environment, options: &ShellArgs) -> Result<ExitCode, Failure> {
     let scenario = Arc::new(library()?.load(options.scenario.as_deref().unwrap_or(DEFAULT_SCENARIO))?);
     let runtime = runtime()?;
-    let grounds = Grounds::new(environment, &runtime, &options.guest, Protection::None, None)?;
+    let grounds =
+        Grounds::new(environment, &runtime, &options.guest, Protection::None, Schedule::Parallel, None)?;
     let Grounds { launcher, qemu, provision, request, .. } = grounds;
     let cells = expand(&scenario, &request);
     let Some(cell) = cells.first().filter(|_| request.kernels.len() == 1) else {

@@ -30,6 +30,8 @@ pub struct Job {
     pub entropy: Entropy,
     /// Between two beats.
     pub heartbeat: Duration,
+    /// Loops that init turns before each step.
+    pub delay: u32,
     /// Files under /farm/modules, in the order to load them.
     pub modules: Vec<String>,
     pub mounts: Vec<Mount>,
@@ -105,6 +107,7 @@ pub struct JobRequest<'a> {
     /// The cell's; each step gets its own from it.
     pub seed: u64,
     pub heartbeat: HeartbeatLimit,
+    pub delay: u32,
     pub epoch: i64,
     pub entropy: Entropy,
 }
@@ -174,6 +177,7 @@ impl Job {
             epoch: request.epoch,
             entropy: request.entropy,
             heartbeat: SLOWEST_BEAT.min(request.heartbeat.0 / BEATS_IN_LIMIT),
+            delay: request.delay,
             modules,
             mounts,
             work: Work::Shell,
@@ -188,6 +192,9 @@ impl Job {
         lines.add("epoch", &[&self.epoch.to_string()])?;
         lines.add("entropy", &[&hex(&self.entropy)])?;
         lines.add("heartbeat", &[&milliseconds(self.heartbeat)])?;
+        if self.delay > 0 {
+            lines.add("delay", &[&self.delay.to_string()])?;
+        }
         for module in &self.modules {
             lines.add("module", &[module])?;
         }
@@ -291,7 +298,7 @@ impl Lines {
     }
 }
 
-/// `%XX` for what is not printable ASCII, for the blank, and for `%` itself.
+/// `%YY` for what is not printable ASCII, for the blank, and for `%` itself.
 fn escape_into(line: &mut String, word: &str) {
     for byte in word.bytes() {
         if byte.is_ascii_graphic() && byte != b'%' {
@@ -326,6 +333,7 @@ mod tests {
             steps,
             seed: 8_812_345,
             heartbeat,
+            delay: 0,
             epoch: 1_763_812_345,
             entropy: [0xa5; 32],
         }

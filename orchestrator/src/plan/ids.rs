@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::{Cell, KernelKey, QemuKey, Shape, Threads};
+use super::{Cell, KernelKey, QemuKey, Shape, Threads, Turns};
 use crate::scenario::{Action, ArgValue, Budget, Disk, DiskFormat, Interference, Step, Touch};
 
 /// Sixteen hexadecimal digits: the first 64 bits of a SHA-256.
@@ -136,6 +136,10 @@ pub(super) fn canonical(cell: &Cell) -> Value {
         ["qemu", qemu],
         ["steps", steps.iter().map(canonical_step).collect::<Vec<_>>()],
     ]);
+    // What a seed chooses here may be another thing one day.
+    if let (Value::Array(inputs), Some(Turns { shift, delay, entropy: _ })) = (&mut inputs, cell.turns()) {
+        inputs.push(json!(["turns", shift, delay]));
+    }
     // A cell without modules keeps the id that it had before there were any.
     if let (Value::Array(inputs), [_, ..]) = (&mut inputs, &scenario.modules[..]) {
         inputs.push(json!(["modules", scenario.modules]));

@@ -6,6 +6,7 @@
 mod ids;
 mod seeds;
 mod setting;
+mod turns;
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use crate::scenario::{Action, ArgValue, Disk, Facts, Scenario, Step};
 pub use ids::{CellId, CellIdError, LifeId};
 pub use seeds::{DEFAULT_SEED, step_seed};
 pub use setting::{Choice, Emulator, Setting, choose_settings};
+pub use turns::Turns;
 
 /// A kernel as a result names it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -48,6 +50,8 @@ pub struct QemuKey {
 pub enum Schedule {
     /// Real concurrency: MTTCG or KVM.
     Parallel,
+    /// Instructions are the clock and CPUs take turns: the cell decides every bit of what the guest says.
+    Deterministic,
 }
 
 /// What the guest boots into.
@@ -79,6 +83,7 @@ impl fmt::Display for Schedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Parallel => "parallel",
+            Self::Deterministic => "deterministic",
         })
     }
 }
@@ -220,7 +225,10 @@ pub fn expand(scenario: &Arc<Scenario>, request: &Request) -> Vec<Cell> {
                         disks: machine.disks.clone(),
                         kernel_args: machine.kernel_args.clone(),
                         accel: request.accel,
-                        threads: Threads::Multi,
+                        threads: match request.schedule {
+                            Schedule::Parallel => Threads::Multi,
+                            Schedule::Deterministic => Threads::Single,
+                        },
                         cpu_model: request.cpu_model.clone(),
                         qemu: request.qemu.clone(),
                     };

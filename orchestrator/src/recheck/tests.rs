@@ -130,7 +130,8 @@ fn run(lives: Vec<LifeRecord>) -> StoredRun {
             left_out: Vec::new(),
         }),
     };
-    let summary = RunSummary { id, wall_us: 1, exit: 100, verdicts: BTreeMap::new(), not_begun: 0 };
+    let summary =
+        RunSummary { id, wall_us: 1, exit: 100, verdicts: BTreeMap::new(), not_begun: 0, exact: None };
     StoredRun { directory: "/run".into(), record, summary: Some(summary), lives, unfinished: Vec::new() }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::exact::exact_text;
 use super::hit::finding_table;
 use super::recheck::recheck_text;
 use super::{Align, Table, seconds, size, thousands};
@@ -30,6 +31,7 @@ pub fn run_text(run: &StoredRun) -> String {
         out += &format!("\n{findings}");
     }
     out += &recheck_text(run);
+    out += &exact_text(run);
     for (life, count) in unexplained(run).into_iter().take(MOST_UNEXPLAINED) {
         let reason = escape(life.reason.as_bytes());
         let others = if count > 1 { format!(" (and {} more like it)", count - 1) } else { String::new() };

@@ -18,6 +18,8 @@ use crate::plan::{Cell, LifeId, Shape};
 use crate::store::{LifeFiles, StoreError};
 
 const RANDOM: &str = "/dev/urandom";
+/// What the wall clock of a guest is set to whose schedule is deterministic: 2026-01-02, some time after its boot.
+const EXACT_EPOCH: i64 = 1_767_312_000;
 
 /// What all lives of a kernel share.
 #[derive(Debug, Clone)]
@@ -89,7 +91,7 @@ impl Guest {
             self.qemu.binary,
             cell.kernel.sha256,
             self.image.sha256,
-            cell.schedule
+            cell.turns().map(|turns| turns.shift)
         );
         format!("{}-{}", self.kernel.key.release, &sha256_hex(described.as_bytes())[..32])
     }
@@ -136,7 +138,7 @@ impl Guest {
             disks: (0..cell.shape.disks.len())
                 .map(|number| directory.join(format!("disk{number}.raw")))
                 .collect(),
-            schedule: cell.schedule,
+            turns: cell.turns(),
             memory,
         }
     }
@@ -176,19 +178,29 @@ impl Guest {
 }
 
 fn request<'a>(cell: &'a Cell, life: &LifeId) -> Result<JobRequest<'a>, PrepareError> {
-    let mut entropy = Entropy::default();
-    let mut random = fs::File::open(RANDOM).map_err(PrepareError::Random)?;
-    random.read_exact(&mut entropy).map_err(PrepareError::Random)?;
+    // Where the cell decides every bit, nothing may tell one life from the next.
+    let (name, delay, epoch, entropy) = match cell.turns() {
+        Some(turns) => (cell.id.to_string(), turns.delay, EXACT_EPOCH, turns.entropy),
+        None => (life.to_string(), 0, Timestamp::now().as_second(), random()?),
+    };
     Ok(JobRequest {
-        cell: life.to_string(),
+        cell: name,
         disks: &cell.shape.disks,
         modules: &cell.scenario.modules,
         steps: &cell.steps,
         seed: cell.seed,
         heartbeat: cell.scenario.heartbeat,
-        epoch: Timestamp::now().as_second(),
+        delay,
+        epoch,
         entropy,
     })
+}
+
+fn random() -> Result<Entropy, PrepareError> {
+    let mut entropy = Entropy::default();
+    let mut random = fs::File::open(RANDOM).map_err(PrepareError::Random)?;
+    random.read_exact(&mut entropy).map_err(PrepareError::Random)?;
+    Ok(entropy)
 }
 
 impl PreparedGuest {

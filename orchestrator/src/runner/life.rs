@@ -83,6 +83,8 @@ pub(super) struct Over {
     pub(super) assignment: Assignment,
     pub(super) verdict: Verdict,
     pub(super) found: Found,
+    /// Farm ended the guest, which had not come to an end of its own.
+    pub(super) cut: bool,
 }
 
 /// Trouble of farm's own, as the verdict will tell it.
@@ -127,6 +129,7 @@ impl Task {
         };
         let record = self.keep(record, &told, began).await;
         let verdict = record.verdict;
+        let cut = !matches!(record.ending, Ending::PoweredOff | Ending::Panicked | Ending::Reset);
         let new = record.hits.iter().filter(|hit| hit.is_new()).map(|hit| &hit.judged.hit);
         let findings = new.map(|hit| (hit.fingerprint.clone(), hit.title.clone())).collect();
         let found = Found { life: self.life, name: name.clone(), findings };
@@ -140,7 +143,7 @@ impl Task {
             wall_us: micros(began),
         })
         .await;
-        Over { assignment: self.assignment, verdict, found }
+        Over { assignment: self.assignment, verdict, found, cut }
     }
 
     /// For people: `splice cpus=4 on debian-12, life 3`.

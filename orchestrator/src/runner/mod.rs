@@ -5,6 +5,7 @@
 //! events that pass through here, in one order.
 
 mod capacity;
+mod exact;
 mod guest;
 mod hang;
 mod host;
@@ -35,6 +36,7 @@ use crate::machine::Launcher;
 use crate::plan::{Cell, LifeId};
 use crate::store::{RecheckOf, RunSummary, RunWriter, StoreError};
 use crate::verdict::Verdict;
+use exact::{Exactness, Lived};
 use life::Over;
 use recheck::Rechecker;
 use warm::WarmGuests;
@@ -77,6 +79,15 @@ pub struct Options {
     pub limits: Limits,
     pub launcher: Launcher,
     pub warmth: Warmth,
+    pub comparison: Comparison,
+}
+
+/// Whether lives of one cell are to be the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Comparison {
+    No,
+    /// In every byte of their streams; each cell must live at least twice.
+    Exact,
 }
 
 /// How guests come to their jobs.
@@ -124,6 +135,7 @@ pub async fn run(
         rechecker: Rechecker::new(assignments.iter().map(|a| a.cell.id), options.repeat),
         running: JoinSet::new(),
         verdicts: BTreeMap::new(),
+        exactness: (options.comparison == Comparison::Exact).then(Exactness::default),
         not_begun: 0,
         panic: None,
         tell,
@@ -178,6 +190,7 @@ struct Dispatcher<'a, D> {
     running: JoinSet<Over>,
     /// Of the lives that were asked for.
     verdicts: BTreeMap<Verdict, u32>,
+    exactness: Option<Exactness>,
     not_begun: u32,
     /// A life that ended in a fault of farm's own.
     panic: Option<JoinError>,
@@ -241,11 +254,12 @@ impl<D: FnMut(&Event)> Dispatcher<'_, D> {
 
     /// A life that rechecks another says whose that one's hit is; the run is judged by the lives that were asked for.
     fn count(&mut self, over: Over) {
-        let Over { assignment, verdict, found } = over;
+        let Over { assignment, verdict, found, cut } = over;
         if assignment.recheck_of.is_some() {
             return;
         }
         *self.verdicts.entry(verdict).or_default() += 1;
+        self.compare(found.life, verdict, cut);
         let failed = !matches!(verdict, Verdict::Passed | Verdict::Skipped);
         if failed && self.options.fail_fast == FailFast::Yes {
             self.stop(StopCause::FailFast);
@@ -261,10 +275,30 @@ impl<D: FnMut(&Event)> Dispatcher<'_, D> {
         }
     }
 
+    /// A life that never was, or that the whole run was stopped in, says nothing about its schedule.
+    fn compare(&mut self, life: LifeId, verdict: Verdict, cut: bool) {
+        let Some(exactness) = &mut self.exactness else { return };
+        if matches!(verdict, Verdict::Infra | Verdict::Skipped) || self.stopping.borrow().is_some() {
+            return;
+        }
+        let directory = self.recorder.writer.life_directory(&life);
+        match exactness.compare(Lived { life, directory: directory.clone(), cut }) {
+            Ok(None) => {}
+            Ok(Some(difference)) => self.recorder.record(What::Inexact(difference)),
+            Err(source) => self.recorder.trouble(StoreError::Read { path: directory, source }.into()),
+        }
+    }
+
     fn end(mut self) -> Result<ExitCode, RunError> {
+        let exact = self.exactness.take().map(Exactness::record);
+        let inexact = exact.as_ref().is_some_and(|exact| exact.different > 0);
         let exit = match self.stopped_by() {
             Some(StopCause::Interrupted) => ExitCode::Interrupted,
-            _ => ExitCode::of_verdicts(self.verdicts.keys().copied()),
+            _ => ExitCode::of_verdicts(self.verdicts.keys().copied()).or(if inexact {
+                ExitCode::Inexact
+            } else {
+                ExitCode::Passed
+            }),
         };
         self.recorder.record(What::RunEnded { exit: exit.code() });
         let Recorder { began, writer, trouble, .. } = self.recorder;
@@ -273,7 +307,7 @@ impl<D: FnMut(&Event)> Dispatcher<'_, D> {
         }
         let (id, wall_us) = (writer.id().clone(), micros_since(began));
         let (verdicts, not_begun) = (self.verdicts, self.not_begun);
-        writer.finish(&RunSummary { id, wall_us, exit: exit.code(), verdicts, not_begun })?;
+        writer.finish(&RunSummary { id, wall_us, exit: exit.code(), verdicts, not_begun, exact })?;
         match self.panic {
             Some(panic) => Err(panic.into()),
             None => Ok(exit),

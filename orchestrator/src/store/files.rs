@@ -82,9 +82,13 @@ impl RunWriter {
             .map_err(|source| StoreError::Write { path: self.events_path.clone(), source })
     }
 
+    pub fn life_directory(&self, life: &LifeId) -> Utf8PathBuf {
+        self.directory.join("cells").join(life.to_string())
+    }
+
     /// Makes a life's directory and writes `cell.json`.
     pub fn life(&self, life: &LifeId, cell: &Cell) -> Result<LifeFiles, StoreError> {
-        let directory = self.directory.join("cells").join(life.to_string());
+        let directory = self.life_directory(life);
         // Not `create_dir_all`: two lives of one name would overwrite each other.
         fs::create_dir(&directory).map_err(|source| StoreError::Write { path: directory.clone(), source })?;
         write_document(&directory.join("cell.json"), cell)?;

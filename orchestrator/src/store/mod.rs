@@ -24,6 +24,6 @@ mod record;
 pub use files::{LifeFiles, RunWriter, Store, StoreError};
 pub use find::{Found, FoundHit, find};
 pub use record::{
-    HitId, HostRecord, KernelRecord, LifeRecord, RecheckOf, RecheckRecord, RunId, RunRecord, RunSummary,
-    Started, StepRecord, StoredHit, StoredRun, StreamRecord, Timings,
+    Difference, ExactRecord, HitId, HostRecord, KernelRecord, LifeRecord, RecheckOf, RecheckRecord, RunId,
+    RunRecord, RunSummary, Started, StepRecord, StoredHit, StoredRun, StreamRecord, Timings,
 };

@@ -118,6 +118,36 @@ pub struct RunSummary {
     pub verdicts: BTreeMap<Verdict, u32>,
     /// Lives that were planned and not begun.
     pub not_begun: u32,
+    /// None: lives were not compared.
+    #[serde(default)]
+    pub exact: Option<ExactRecord>,
+}
+
+/// How far lives of one cell were the same in every byte of their streams.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExactRecord {
+    /// With more lives than one to compare.
+    pub cells: u32,
+    /// Cells of which nothing can be said.
+    pub lived_once: u32,
+    /// Of all these cells.
+    pub lives: u32,
+    /// Lives that differ from the first of their cell.
+    pub different: u32,
+    /// The first of them.
+    pub differences: Vec<Difference>,
+}
+
+/// Where a life differs from the first of its cell. Lines are escaped, and cut if they are long.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Difference {
+    pub life: LifeId,
+    pub first: LifeId,
+    pub stream: String,
+    /// Counted from 1.
+    pub line: u64,
+    pub was: String,
+    pub is: String,
 }
 
 /// `result.json`: all that one life showed.

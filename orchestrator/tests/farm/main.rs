@@ -11,6 +11,7 @@ mod beside;
 mod boot;
 mod crash;
 mod data;
+mod exact;
 mod flood;
 mod hang;
 mod input;

@@ -17,7 +17,7 @@ use farm::machine::{
     Boot, Candidate, Discovery, Ended, Launcher, Machine, MachineEvent, Memory, Qemu, Spec, Streams, Timeout,
     discover,
 };
-use farm::plan::{Accel, Schedule, Threads};
+use farm::plan::{Accel, Threads};
 
 /// For what must come: only a broken test waits this long.
 const AMPLE: Timeout = Timeout(Duration::from_secs(60));
@@ -69,7 +69,7 @@ fn spec(qemu: &Qemu, kernel: Utf8PathBuf) -> Spec {
         memory_mib: 64,
         boot: Boot::Direct { kernel, initrd: None, kernel_args: Vec::new() },
         disks: Vec::new(),
-        schedule: Schedule::Parallel,
+        turns: None,
         memory: Memory::Fresh,
     }
 }

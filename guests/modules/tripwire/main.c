@@ -83,6 +83,9 @@ static const struct trip trips[] = {
 	{ "soft-lockup", "the same (SOFTLOCKUP_DETECTOR)", tripwire_soft_lockup, .seconds = 30 },
 	{ "hang", "endless loop with interrupts disabled", tripwire_hang },
 
+	/* race.c */
+	{ "lost-update", "two CPUs count without a lock", tripwire_lost_update },
+
 	/* flood.c */
 	{ "flood", "messages as fast as they go, a WARN() in their midst",
 	  tripwire_flood, .seconds = 30 },

@@ -64,6 +64,9 @@ int tripwire_rcu_stall(unsigned int seconds);
 int tripwire_soft_lockup(unsigned int seconds);
 int tripwire_hang(unsigned int seconds);
 
+/* race.c */
+int tripwire_lost_update(unsigned int seconds);
+
 /* flood.c */
 int tripwire_flood(unsigned int seconds);
 

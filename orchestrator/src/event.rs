@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::plan::LifeId;
-use crate::store::Difference;
+use crate::store::{Difference, SearchRecord};
 use crate::verdict::Verdict;
 
 /// Something that happened in a run. Times are in the run's own clock: microseconds since it began.
@@ -20,6 +20,8 @@ pub enum What {
     /// The plan is made; `lives` guests will be started, up to `jobs` at a time.
     RunStarted {
         run: String,
+        /// None: `lives` are planned, and no more.
+        until: Option<String>,
         lives: u32,
         jobs: u32,
         jobs_why: String,
@@ -80,6 +82,16 @@ pub enum What {
         settings: Vec<String>,
         lives: u32,
     },
+    /// How far a search has come. Of its lives only those that are kept are told, when they have ended.
+    Searched(SearchRecord),
+    /// A life of a search that is kept.
+    Kept {
+        life: LifeId,
+        /// As in `LifeStarted`.
+        name: String,
+        verdict: Verdict,
+        reason: String,
+    },
     /// The life is not the same as the first of its cell.
     Inexact(Difference),
     /// No more lives are started, and those that run are ended.
@@ -99,6 +111,8 @@ pub enum StopCause {
     Interrupted,
     /// A life did not pass, and the run was to stop at the first.
     FailFast,
+    /// A search has found what it was for.
+    Found,
     /// The run cannot be recorded any more.
     Trouble,
     /// Farm itself is at fault.
@@ -110,6 +124,7 @@ impl std::fmt::Display for StopCause {
         f.write_str(match self {
             Self::Interrupted => "interrupted",
             Self::FailFast => "stopped: another life did not pass, and --fail-fast was given",
+            Self::Found => "stopped: another life has found what the search was for",
             Self::Trouble => "stopped: the run could not be recorded any more",
             Self::Fault => "stopped: another life met a fault of farm's own",
         })

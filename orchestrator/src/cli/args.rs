@@ -1,7 +1,12 @@
 //! The command line's grammar. Its doc comments are what `--help` prints.
 
+use std::str::FromStr;
+use std::time::Duration;
+
 use camino::Utf8PathBuf;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+
+use crate::runner::Until;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -9,6 +14,7 @@ Examples:
   farm run smoke                                the quick check, on Debian's stock 6.1 kernel
   farm run splice --kernel debian-12 --kernel debian-13 --repeat 20
   farm run ./mine.yaml --kernel arch/s390/boot/bzImage --modules /lib/modules/6.9.0
+  farm run ./mine.yaml --until 2h --warm        as many lives as fit into two hours, each with other seeds and options
   farm hits                                     what was found, over all runs
   farm show last                                the newest run; `farm show ID` for a run, life or hit
   farm scan console.log                         the WARNs, BUGs and oopses in a log that you have
@@ -121,6 +127,32 @@ pub(super) enum ScenarioCommand {
     },
 }
 
+/// When a search ends, with the words that say so.
+#[derive(Debug, Clone)]
+pub(super) struct UntilArg {
+    pub(super) text: String,
+    pub(super) until: Until,
+}
+
+impl FromStr for UntilArg {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const WRONG: &str = "say `hit`, a number of lives, or a time as 90s, 10m or 2h";
+        let number = |digits: &str| digits.parse().ok().filter(|number| *number > 0 && *number < 1 << 32);
+        let time =
+            |digits, seconds| number(digits).map(|number| Until::Time(Duration::from_secs(number * seconds)));
+        let until = match text.char_indices().next_back() {
+            _ if text == "hit" => Some(Until::Hit),
+            Some((end, 's')) => time(&text[..end], 1),
+            Some((end, 'm')) => time(&text[..end], 60),
+            Some((end, 'h')) => time(&text[..end], 3600),
+            _ => number(text).map(Until::Lives),
+        };
+        until.map(|until| Self { text: text.to_owned(), until }).ok_or(WRONG)
+    }
+}
+
 /// What boots, and on what.
 #[derive(Debug, ClapArgs)]
 pub(super) struct GuestArgs {
@@ -201,6 +233,15 @@ pub(super) struct RunArgs {
     /// Let each cell live twice or more and compare every byte that its guests said; any difference ends with 107
     #[arg(long, requires = "schedule")]
     pub(super) check_exact: bool,
+
+    /// Search: live without end until `hit` (a life with a new hit or failed work), N lives, or a time as 90s, 10m or 2h
+    ///
+    /// Each life is another cell: one of those that are asked for, with a seed of its own and with other values of the
+    /// options of stress programs that its scenario leaves open (not flags and file sizes), all drawn from --seed. Lives
+    /// that pass leave nothing but their count, and calls of kernel functions are not counted; of each finding 16 lives
+    /// are kept whole. Scenarios whose steps are short, and --warm, give many lives an hour.
+    #[arg(long, value_name = "WHAT", conflicts_with_all = ["repeat", "recheck", "check_exact", "fail_fast"])]
+    pub(super) until: Option<UntilArg>,
 
     /// Stop at the first life that does not pass
     #[arg(long, conflicts_with = "recheck")]

@@ -10,7 +10,7 @@ use super::output;
 use crate::escape::escape;
 use crate::event::{Event, StopCause, What};
 use crate::plan::LifeId;
-use crate::report::{seconds, size, thousands};
+use crate::report::{search_line, seconds, size, thousands};
 use crate::store::Difference;
 
 /// Shows events on stderr.
@@ -18,24 +18,34 @@ pub(super) struct Progress {
     /// How lives are called; ids are for machines.
     names: HashMap<LifeId, String>,
     live: Option<Live>,
+    /// When it was last told how far a search has come.
+    searched_us: u64,
 }
+
+/// A log has no use for more.
+const SEARCHED_US: u64 = 10_000_000;
 
 impl Progress {
     /// Live where stderr is a terminal that can move its cursor.
     pub(super) fn new() -> Self {
         let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
         let live = (std::io::stderr().is_terminal() && !dumb).then(Live::default);
-        Self { names: HashMap::new(), live }
+        Self { names: HashMap::new(), live, searched_us: 0 }
     }
 
     pub(super) fn show(&mut self, event: &Event) {
         if let What::LifeStarted { life, name } = &event.what {
             self.names.insert(*life, name.clone());
         }
+        let often = matches!(event.what, What::Searched(_)) && event.at_us < self.searched_us + SEARCHED_US;
         match (&mut self.live, line(&event.what, &self.names)) {
             (Some(live), line) => live.show(&event.what, line, &self.names),
+            (None, Some(_)) if often => {}
             (None, Some(line)) => output::note(&format!("[{:>7}] {line}", seconds(event.at_us))),
             (None, None) => {}
+        }
+        if matches!(event.what, What::Searched(_)) && !often {
+            self.searched_us = event.at_us;
         }
         if let What::LifeEnded { life, .. } = &event.what {
             self.names.remove(life);
@@ -58,6 +68,18 @@ impl Live {
                 let bar = self.bars.add(ProgressBar::new(u64::from(*lives)));
                 bar.set_style(style("{bar:30} {pos}/{len} lives, {elapsed} gone, about {eta} left"));
                 self.whole = Some(bar);
+            }
+            What::RunStarted { until: Some(_), .. } => {
+                let bar = self.bars.add(ProgressBar::new_spinner());
+                bar.set_style(style("{spinner} {msg}"));
+                bar.enable_steady_tick(Duration::from_millis(120));
+                self.whole = Some(bar);
+            }
+            What::Searched(_) => {
+                if let (Some(whole), Some(line)) = (&self.whole, line) {
+                    whole.set_message(line);
+                }
+                return;
             }
             What::LifeStarted { life, name } => {
                 let bar = self.bars.insert(0, ProgressBar::new_spinner());
@@ -87,7 +109,11 @@ impl Live {
                 }
             }
             What::RunEnded { .. } => self.clear(),
-            What::RunStarted { .. } | What::HitSeen { .. } | What::Inexact(_) | What::Stopping { .. } => {}
+            What::RunStarted { .. }
+            | What::HitSeen { .. }
+            | What::Kept { .. }
+            | What::Inexact(_)
+            | What::Stopping { .. } => {}
         }
         if let Some(line) = line {
             // Only a closed stderr makes this fail, and then there is nobody to tell.
@@ -124,7 +150,10 @@ fn style(template: &str) -> ProgressStyle {
 fn line(what: &What, names: &HashMap<LifeId, String>) -> Option<String> {
     let of = |life: &LifeId| names.get(life).map_or_else(|| life.to_string(), Clone::clone);
     let line = match what {
-        What::RunStarted { run, lives, jobs, jobs_why } => {
+        What::RunStarted { run, until: Some(until), jobs, jobs_why, .. } => {
+            format!("run {run}: a search until {until}, up to {jobs} at a time ({jobs_why})")
+        }
+        What::RunStarted { run, until: None, lives, jobs, jobs_why } => {
             let lives = if *lives == 1 {
                 "1 life".to_owned()
             } else {
@@ -157,6 +186,12 @@ fn line(what: &What, names: &HashMap<LifeId, String>) -> Option<String> {
                 if reason.is_empty() { String::new() } else { format!(": {}", escape(reason.as_bytes())) };
             format!("{name}: {verdict}{why} ({})", seconds(*wall_us))
         }
+        What::Searched(search) => search_line(search),
+        What::Kept { life, name, verdict, reason } => {
+            let why =
+                if reason.is_empty() { String::new() } else { format!(": {}", escape(reason.as_bytes())) };
+            format!("{name}: {verdict}{why} (`farm show {life}`)")
+        }
         What::Inexact(Difference { life, first, stream, line, .. }) => {
             format!("{}: NOT the same as {first}: {stream} differs from line {line} on", of(life))
         }
@@ -169,6 +204,7 @@ fn line(what: &What, names: &HashMap<LifeId, String>) -> Option<String> {
             "stopping: running guests are ended and reported; Ctrl-C again leaves at once".to_owned()
         }
         What::Stopping { cause: StopCause::FailFast } => "stopping at the first that did not pass".to_owned(),
+        What::Stopping { cause: StopCause::Found } => "stopping: the search has found something".to_owned(),
         What::Stopping { cause: StopCause::Trouble } => {
             "stopping: the run cannot be recorded any more".to_owned()
         }

@@ -113,6 +113,8 @@ pub(super) struct RunView<'a> {
     run: &'a crate::store::RunRecord,
     /// null: the run was cut short, or is still going on.
     summary: &'a Option<crate::store::RunSummary>,
+    /// null: it was no search. Few of its lives are kept.
+    search: &'a Option<crate::store::SearchRecord>,
     lives: &'a [crate::store::LifeRecord],
     rechecks: Vec<Recheck>,
     unfinished: &'a [String],
@@ -124,6 +126,7 @@ impl<'a> RunView<'a> {
             directory: &run.directory,
             run: &run.record,
             summary: &run.summary,
+            search: &run.search,
             lives: &run.lives,
             rechecks: rechecks(run),
             unfinished: &run.unfinished,

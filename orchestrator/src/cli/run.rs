@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-use super::args::{ProtectionArg, RunArgs, ScheduleArg};
+use super::args::{ProtectionArg, RunArgs, ScheduleArg, UntilArg};
 use super::environment::Environment;
 use super::progress::Progress;
 use super::provision::{Grounds, Guests, other_qemu};
@@ -17,15 +17,16 @@ use super::{output, runtime};
 use crate::error::{ExitCode, Failure};
 use crate::machine::{Launcher, Preflight, Qemu, Wanted, preflight};
 use crate::plan::{
-    Accel, Choice, Counting, Emulator, Protection, Request, Schedule, Setting, choose_settings, expand,
+    Accel, Choice, Counting, DEFAULT_SEED, Emulator, Protection, Request, Schedule, Setting, choose_settings,
+    expand,
 };
 use crate::report;
 use crate::runner::{
     self, Assignment, Comparison, FailFast, GuestSize, Interrupt, Jobs, Limits, NoGuest, Options, Rechecks,
-    RunError, Warmth, default_jobs, host_record, host_size,
+    RunError, SearchRequest, Warmth, default_jobs, host_record, host_size,
 };
 use crate::scenario::Scenario;
-use crate::store::{RecheckRecord, RunId, RunRecord};
+use crate::store::{RecheckRecord, RunId, RunRecord, SearchAsked};
 
 pub(super) fn run(environment: &Environment, options: &RunArgs) -> Result<ExitCode, Failure> {
     let scenarios = load(&options.scenarios)?;
@@ -56,7 +57,7 @@ pub(super) fn run(environment: &Environment, options: &RunArgs) -> Result<ExitCo
         )
         .hint("add --schedule deterministic"));
     }
-    let counting = if options.uncounted { Counting::Off } else { Counting::On };
+    let counting = if options.uncounted || options.until.is_some() { Counting::Off } else { Counting::On };
     let request = Request { counting, ..request };
 
     let mut assignments = Vec::new();
@@ -93,6 +94,13 @@ pub(super) fn run(environment: &Environment, options: &RunArgs) -> Result<ExitCo
     let jobs = jobs(options, &assignments);
     // One life has nothing to be compared with.
     let repeat = if options.check_exact { options.repeat.max(2) } else { options.repeat };
+    let search = match &options.until {
+        None => None,
+        Some(UntilArg { text, until }) => {
+            let asked = SearchAsked { until: text.clone(), seed: options.seed.unwrap_or(DEFAULT_SEED) };
+            Some(SearchRequest { asked, until: *until, catalog: library()?.catalog })
+        }
+    };
     let started = Timestamp::now();
     let record = RunRecord {
         id: RunId::new(started, std::process::id()),
@@ -107,6 +115,7 @@ pub(super) fn run(environment: &Environment, options: &RunArgs) -> Result<ExitCo
         lives: u32::try_from(assignments.len()).unwrap_or(u32::MAX).saturating_mul(repeat),
         jobs: jobs.jobs,
         recheck: recheck_record,
+        search: search.as_ref().map(|search| search.asked.clone()),
     };
     let writer = environment.store.begin(&record)?;
     let directory = writer.directory().to_owned();
@@ -115,6 +124,7 @@ pub(super) fn run(environment: &Environment, options: &RunArgs) -> Result<ExitCo
         repeat,
         fail_fast: if options.fail_fast { FailFast::Yes } else { FailFast::No },
         rechecks,
+        search,
         limits: Limits::default(),
         launcher,
         comparison: if options.check_exact { Comparison::Exact } else { Comparison::No },

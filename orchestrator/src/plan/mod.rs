@@ -4,6 +4,7 @@
 //! often one is run is not part of it.
 
 mod ids;
+mod search;
 mod seeds;
 mod setting;
 mod turns;
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 pub use crate::scenario::Protection;
 use crate::scenario::{Action, ArgValue, Disk, Facts, Scenario, Step};
 pub use ids::{CellId, CellIdError, LifeId};
+pub use search::SearchPlan;
 pub use seeds::{DEFAULT_SEED, step_seed};
 pub use setting::{Choice, Emulator, Setting, choose_settings};
 pub use turns::Turns;

@@ -13,7 +13,7 @@ steps:
   - {write: /proc/sys/vm/drop_caches, text: '3'}
 ";
 
-fn request() -> Request {
+pub(super) fn request() -> Request {
     Request {
         kernels: vec![kernel("debian-12")],
         image: Image::Lite,
@@ -36,7 +36,7 @@ fn kernel(name: &str) -> KernelKey {
     }
 }
 
-fn cells(yaml: &str, request: &Request) -> Vec<Cell> {
+pub(super) fn cells(yaml: &str, request: &Request) -> Vec<Cell> {
     expand(&Arc::new(parse(yaml)), request)
 }
 

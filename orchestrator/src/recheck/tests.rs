@@ -123,6 +123,7 @@ fn run(lives: Vec<LifeRecord>) -> StoredRun {
         kernels: Vec::new(),
         lives: 1,
         jobs: 1,
+        search: None,
         recheck: Some(RecheckRecord {
             lives: 1,
             emulator: emulator(),
@@ -132,7 +133,14 @@ fn run(lives: Vec<LifeRecord>) -> StoredRun {
     };
     let summary =
         RunSummary { id, wall_us: 1, exit: 100, verdicts: BTreeMap::new(), not_begun: 0, exact: None };
-    StoredRun { directory: "/run".into(), record, summary: Some(summary), lives, unfinished: Vec::new() }
+    StoredRun {
+        directory: "/run".into(),
+        record,
+        summary: Some(summary),
+        search: None,
+        lives,
+        unfinished: Vec::new(),
+    }
 }
 
 const CELL: &str = "00000000000000aa";

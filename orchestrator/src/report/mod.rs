@@ -7,12 +7,14 @@ mod hit;
 mod life;
 mod recheck;
 mod run;
+mod search;
 mod table;
 
 pub use hit::{finding_table, hit_text};
 pub use life::life_text;
 pub use recheck::{recheck_list, recheck_text};
 pub use run::{run_list, run_text};
+pub use search::search_line;
 pub use table::{Align, Table};
 
 /// Seconds with as many digits as a reader can use.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::exact::exact_text;
 use super::hit::finding_table;
 use super::recheck::recheck_text;
+use super::search::search_text;
 use super::{Align, Table, seconds, size, thousands};
 use crate::escape::escape;
 use crate::plan::Counting;
@@ -16,9 +17,11 @@ const MOST_UNEXPLAINED: usize = 10;
 
 /// The table a run ends with, its findings, and where everything lies.
 pub fn run_text(run: &StoredRun) -> String {
-    let mut out = cell_table(run).to_string();
+    // A search's cells are as many as its lives.
+    let mut out = if run.search.is_some() { String::new() } else { cell_table(run).to_string() };
 
-    let reached = reached_table(run);
+    // Nor does it count what its lives reach.
+    let reached = if run.search.is_some() { Table::new(&[]) } else { reached_table(run) };
     if !reached.is_empty() {
         out += &format!("\n{reached}");
     }
@@ -31,6 +34,7 @@ pub fn run_text(run: &StoredRun) -> String {
         out += &format!("\n{findings}");
     }
     out += &recheck_text(run);
+    out += &search_text(run);
     out += &exact_text(run);
     for (life, count) in unexplained(run).into_iter().take(MOST_UNEXPLAINED) {
         let reason = escape(life.reason.as_bytes());

@@ -82,6 +82,7 @@ pub(super) struct Task {
 pub(super) struct Over {
     pub(super) assignment: Assignment,
     pub(super) verdict: Verdict,
+    pub(super) reason: String,
     pub(super) found: Found,
     /// Farm ended the guest, which had not come to an end of its own.
     pub(super) cut: bool,
@@ -139,11 +140,11 @@ impl Task {
             verdict,
             ops: record.ops(),
             bytes: record.bytes(),
-            reason: record.reason,
+            reason: record.reason.clone(),
             wall_us: micros(began),
         })
         .await;
-        Over { assignment: self.assignment, verdict, found, cut }
+        Over { assignment: self.assignment, verdict, reason: record.reason, found, cut }
     }
 
     /// For people: `splice cpus=4 on debian-12, life 3`.

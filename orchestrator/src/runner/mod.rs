@@ -13,15 +13,17 @@ mod interactive;
 mod life;
 mod recheck;
 mod record;
+mod search;
 mod transcript;
 mod warm;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinSet};
+use tokio::time::{Instant as Clock, MissedTickBehavior, interval_at};
 
 pub use capacity::{GuestSize, HostSize, Jobs, default_jobs};
 pub use guest::Guest;
@@ -29,6 +31,7 @@ pub use host::{host_record, host_size};
 pub use interactive::{ShellError, interact};
 pub use life::Limits;
 pub use recheck::Rechecks;
+pub use search::{SearchRequest, Until};
 
 use crate::error::ExitCode;
 use crate::event::{Event, StopCause, What};
@@ -38,7 +41,8 @@ use crate::store::{RecheckOf, RunSummary, RunWriter, StoreError};
 use crate::verdict::Verdict;
 use exact::{Exactness, Lived};
 use life::Over;
-use recheck::Rechecker;
+use recheck::{Found, Rechecker};
+use search::{Fate, Search};
 use warm::WarmGuests;
 
 /// A cell, and what it boots; or why it can't be run here.
@@ -80,6 +84,8 @@ pub struct Options {
     pub launcher: Launcher,
     pub warmth: Warmth,
     pub comparison: Comparison,
+    /// None: each cell is run `repeat` times.
+    pub search: Option<SearchRequest>,
 }
 
 /// Whether lives of one cell are to be the same.
@@ -112,6 +118,9 @@ pub enum RunError {
     Panic(#[from] JoinError),
 }
 
+/// How often a search says how far it has come.
+const SEARCH_TOLD: Duration = Duration::from_secs(2);
+
 /// Runs all assignments `repeat` times and gives the exit code. Must be called on a current-thread runtime: children
 /// are killed when the thread that started them dies.
 pub async fn run(
@@ -127,10 +136,20 @@ pub async fn run(
         Arc::new(WarmGuests::new(options.launcher.clone(), options.limits, directory))
     });
     let (stop, stopping) = watch::channel(None);
+    // A cell that has nothing to run on is told once.
+    let (waiting, search) = match &options.search {
+        None => (lives(assignments, options.repeat).collect(), None),
+        Some(request) => {
+            let (able, unable): (Vec<_>, Vec<_>) =
+                assignments.iter().cloned().partition(|assignment| assignment.guest.is_ok());
+            (lives(&unable, 1).collect(), Some(Search::new(request, able)))
+        }
+    };
     let mut dispatcher = Dispatcher {
         options,
         recorder: Recorder { began: Instant::now(), writer, display, trouble: None },
-        waiting: lives(assignments, options.repeat).collect(),
+        waiting,
+        search,
         warm,
         rechecker: Rechecker::new(assignments.iter().map(|a| a.cell.id), options.repeat),
         running: JoinSet::new(),
@@ -142,6 +161,8 @@ pub async fn run(
         stop,
         stopping,
     };
+    let mut tell_search = interval_at(Clock::now() + SEARCH_TOLD, SEARCH_TOLD);
+    tell_search.set_missed_tick_behavior(MissedTickBehavior::Delay);
     dispatcher.begin();
     loop {
         dispatcher.fill();
@@ -157,7 +178,8 @@ pub async fn run(
                 dispatcher.stop(StopCause::Interrupted);
             }
             // Before `join_next`, so that what a life told stands before its end.
-            Some(what) = told.recv() => dispatcher.recorder.record(what),
+            Some(what) = told.recv() => dispatcher.hear(what),
+            _ = tell_search.tick(), if dispatcher.search.is_some() => dispatcher.tell_search(),
             Some(ended) = dispatcher.running.join_next() => match ended {
                 Ok(over) => dispatcher.count(over),
                 Err(error) => {
@@ -185,6 +207,7 @@ struct Dispatcher<'a, D> {
     options: &'a Options,
     recorder: Recorder<D>,
     waiting: VecDeque<(LifeId, Assignment)>,
+    search: Option<Search>,
     warm: Option<Arc<WarmGuests>>,
     rechecker: Rechecker,
     running: JoinSet<Over>,
@@ -203,6 +226,7 @@ impl<D: FnMut(&Event)> Dispatcher<'_, D> {
     fn begin(&mut self) {
         self.recorder.record(What::RunStarted {
             run: self.recorder.writer.id().to_string(),
+            until: self.options.search.as_ref().map(|search| search.asked.until.clone()),
             lives: u32::try_from(self.waiting.len()).unwrap_or(u32::MAX),
             jobs: self.options.jobs.jobs,
             jobs_why: self.options.jobs.why.clone(),
@@ -212,7 +236,7 @@ impl<D: FnMut(&Event)> Dispatcher<'_, D> {
     /// Starts lives as long as there is room.
     fn fill(&mut self) {
         while self.running.len() < self.options.jobs.jobs as usize {
-            let Some((life, assignment)) = self.waiting.pop_front() else { break };
+            let Some((life, assignment)) = self.next() else { break };
             let files = match self.recorder.writer.life(&life, &assignment.cell) {
                 Ok(files) => files,
                 Err(error) => {
@@ -237,6 +261,11 @@ impl<D: FnMut(&Event)> Dispatcher<'_, D> {
         }
     }
 
+    fn next(&mut self) -> Option<(LifeId, Assignment)> {
+        let searching = self.stopped_by().is_none();
+        self.waiting.pop_front().or_else(|| self.search.as_mut().filter(|_| searching)?.next())
+    }
+
     fn stopped_by(&self) -> Option<StopCause> {
         *self.stopping.borrow()
     }
@@ -254,12 +283,15 @@ impl<D: FnMut(&Event)> Dispatcher<'_, D> {
 
     /// A life that rechecks another says whose that one's hit is; the run is judged by the lives that were asked for.
     fn count(&mut self, over: Over) {
-        let Over { assignment, verdict, found, cut } = over;
+        let Over { assignment, verdict, reason, found, cut } = over;
         if assignment.recheck_of.is_some() {
             return;
         }
         *self.verdicts.entry(verdict).or_default() += 1;
         self.compare(found.life, verdict, cut);
+        if self.search.is_some() {
+            return self.count_in_search(verdict, reason, found);
+        }
         let failed = !matches!(verdict, Verdict::Passed | Verdict::Skipped);
         if failed && self.options.fail_fast == FailFast::Yes {
             self.stop(StopCause::FailFast);
@@ -273,6 +305,41 @@ impl<D: FnMut(&Event)> Dispatcher<'_, D> {
             // In front of all that waits: whose the hit is, is the next thing to know.
             lives.into_iter().rev().for_each(|life| self.waiting.push_front(life));
         }
+    }
+
+    fn count_in_search(&mut self, verdict: Verdict, reason: String, found: Found) {
+        let Some(search) = &mut self.search else { return };
+        let Found { life, name, .. } = &found;
+        match search.count(verdict, &found) {
+            Fate::Kept => {
+                let (life, name) = (*life, name.clone());
+                self.recorder.record(What::Kept { life, name, verdict, reason });
+            }
+            Fate::Counted => {
+                if let Err(error) = self.recorder.writer.forget(life) {
+                    self.recorder.trouble(error.into());
+                }
+            }
+        }
+        if verdict.is_finding() && search.until() == Until::Hit {
+            self.stop(StopCause::Found);
+        }
+    }
+
+    /// What lives tell is for people to watch; in a search there are too many of them.
+    fn hear(&mut self, what: What) {
+        if self.search.is_none() {
+            self.recorder.record(what);
+        }
+    }
+
+    fn tell_search(&mut self) {
+        let Some(search) = &self.search else { return };
+        let record = search.record();
+        if let Err(error) = self.recorder.writer.search(&record) {
+            self.recorder.trouble(error.into());
+        }
+        self.recorder.record(What::Searched(record));
     }
 
     /// A life that never was, or that the whole run was stopped in, says nothing about its schedule.
@@ -290,6 +357,7 @@ impl<D: FnMut(&Event)> Dispatcher<'_, D> {
     }
 
     fn end(mut self) -> Result<ExitCode, RunError> {
+        self.tell_search();
         let exact = self.exactness.take().map(Exactness::record);
         let inexact = exact.as_ref().is_some_and(|exact| exact.different > 0);
         let exit = match self.stopped_by() {

@@ -38,7 +38,7 @@ pub use condition::{Condition, Facts, Protection};
 pub use load::{Library, LoadError};
 pub use pattern::{Expectation, Known, Pattern};
 pub use problem::Problem;
-pub use programs::Catalog;
+pub use programs::{ArgKind, Catalog};
 
 /// A checked scenario. Made by [`check`] alone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

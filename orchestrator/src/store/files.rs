@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use camino::{Utf8Path, Utf8PathBuf};
 use serde::Serialize;
 
-use super::record::{LifeRecord, RunId, RunRecord, RunSummary};
+use super::record::{LifeRecord, RunId, RunRecord, RunSummary, SearchRecord};
 use crate::event::Event;
 use crate::plan::{Cell, LifeId};
 
@@ -93,6 +93,17 @@ impl RunWriter {
         fs::create_dir(&directory).map_err(|source| StoreError::Write { path: directory.clone(), source })?;
         write_document(&directory.join("cell.json"), cell)?;
         Ok(LifeFiles { directory })
+    }
+
+    /// Writes `search.json`.
+    pub fn search(&self, search: &SearchRecord) -> Result<(), StoreError> {
+        write_document(&self.directory.join("search.json"), search)
+    }
+
+    /// Removes what a life has left.
+    pub fn forget(&self, life: &LifeId) -> Result<(), StoreError> {
+        let path = self.life_directory(life);
+        fs::remove_dir_all(&path).map_err(|source| StoreError::Write { path, source })
     }
 
     /// Writes `summary.json`: the run is over.

@@ -119,6 +119,7 @@ impl Named<'_> {
 fn read_run(directory: &Utf8Path, unreadable: &mut Vec<StoreError>) -> Result<StoredRun, StoreError> {
     let record = read_document(&directory.join("run.json"))?;
     let summary = read_if_there(&directory.join("summary.json"))?;
+    let search = read_if_there(&directory.join("search.json"))?;
     let mut lives: Vec<LifeRecord> = Vec::new();
     let mut unfinished = Vec::new();
     for life in list(&directory.join("cells"))? {
@@ -129,7 +130,7 @@ fn read_run(directory: &Utf8Path, unreadable: &mut Vec<StoreError>) -> Result<St
         }
     }
     lives.sort_by(|a, b| (a.timings.started, &a.life).cmp(&(b.timings.started, &b.life)));
-    Ok(StoredRun { directory: directory.to_owned(), record, summary, lives, unfinished })
+    Ok(StoredRun { directory: directory.to_owned(), record, summary, search, lives, unfinished })
 }
 
 fn list(directory: &Utf8Path) -> Result<Vec<Utf8PathBuf>, StoreError> {

@@ -4,6 +4,7 @@
 //! STATE/runs/20261122-140311-7f3a9c51e2/
 //!   run.json         what was asked, by which farm, on which host, with which QEMU; written first
 //!   events.jsonl     the event stream, one JSON object a line, appended as it happens
+//!   search.json      how far a search has come: lives counted, findings; most of its lives leave nothing else
 //!   summary.json     verdicts and the exit code; written last, so its absence means the run was cut short
 //!   cells/5f0c2a1122334455.1/      the first life of cell 5f0c2a1122334455
 //!     cell.json      the cell: everything that went into it
@@ -25,5 +26,6 @@ pub use files::{LifeFiles, RunWriter, Store, StoreError};
 pub use find::{Found, FoundHit, find};
 pub use record::{
     Difference, ExactRecord, HitId, HostRecord, KernelRecord, LifeRecord, RecheckOf, RecheckRecord, RunId,
-    RunRecord, RunSummary, Started, StepRecord, StoredHit, StoredRun, StreamRecord, Timings,
+    RunRecord, RunSummary, SearchAsked, SearchFinding, SearchRecord, SearchTally, Started, StepRecord,
+    StoredHit, StoredRun, StreamRecord, Timings,
 };

@@ -78,6 +78,43 @@ pub struct RunRecord {
     /// None: hits were not to be rechecked.
     #[serde(default)]
     pub recheck: Option<RecheckRecord>,
+    /// None: its lives were counted beforehand.
+    #[serde(default)]
+    pub search: Option<SearchAsked>,
+}
+
+/// What a search was to do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SearchAsked {
+    /// As it was typed.
+    pub until: String,
+    /// Of the plan.
+    pub seed: u64,
+}
+
+/// `search.json`: how far a search has come. Written anew every few seconds.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SearchRecord {
+    pub wall_us: u64,
+    #[serde(flatten)]
+    pub tally: SearchTally,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SearchTally {
+    pub verdicts: BTreeMap<Verdict, u64>,
+    /// Lives that speak against the kernel.
+    pub found: u64,
+    /// Lives whose directories stay.
+    pub kept: u64,
+    /// By fingerprint; the first thousand.
+    pub findings: BTreeMap<String, SearchFinding>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SearchFinding {
+    pub title: String,
+    pub lives: u64,
 }
 
 /// How the hits of a run were to be rechecked.
@@ -316,6 +353,8 @@ pub struct StoredRun {
     pub record: RunRecord,
     /// None: the run was cut short, or is still going on.
     pub summary: Option<RunSummary>,
+    /// None: it was no search.
+    pub search: Option<SearchRecord>,
     pub lives: Vec<LifeRecord>,
     /// Lives without a result, by name: they were cut short, or still go on.
     pub unfinished: Vec<String>,
@@ -327,8 +366,14 @@ impl StoredRun {
         self.lives.iter().filter(|life| life.recheck_of.is_none())
     }
 
-    /// Of the lives that were asked for.
+    /// Of the lives that were asked for; of a search, which keeps few of them, all that were lived.
     pub fn verdicts(&self) -> BTreeMap<Verdict, u32> {
+        if let Some(search) = &self.search {
+            let counts = search.tally.verdicts.iter();
+            return counts
+                .map(|(verdict, count)| (*verdict, u32::try_from(*count).unwrap_or(u32::MAX)))
+                .collect();
+        }
         let mut verdicts = BTreeMap::new();
         for life in self.asked_for() {
             *verdicts.entry(life.verdict).or_default() += 1;

@@ -21,6 +21,7 @@ mod options;
 mod programs;
 mod qemu;
 mod recheck;
+mod search;
 mod selftest;
 mod shell;
 mod smoke;

@@ -23,9 +23,11 @@ pub struct SavedGuest {
     slot: Slot,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Record {
+    /// What it was made from: an entry that has come under another name is not used.
+    key: String,
     sha256: String,
 }
 
@@ -35,15 +37,15 @@ impl SavedGuest {
         Ok(cache.unnamed_file(Kind::Saved)?)
     }
 
-    /// The saved guest of that key. One that is damaged is removed, as if it had never been there.
+    /// The saved guest of that key. One that is damaged, or another key's, is removed, as if it had never been there.
     pub fn find(cache: &Cache, key: &str) -> Result<Option<Self>, GuestError> {
         let Some(entry) = cache.existing(Kind::Saved, key) else { return Ok(None) };
-        match open(&entry) {
+        match open(&entry, key) {
             Ok(Some(guest)) => {
                 cache.mark_used(&entry);
                 return Ok(Some(guest));
             }
-            Ok(None) => tracing::warn!(%entry, "a saved guest is damaged; it is made anew"),
+            Ok(None) => tracing::warn!(%entry, "a saved guest is not what it was; it is made anew"),
             Err(error) => tracing::warn!(%entry, %error, "a saved guest cannot be read; it is made anew"),
         }
         cache.remove(Kind::Saved, key)?;
@@ -60,12 +62,13 @@ impl SavedGuest {
             if survey.slot.is_none() {
                 return Err(GuestError::NoSlot);
             }
-            let text = format!("{}\n", serde_json::json!({ "sha256": survey.sha256 }));
-            fs::write(work.join(RECORD), text).map_err(failed)
+            let record = Record { key: key.to_owned(), sha256: survey.sha256 };
+            let text = serde_json::to_string(&record).map_err(|error| failed(error.into()))?;
+            fs::write(work.join(RECORD), text + "\n").map_err(failed)
         })?;
         cache.prune(Kind::Saved, MOST_BYTES, &entry)?;
         let failed = |source| GuestError::Io { path: entry.clone(), source };
-        open(&entry).map_err(failed)?.ok_or(GuestError::NoSlot)
+        open(&entry, key).map_err(failed)?.ok_or(GuestError::NoSlot)
     }
 
     /// A copy of one's own, to be resumed with this job; it has no name, so that nothing is left of it when it is closed.
@@ -80,11 +83,11 @@ impl SavedGuest {
     }
 }
 
-/// None: it is not what it was.
-fn open(entry: &Utf8Path) -> io::Result<Option<SavedGuest>> {
+/// None: it is not what was kept under the key.
+fn open(entry: &Utf8Path, key: &str) -> io::Result<Option<SavedGuest>> {
     let record: Record = serde_json::from_slice(&fs::read(entry.join(RECORD))?)?;
     let memory = File::open(entry.join(MEMORY))?;
     let survey = survey(&memory)?;
-    let slot = survey.slot.filter(|_| survey.sha256 == record.sha256);
+    let slot = survey.slot.filter(|_| record == Record { key: key.to_owned(), sha256: survey.sha256 });
     Ok(slot.map(|slot| SavedGuest { memory, slot }))
 }

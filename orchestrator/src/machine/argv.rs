@@ -143,6 +143,8 @@ pub(super) fn options(spec: &Spec, wiring: Wiring<'_>) -> Result<Vec<Vec<String>
         add("-rtc", format!("base={EXACT_DAY},clock=vm"));
     }
     match &spec.boot {
+        // What it has booted is in its memory; whether the files are still there does not matter.
+        Boot::Direct { .. } if matches!(spec.memory, Memory::Saved(_)) => {}
         Boot::Direct { kernel, initrd, kernel_args } => {
             add("-kernel", kernel.to_string());
             if let Some(initrd) = initrd {

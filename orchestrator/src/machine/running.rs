@@ -18,6 +18,7 @@ use super::monitor::{Monitor, MonitorError, QmpEvent, Timeout};
 use super::process::{Death, Process};
 use super::session::{DEATH_GRACE, Inherited, START_LIMIT, StartError, converse, spawn};
 use super::state::CpuState;
+use crate::escape::escape;
 
 /// A dead QEMU's last events are in the socket; this bounds the time to read them.
 const DRAIN_LIMIT: Duration = Duration::from_secs(1);
@@ -80,8 +81,8 @@ pub enum SaveError {
     NoFile,
     #[error(transparent)]
     Monitor(#[from] MonitorError),
-    #[error("QEMU could not write the guest's state")]
-    Failed,
+    #[error("QEMU could not write the guest's state: {reason}")]
+    Failed { reason: String },
     #[error("QEMU did not write the guest's state within {limit:?}")]
     Slow { limit: Duration },
 }
@@ -186,7 +187,11 @@ impl Machine {
         self.ask(qmp::migrate { uri, channels: None, detach: None, resume: None }, limit).await?;
         match timeout(limit.0, migrated(&mut self.events)).await {
             Ok(Migrated::Whole) => Ok(()),
-            Ok(Migrated::Failed) => Err(SaveError::Failed),
+            Ok(Migrated::Failed) => {
+                let told = self.ask(qmp::query_migrate {}, limit).await?.error_desc;
+                let reason = told.map_or("it does not say why".to_owned(), |told| escape(told.as_bytes()));
+                Err(SaveError::Failed { reason })
+            }
             Err(_) => Err(SaveError::Slow { limit: limit.0 }),
         }
     }

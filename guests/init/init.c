@@ -95,12 +95,14 @@ int main(void)
 	boot_find_ports(&results, &kmsg);
 	report_open(results);
 	boot_link_disks();
+	/* All that needs no job comes before the wait for one: copies of a saved guest need not do it again. */
+	shield();
+	kmsg_open(kmsg);
+	cgroup_open();
 	if (access(JOB, F_OK))
 		slot_wait();
 	report_ready();
 
-	shield();
-	kmsg_open(kmsg);
 	kmsg_drain();
 	job_load(&job);
 	report("{\"type\":\"job\",\"cell\":");

@@ -17,12 +17,12 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <time.h>
+#include <sys/sysinfo.h>
 #include <unistd.h>
 
 #define SLOT_PAGES 512
 #define SLOT_PAGE 4096
-#define POLL_NS (1000 * 1000)
+#define MIN_FREE "/proc/sys/vm/min_free_kbytes"
 
 struct slot_page {
 	unsigned char mark[24];
@@ -37,11 +37,39 @@ _Static_assert(sizeof(struct slot_page) == SLOT_PAGE, "a page");
 /* The mark stands nowhere else in memory: it is complemented when it is written. */
 static const unsigned char complement[] = "farm job slot 9f1c6a52e0";
 
+/*
+ * Leaves free memory full of zeros, which take no room where the guest is
+ * saved. What was in it otherwise is saved with the guest and read again by each
+ * copy: the initramfs's archive, for one. The kernel clears each page that it
+ * gives to a process; those that it keeps in reserve are left alone.
+ */
+static void clear_free_memory(void)
+{
+	FILE *file = fopen(MIN_FREE, "re");
+	size_t min_kib, reserve, size;
+	struct sysinfo info;
+	void *pages;
+
+	if (!file || fscanf(file, "%zu", &min_kib) != 1 || sysinfo(&info))
+		die("%s, or sysinfo: %m", MIN_FREE);
+	fclose(file);
+	/* A zone's high watermark is one and a half times as much (mm/page_alloc.c). */
+	reserve = 2 * 1024 * min_kib;
+	size = info.freeram * info.mem_unit;
+	if (size <= reserve)
+		return;
+	size -= reserve;
+	pages = mmap(NULL, size, PROT_READ | PROT_WRITE,
+		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_POPULATE, -1, 0);
+	if (pages == MAP_FAILED)
+		die("map %zu bytes of free memory: %m", size);
+	munmap(pages, size);
+}
+
 static struct slot_page *slot_open(void)
 {
 	struct slot_page *pages = mmap(NULL, SLOT_PAGES * sizeof(*pages), PROT_READ | PROT_WRITE,
-				       MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE | MAP_LOCKED, -1,
-				       0);
+				       MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
 
 	if (pages == MAP_FAILED)
 		die("map the job slot: %m");
@@ -127,15 +155,18 @@ static void lay_out(const char *archive, size_t length)
 
 void slot_wait(void)
 {
-	const struct timespec pause = { .tv_nsec = POLL_NS };
-	struct slot_page *pages = slot_open();
-	volatile uint32_t *length = &pages->length;
+	struct slot_page *pages;
+	volatile uint32_t *length;
 	char *archive;
 
+	clear_free_memory();
+	pages = slot_open();
+	length = &pages->length;
 	report("{\"type\":\"waiting\"}\n");
 	report_flush();
+	/* It is stopped and saved at once: a sleep would only delay each of its copies. */
 	while (!*length)
-		nanosleep(&pause, NULL);
+		;
 	if (*length > SLOT_PAGES * sizeof(pages->data))
 		die("a job of %u bytes does not fit into the slot", *length);
 	archive = slot_take(pages, *length);

@@ -438,7 +438,6 @@ static void delay(uint64_t loops)
 void steps_run(const struct job *job)
 {
 	loop_open(job);
-	cgroup_open();
 	report("KTAP version 1\n1..%zu\n", job->step_count);
 	for (size_t i = 0; i < job->step_count; i++) {
 		delay(job->delay);
@@ -450,7 +449,6 @@ void steps_run(const struct job *job)
 void shell_run(const struct job *job)
 {
 	loop_open(job);
-	cgroup_open();
 	loop.shell = worker_start_shell();
 	while (loop.shell)
 		loop_turn(NEVER);

@@ -198,7 +198,7 @@ fn word_of(life: &LifeRecord, finding: &Fingerprint) -> Word {
     let whole = match life.verdict {
         Verdict::Passed | Verdict::Missed => true,
         // Another one's; unless that ended the guest, the job was done.
-        Verdict::Hit => life.ending == Ending::PoweredOff,
+        Verdict::Hit => matches!(life.ending, Ending::PoweredOff | Ending::JobDone),
         Verdict::WorkloadFailed
         | Verdict::Ineffective
         | Verdict::TimedOut

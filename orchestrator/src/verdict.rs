@@ -70,6 +70,8 @@ impl std::fmt::Display for Verdict {
 pub enum Ending {
     /// The guest switched itself off.
     PoweredOff,
+    /// Its job was done, and farm ended it.
+    JobDone,
     /// A disabled-wait PSW: the kernel panicked.
     Panicked,
     /// Nothing was heard from the guest for its heartbeat limit.

@@ -152,18 +152,19 @@ fn recheck_of(of: u32, setting: usize, life: LifeRecord) -> LifeRecord {
 
 #[test]
 fn a_life_tells_of_a_finding_if_it_shows_it_or_did_its_job_without() {
-    use Ending::{Discarded, PoweredOff};
+    use Ending::{Discarded, JobDone, PoweredOff};
     use Verdict::{
         BootFailed, Hit as Hits, Ineffective, Infra, Missed, Passed, Skipped, TimedOut, WorkloadFailed,
     };
     let (ours, other) = (Hit::hang("ours"), Hit::hang("other"));
-    let table: [(Verdict, Ending, &[&Hit], Word); 14] = [
+    let table: [(Verdict, Ending, &[&Hit], Word); 15] = [
         (Hits, PoweredOff, &[&ours], Word::Seen),
         (Hits, Discarded, &[&other, &ours], Word::Seen),
         (BootFailed, Discarded, &[&ours], Word::Seen),
         (Passed, PoweredOff, &[], Word::NotSeen),
         (Missed, PoweredOff, &[], Word::NotSeen),
         (Hits, PoweredOff, &[&other], Word::NotSeen),
+        (Hits, JobDone, &[&other], Word::NotSeen),
         (Hits, Discarded, &[&other], Word::Nothing),
         (BootFailed, PoweredOff, &[], Word::Nothing),
         (WorkloadFailed, PoweredOff, &[], Word::Nothing),

@@ -38,7 +38,7 @@ pub enum What {
         /// Since it was started, if it went on from a saved guest.
         resumed_us: Option<u64>,
     },
-    /// The guest boots where it was to go on from a saved one.
+    /// The guest boots where it was to go on from a saved one. Said once in a run for each reason; each life's record has it.
     BootedInstead {
         life: LifeId,
         reason: String,

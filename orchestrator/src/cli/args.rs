@@ -215,12 +215,14 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) jobs: Option<u32>,
 
-    /// Don't boot each guest: boot one of each kind, save it, and let each life go on from a copy
+    /// Boot each guest, instead of letting each go on from a copy of one that was booted and saved
     ///
-    /// A life is as fresh as after a boot, WARN_ON_ONCE and all, and begins in a fraction of a second. Saved guests
-    /// stay in the cache. Needs QEMU 9; where a guest cannot be resumed it boots, and that is said.
+    /// A life that goes on from a copy is as fresh as after a boot, WARN_ON_ONCE and all, and begins in a fraction of a
+    /// second. One guest of each kind (kernel, modules of farm's own, machine, kernel arguments, QEMU) is booted and saved when it is
+    /// first needed, and stays in the cache. Needs QEMU 9; where a guest cannot be saved it boots, and that is said. Boot them to
+    /// see each life's whole console, what is different from boot to boot, and how the kernel goes off.
     #[arg(long)]
-    pub(super) warm: bool,
+    pub(super) cold: bool,
 
     /// How the guest's CPUs take turns
     ///
@@ -239,7 +241,7 @@ pub(super) struct RunArgs {
     /// Each life is another cell: one of those that are asked for, with a seed of its own and with other values of the
     /// options of stress programs that its scenario leaves open (not flags and file sizes), all drawn from --seed. Lives
     /// that pass leave nothing but their count, and calls of kernel functions are not counted; of each finding 16 lives
-    /// are kept whole. Scenarios whose steps are short, and --warm, give many lives an hour.
+    /// are kept whole. Scenarios whose steps are short give many lives an hour.
     #[arg(long, value_name = "WHAT", conflicts_with_all = ["repeat", "recheck", "check_exact", "fail_fast"])]
     pub(super) until: Option<UntilArg>,
 

@@ -128,7 +128,7 @@ pub(super) fn run(environment: &Environment, options: &RunArgs) -> Result<ExitCo
         limits: Limits::default(),
         launcher,
         comparison: if options.check_exact { Comparison::Exact } else { Comparison::No },
-        warmth: if options.warm { Warmth::Warm } else { Warmth::Cold },
+        warmth: if options.cold { Warmth::Cold } else { Warmth::Warm },
     };
     let mut progress = Progress::new();
     let outcome = runtime.block_on(async {

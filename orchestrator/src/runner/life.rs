@@ -281,13 +281,16 @@ impl Task {
         job: &[u8],
         timings: &mut Timings,
     ) -> Option<warm::Copy> {
-        match self.warm.as_ref()?.copy(guest, cell, job, &self.files).await {
+        let warm = self.warm.as_ref()?;
+        match warm.copy(guest, cell, job, &self.files).await {
             Ok(copy) => {
                 timings.start = Started::Resumed;
                 Some(copy)
             }
             Err(reason) => {
-                self.say(What::BootedInstead { life: self.life, reason: reason.clone() }).await;
+                if warm.is_news(&reason) {
+                    self.say(What::BootedInstead { life: self.life, reason: reason.clone() }).await;
+                }
                 timings.start = Started::BootedInstead { reason };
                 None
             }
@@ -470,7 +473,7 @@ impl Task {
 }
 
 /// What a machine's event means for the life; `Err` if it is farm's own trouble.
-fn ending_of(event: Option<MachineEvent>) -> Result<Option<Ending>, Trouble> {
+pub(super) fn ending_of(event: Option<MachineEvent>) -> Result<Option<Ending>, Trouble> {
     let trouble = match event {
         Some(MachineEvent::Panicked(_)) => return Ok(Some(Ending::Panicked)),
         Some(MachineEvent::Reset) => return Ok(Some(Ending::Reset)),

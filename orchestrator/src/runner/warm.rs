@@ -1,6 +1,6 @@
 //! Warm guests: one guest of each kind is booted and saved, and each life then goes on from a copy of it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -11,11 +11,12 @@ use tokio::sync::OnceCell;
 use tokio::time::{Instant, sleep_until};
 
 use super::guest::Guest;
-use super::life::{Limits, Trouble};
+use super::life::{Limits, Trouble, ending_of};
 use crate::guest::SavedGuest;
 use crate::machine::{Launcher, Machine, Memory, Stop, Streams, Timeout, end_is_zero};
 use crate::plan::Cell;
 use crate::store::LifeFiles;
+use crate::verdict::Ending;
 use crate::workload::{Message, ResultsReader};
 
 /// The state of a guest with 512 MiB, of which a tenth is in use, is written in half a second.
@@ -30,6 +31,8 @@ pub(super) struct WarmGuests {
     /// Where copies lie, without names.
     directory: Utf8PathBuf,
     kinds: Mutex<HashMap<String, Arc<KindOfGuest>>>,
+    /// Why guests boot, as far as it has been told.
+    told: Mutex<HashSet<String>>,
 }
 
 /// Guests that can be copies of one.
@@ -49,7 +52,7 @@ pub(super) struct Copy {
 
 impl WarmGuests {
     pub(super) fn new(launcher: Launcher, limits: Limits, directory: Utf8PathBuf) -> Self {
-        Self { launcher, limits, directory, kinds: Mutex::default() }
+        Self { launcher, limits, directory, kinds: Mutex::default(), told: Mutex::default() }
     }
 
     /// A copy for this cell with this job; or why its guest has to boot.
@@ -61,7 +64,10 @@ impl WarmGuests {
         files: &LifeFiles,
     ) -> Result<Copy, String> {
         if guest.qemu.version.major < FIRST_QEMU {
-            return Err(format!("QEMU {} cannot save a guest's memory page by page", guest.qemu.version));
+            let version = guest.qemu.version;
+            return Err(format!(
+                "QEMU {version} cannot save a guest; `cargo xtask setup` brings one that can"
+            ));
         }
         let key = guest.saved_key(cell);
         let kind = {
@@ -94,6 +100,11 @@ impl WarmGuests {
         copy.kind.idle.lock().unwrap_or_else(PoisonError::into_inner).push(copy.memory);
     }
 
+    /// Whether this reason to boot is told for the first time. Hundreds of lives may have the same.
+    pub(super) fn is_news(&self, reason: &str) -> bool {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).insert(reason.to_owned())
+    }
+
     async fn find_or_make(
         &self,
         guest: &Guest,
@@ -119,22 +130,23 @@ impl WarmGuests {
         let deadline = Instant::now() + self.limits.boot;
         let mut results = ResultsReader::new();
         let (mut console, mut kmsg, mut told) = ([0; 4096], [0; 4096], [0; 4096]);
-        let (mut console_open, mut kmsg_open) = (true, true);
+        let (mut console_open, mut kmsg_open, mut results_open) = (true, true, true);
         loop {
             tokio::select! {
                 read = streams.console.read(&mut console), if console_open => console_open = end_is_zero(read)? > 0,
                 read = streams.kmsg.read(&mut kmsg), if kmsg_open => kmsg_open = end_is_zero(read)? > 0,
-                read = streams.results.read(&mut told) => {
+                read = streams.results.read(&mut told), if results_open => {
                     let mut messages = Vec::new();
                     let bytes = &told[..end_is_zero(read)?];
+                    results_open = !bytes.is_empty();
                     results.feed(bytes, &mut messages);
                     if messages.contains(&Message::Waiting) {
                         break;
                     }
-                    if bytes.is_empty() {
-                        return Err(Trouble("the guest to be saved is gone".to_owned()));
-                    }
                 }
+                event = machine.next_event() => if let Some(ending) = ending_of(event)? {
+                    return Err(Trouble(format!("the guest to be saved {}", gone(&ending))));
+                },
                 () = sleep_until(deadline) => {
                     return Err(Trouble("the guest to be saved was not ready in time".to_owned()));
                 }
@@ -142,5 +154,14 @@ impl WarmGuests {
         }
         machine.save(SAVE_LIMIT).await?;
         Ok(())
+    }
+}
+
+/// How a guest went that was only to boot.
+fn gone(ending: &Ending) -> &'static str {
+    match ending {
+        Ending::Panicked => "panicked",
+        Ending::Reset => "reset itself",
+        _ => "went off",
     }
 }

@@ -93,7 +93,7 @@ fn a_gigabyte_of_messages_hides_no_report_and_fills_neither_memory_nor_disk() {
         "flood",
         "heartbeat: 5m\nsteps: [{write: /proc/sys/vm/drop_caches, text: '3', limit: 10m}]\n",
     );
-    let arguments = ["run", &scenario, "--qemu", qemu.as_str(), "--json"];
+    let arguments = ["run", &scenario, "--qemu", qemu.as_str(), "--json", "--cold"];
     let command = farm.command_of(OsStr::new("prlimit"), &[MEMORY, farm_program()], &arguments);
     let run = farm.finish(command).with_code(100);
 

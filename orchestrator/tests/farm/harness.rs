@@ -107,7 +107,14 @@ impl Farm {
         self.path("state")
     }
 
+    /// Guests boot: what lives show is what a booted kernel shows.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let cold: &[&str] = if arguments.first() == Some(&"run") { &["--cold"] } else { &[] };
+        self.warm_command(&[arguments, cold].concat())
+    }
+
+    /// Guests go on from saved ones, as they do where nothing else is asked for.
+    pub(crate) fn warm_command(&self, arguments: &[&str]) -> Command {
         self.command_of(OsStr::new(farm_program()), &[], arguments)
     }
 
@@ -146,7 +153,10 @@ impl Farm {
     }
 
     pub(crate) fn start(&self, arguments: &[&str]) -> Started {
-        let mut command = self.command(arguments);
+        self.begin(self.command(arguments))
+    }
+
+    pub(crate) fn begin(&self, mut command: Command) -> Started {
         let mut child =
             command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut stdout = child.stdout.take().unwrap();
@@ -274,6 +284,10 @@ pub(crate) struct Started {
 }
 
 impl Started {
+    pub(crate) fn process_id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Waits for a line on stderr with `text` in it.
     pub(crate) fn wait_for(&mut self, text: &str) {
         loop {

@@ -7,7 +7,7 @@ use super::harness::{Farm, Finished, farm_program, shared_cache, verdict};
 
 /// Runs farm where `prepare`, shell commands, have arranged the file systems, in a mount namespace of its own.
 #[expect(clippy::print_stderr, reason = "a skipped test says so")]
-fn in_namespace(farm: &Farm, prepare: &str, arguments: &[&str]) -> Option<Finished> {
+pub(crate) fn in_namespace(farm: &Farm, prepare: &str, arguments: &[&str]) -> Option<Finished> {
     let place = farm.path("");
     let probe =
         Command::new("unshare").args(["-Urm", "mount", "-t", "tmpfs", "none", place.as_str()]).output();
@@ -29,7 +29,7 @@ fn a_full_disk_is_farms_own_trouble_and_the_mend_is_named() {
     // Not enough for the run's own record; enough for that and not for an initrd.
     for size in ["4k", "2m"] {
         let prepare = format!("mount -t tmpfs -o size={size} none {state}");
-        let Some(run) = in_namespace(&farm, &prepare, &["run", &scenario]) else { return };
+        let Some(run) = in_namespace(&farm, &prepare, &["run", &scenario, "--cold"]) else { return };
         let run = run.with_code(103);
         let told = format!("{}{}", run.stdout, run.stderr);
         assert!(told.contains("No space left on device") && told.contains("--state"), "{size}: {told}");
@@ -55,7 +55,7 @@ fn a_disk_that_fills_up_while_the_guest_talks_is_farms_own_trouble() {
     std::fs::create_dir(&state).unwrap();
     // An image and its job are about 24 MiB; what is left is filled by the guest.
     let prepare = format!("mount -t tmpfs -o size=28m none {state}");
-    let Some(run) = in_namespace(&farm, &prepare, &["run", &scenario]) else { return };
+    let Some(run) = in_namespace(&farm, &prepare, &["run", &scenario, "--cold"]) else { return };
     let run = run.with_code(103);
     let told = format!("{}{}", run.stdout, run.stderr);
     assert!(
@@ -71,7 +71,8 @@ fn a_read_only_cache_serves_what_it_has_and_says_what_it_lacks() {
     farm.run(&["run", &scenario]).with_code(0);
     let cache = shared_cache();
     let read_only = |path: &str| format!("mount --bind {path} {path}; mount -o remount,bind,ro {path}");
-    let Some(run) = in_namespace(&farm, &read_only(cache.as_str()), &["run", &scenario, "--json"]) else {
+    let Some(run) = in_namespace(&farm, &read_only(cache.as_str()), &["run", &scenario, "--cold", "--json"])
+    else {
         return;
     };
     let life = run.with_code(0).life("short");
@@ -79,7 +80,7 @@ fn a_read_only_cache_serves_what_it_has_and_says_what_it_lacks() {
 
     let empty = farm.path("empty");
     std::fs::create_dir(&empty).unwrap();
-    let arguments = ["run", scenario.as_str(), "--cache", empty.as_str()];
+    let arguments = ["run", scenario.as_str(), "--cold", "--cache", empty.as_str()];
     let Some(run) = in_namespace(&farm, &read_only(empty.as_str()), &arguments) else { return };
     let told = run.with_code(103).stderr;
     assert!(told.contains("cannot be written") && told.contains("--cache"), "{told}");

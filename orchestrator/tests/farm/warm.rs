@@ -4,12 +4,12 @@ use std::collections::HashSet;
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::{FileExt, MetadataExt, symlink};
 
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 use jiff::Timestamp;
 use rustix::fs::{SeekFrom, seek};
 use serde_json::Value;
 
-use super::harness::{Farm, Finished, debian_12, newer_qemu, shared_cache, verdict};
+use super::harness::{Farm, Finished, Started, debian_12, newer_qemu, shared_cache, verdict};
 
 /// Prints a number that no other guest draws, and the time that the guest believes in.
 const DRAW: &str = r#"
@@ -28,46 +28,66 @@ int main(void)
 "#;
 
 /// A farm whose saved guests are its own; the rest of the cache is the shared one.
-struct Warm {
-    farm: Farm,
-    cache: Utf8PathBuf,
+pub(crate) struct Warm {
+    pub(crate) farm: Farm,
+    pub(crate) cache: Utf8PathBuf,
 }
 
 impl Warm {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         debian_12();
         newer_qemu();
         let farm = Farm::new();
         let cache = farm.path("cache");
-        fs::create_dir(&cache).unwrap();
-        for kind in ["kernel", "headers", "package", "qemu", "program", "module", "image", "disk", "notes"] {
-            fs::create_dir_all(shared_cache().join(kind)).unwrap();
-            symlink(shared_cache().join(kind), cache.join(kind)).unwrap();
-        }
-        Self { farm, cache }
+        let warm = Self { farm, cache };
+        warm.link_cache();
+        warm
     }
 
-    fn run(&self, scenario: &str, more: &[&str]) -> Finished {
-        let mut command = self.farm.command(&["run", scenario, "--json", "--warm"]);
-        command.args(more).env("FARM_CACHE", &self.cache);
-        self.farm.finish(command)
+    /// Makes the cache, but for its saved guests.
+    pub(crate) fn link_cache(&self) {
+        fs::create_dir(&self.cache).unwrap();
+        for kind in ["kernel", "headers", "package", "qemu", "program", "module", "image", "disk", "notes"] {
+            fs::create_dir_all(shared_cache().join(kind)).unwrap();
+            symlink(shared_cache().join(kind), self.cache.join(kind)).unwrap();
+        }
+    }
+
+    pub(crate) fn arguments<'a>(&'a self, scenario: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+        [&["run", scenario, "--json", "--cache", self.cache.as_str()], more].concat()
+    }
+
+    pub(crate) fn run(&self, scenario: &str, more: &[&str]) -> Finished {
+        self.farm.finish(self.farm.warm_command(&self.arguments(scenario, more)))
+    }
+
+    pub(crate) fn start(&self, scenario: &str, more: &[&str]) -> Started {
+        self.farm.begin(self.farm.warm_command(&self.arguments(scenario, more)))
+    }
+
+    /// What lies beside each other where saved guests are kept: the guests, and what is left of others.
+    pub(crate) fn saved(&self) -> Vec<Utf8PathBuf> {
+        let entries = self.cache.join("saved").read_dir_utf8().unwrap();
+        entries.map(|entry| entry.unwrap().into_path()).filter(|path| path.is_dir()).collect()
     }
 
     /// The file of the one guest that is saved.
-    fn memory(&self) -> Utf8PathBuf {
-        let entries = self.cache.join("saved").read_dir_utf8().unwrap();
-        let mut saved = entries.map(|entry| entry.unwrap().into_path()).filter(|path| path.is_dir());
-        let (Some(entry), None) = (saved.next(), saved.next()) else { panic!("one saved guest") };
+    pub(crate) fn memory(&self) -> Utf8PathBuf {
+        let [entry] = &self.saved()[..] else { panic!("one saved guest: {:?}", self.saved()) };
         entry.join("memory")
     }
 }
 
-fn lives(run: &Finished) -> Vec<Value> {
+pub(crate) fn inode(path: &Utf8Path) -> u64 {
+    fs::metadata(path).unwrap().ino()
+}
+
+pub(crate) fn lives(run: &Finished) -> Vec<Value> {
     run.json()["lives"].as_array().unwrap().clone()
 }
 
 #[track_caller]
-fn assert_start(life: &Value, expected: &str) {
+pub(crate) fn assert_start(life: &Value, expected: &str) {
     assert_eq!(life["timings"]["start"]["type"], expected, "{life}");
 }
 
@@ -121,7 +141,7 @@ fn a_saved_guest_that_is_not_what_it_was_is_made_anew() {
         let life = run.life("short");
         assert_eq!(verdict(&life), ("passed", ""));
         assert_start(&life, "resumed");
-        fs::metadata(warm.memory()).unwrap().ino()
+        inode(&warm.memory())
     };
     let first = run();
     assert_eq!(run(), first, "it is used again");

@@ -28,3 +28,4 @@ mod smoke;
 mod storage;
 mod touches;
 mod warm;
+mod warm_faults;

@@ -6,6 +6,7 @@
 
 mod measure;
 mod plain;
+mod warm;
 
 use std::fs;
 use std::time::Duration;
@@ -62,6 +63,8 @@ enum Subject {
     Jobs,
     /// What farm itself takes with eight guests at once
     Crowd,
+    /// Lives that go on from a saved guest
+    Warm,
 }
 
 /// What is measured, and where.
@@ -99,6 +102,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         (Subject::Answer, Bench::answer),
         (Subject::Jobs, Bench::jobs),
         (Subject::Crowd, Bench::crowd),
+        (Subject::Warm, Bench::warm),
     ] {
         if wanted(subject) {
             measure(&bench)?;
@@ -176,7 +180,7 @@ impl Bench {
         ] {
             let (mut whole, mut judging) = (Vec::new(), Vec::new());
             for _ in 0..self.repeats {
-                let run = self.farm.run(&[scenario, "--kernel", kernel])?;
+                let run = self.farm.run(&[scenario, "--kernel", kernel, "--cold"])?;
                 let life = run.life()?;
                 ensure!(life.ending == ending, "{scenario}: ended {:?} ({})", life.ending, life.reason);
                 let directory = run.stored.directory.join("cells").join(life.life.to_string());
@@ -260,8 +264,12 @@ impl Bench {
         Ok(())
     }
 
-    /// A run whose lives all pass.
+    /// A run whose guests boot, and whose lives all pass.
     fn passed(&self, arguments: &[&str]) -> Result<Run> {
+        self.all_passed(&[arguments, &["--cold"]].concat())
+    }
+
+    fn all_passed(&self, arguments: &[&str]) -> Result<Run> {
         let run = self.farm.run(arguments)?;
         for life in &run.stored.lives {
             ensure!(
@@ -277,8 +285,12 @@ impl Bench {
     }
 
     fn scenario(&self, name: &str, steps: &str) -> Result<String> {
+        self.file(name, &format!("{HEAD}{steps}"))
+    }
+
+    fn file(&self, name: &str, rest: &str) -> Result<String> {
         let path = self.directory.join(format!("{name}.yaml"));
-        fs::write(&path, format!("name: {name}\n{HEAD}{steps}"))?;
+        fs::write(&path, format!("name: {name}\n{rest}"))?;
         Ok(path.into_string())
     }
 

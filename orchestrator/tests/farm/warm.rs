@@ -176,3 +176,74 @@ fn a_job_that_does_not_fit_boots_and_says_so() {
     assert_start(&life, "booted-instead");
     assert!(run.stderr.contains("boots, as it cannot be resumed: its job of "), "{}", run.stderr);
 }
+
+mod soak {
+    use super::*;
+
+    const LIVES: usize = 5000;
+    /// Files that a guest more or less makes farm hold open while it is asked.
+    const FILES_OF_GUESTS: usize = 32;
+
+    /// What farm holds while it runs.
+    #[derive(Debug)]
+    struct Held {
+        files: usize,
+        memory_kib: u64,
+        processes: usize,
+    }
+
+    fn held(warm: &Warm, run: &Started) -> Held {
+        let process = format!("/proc/{}", run.process_id());
+        let status = fs::read_to_string(format!("{process}/status")).unwrap();
+        let memory = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        Held {
+            files: fs::read_dir(format!("{process}/fd")).unwrap().count(),
+            memory_kib: memory.trim().trim_end_matches(" kB").parse().unwrap(),
+            processes: warm.farm.processes().len(),
+        }
+    }
+
+    #[test]
+    fn five_thousand_lives_in_a_row_are_fresh_and_leave_nothing_behind() {
+        let warm = Warm::new();
+        let rest = "modules: [tripwire]\n\
+                    steps:\n\
+                    - {write: /sys/kernel/debug/tripwire/trip, text: warn-once}\n\
+                    - {stress: splice, args: {mode: file-pipe-file}, for: 100ms, dir: tmp}\n\
+                    expect: [{title: WARNING in tripwire_warn_once_one}, {title: WARNING in tripwire_warn_once_two}]\n";
+        let scenario = warm.farm.scenario("armed", rest);
+        let mut run = warm.start(&scenario, &["--repeat", &LIVES.to_string(), "--jobs", "2"]);
+        run.wait_for(&format!(", life {}: passed", LIVES / 10));
+        let saved = inode(&warm.memory());
+        let early = held(&warm, &run);
+        run.wait_for(&format!(", life {}: passed", LIVES - LIVES / 10));
+        let late = held(&warm, &run);
+        let run = run.end().with_code(0);
+
+        assert!(late.files <= early.files + FILES_OF_GUESTS, "{early:?}, {late:?}");
+        assert!(late.memory_kib <= early.memory_kib * 3 / 2, "{early:?}, {late:?}");
+        // farm, and a guest for each job.
+        assert!(early.processes <= 3 && late.processes <= 3, "{early:?}, {late:?}");
+        assert_eq!(warm.farm.processes(), []);
+        assert_eq!(inode(&warm.memory()), saved, "one guest was saved, once");
+
+        let lives = lives(&run);
+        assert_eq!(lives.len(), LIVES);
+        for life in &lives {
+            assert_eq!(verdict(life), ("passed", "2 hits, all foreseen"), "{life}");
+            assert_start(life, "resumed");
+        }
+        let mut names: Vec<_> = fs::read_dir(warm.farm.run_directory())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        names.sort();
+        assert_eq!(names, ["cells", "events.jsonl", "run.json", "summary.json"]);
+        for directory in warm.farm.lives() {
+            let sizes =
+                directory.read_dir_utf8().unwrap().map(|entry| entry.unwrap().metadata().unwrap().len());
+            let sizes: Vec<u64> = sizes.collect();
+            assert!(sizes.len() == 8 && sizes.iter().sum::<u64>() < 256 << 10, "{directory}: {sizes:?}");
+        }
+    }
+}

@@ -14,7 +14,7 @@ Examples:
   farm run smoke                                the quick check, on Debian's stock 6.1 kernel
   farm run splice --kernel debian-12 --kernel debian-13 --repeat 20
   farm run ./mine.yaml --kernel arch/s390/boot/bzImage --modules /lib/modules/6.9.0
-  farm run ./mine.yaml --until 2h --warm        as many lives as fit into two hours, each with other seeds and options
+  farm run ./mine.yaml --until 2h               as many lives as fit into two hours, each with other seeds and options
   farm hits                                     what was found, over all runs
   farm show last                                the newest run; `farm show ID` for a run, life or hit
   farm scan console.log                         the WARNs, BUGs and oopses in a log that you have

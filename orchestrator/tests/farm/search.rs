@@ -42,8 +42,7 @@ fn a_search_until_a_hit_ends_with_its_cell_and_nothing_else() {
     let farm = farm();
     farm.program("dice", DICE);
     let scenario = farm.scenario("dice", "modules: [tripwire]\nsteps: [{exec: dice}]\n");
-    let run =
-        farm.run(&["run", &scenario, "--until", "hit", "--warm", "--jobs", "1", "--json"]).with_code(100);
+    let run = farm.run(&["run", &scenario, "--until", "hit", "--jobs", "1", "--json"]).with_code(100);
     let result = run.json();
     let (search, lives) = (&result["search"], result["lives"].as_array().unwrap());
     assert_eq!(
@@ -70,7 +69,7 @@ fn a_search_of_some_lives_counts_them_and_keeps_none() {
     let farm = farm();
     let scenario = farm.scenario("splice", STEPS);
     let search = |more: &[&str]| {
-        let arguments = [&["run", &scenario, "--until", "6", "--warm", "--json"], more].concat();
+        let arguments = [&["run", &scenario, "--until", "6", "--json"], more].concat();
         let run = farm.run(&arguments).with_code(0).json();
         assert_eq!(run["search"]["verdicts"], serde_json::json!({ "passed": 6 }));
         assert_eq!(run["summary"]["verdicts"], serde_json::json!({ "passed": 6 }));
@@ -87,7 +86,7 @@ fn a_search_of_some_lives_counts_them_and_keeps_none() {
 fn a_search_that_is_interrupted_or_killed_has_counted_what_was_lived() {
     let farm = farm();
     let scenario = farm.scenario("splice", STEPS);
-    let arguments = ["run", &scenario, "--until", "1h", "--warm", "--jobs", "1"];
+    let arguments = ["run", &scenario, "--until", "1h", "--jobs", "1"];
     let mut run = farm.start(&arguments);
     run.wait_for("none found anything");
     run.signal(Signal::INT);

@@ -17,12 +17,10 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/sysinfo.h>
 #include <unistd.h>
 
 #define SLOT_PAGES 512
 #define SLOT_PAGE 4096
-#define MIN_FREE "/proc/sys/vm/min_free_kbytes"
 
 struct slot_page {
 	unsigned char mark[24];
@@ -36,35 +34,6 @@ _Static_assert(sizeof(struct slot_page) == SLOT_PAGE, "a page");
 
 /* The mark stands nowhere else in memory: it is complemented when it is written. */
 static const unsigned char complement[] = "farm job slot 9f1c6a52e0";
-
-/*
- * Leaves free memory full of zeros, which take no room where the guest is
- * saved. What was in it otherwise is saved with the guest and read again by each
- * copy: the initramfs's archive, for one. The kernel clears each page that it
- * gives to a process; those that it keeps in reserve are left alone.
- */
-static void clear_free_memory(void)
-{
-	FILE *file = fopen(MIN_FREE, "re");
-	size_t min_kib, reserve, size;
-	struct sysinfo info;
-	void *pages;
-
-	if (!file || fscanf(file, "%zu", &min_kib) != 1 || sysinfo(&info))
-		die("%s, or sysinfo: %m", MIN_FREE);
-	fclose(file);
-	/* A zone's high watermark is one and a half times as much (mm/page_alloc.c). */
-	reserve = 2 * 1024 * min_kib;
-	size = info.freeram * info.mem_unit;
-	if (size <= reserve)
-		return;
-	size -= reserve;
-	pages = mmap(NULL, size, PROT_READ | PROT_WRITE,
-		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_POPULATE, -1, 0);
-	if (pages == MAP_FAILED)
-		die("map %zu bytes of free memory: %m", size);
-	munmap(pages, size);
-}
 
 static struct slot_page *slot_open(void)
 {
@@ -158,8 +127,6 @@ void slot_wait(void)
 	struct slot_page *pages;
 	volatile uint32_t *length;
 	char *archive;
-
-	clear_free_memory();
 	pages = slot_open();
 	length = &pages->length;
 	report("{\"type\":\"waiting\"}\n");

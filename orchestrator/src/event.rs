@@ -82,7 +82,7 @@ pub enum What {
         settings: Vec<String>,
         lives: u32,
     },
-    /// How far a search has come. Of its lives only those that are kept are told, when they have ended.
+    /// How far a search has come, for who watches: `search.json` has the latest, and the journal none. Of its lives only those that are kept are told, when they have ended.
     Searched(SearchRecord),
     /// A life of a search that is kept.
     Kept {
@@ -113,6 +113,8 @@ pub enum StopCause {
     FailFast,
     /// A search has found what it was for.
     Found,
+    /// A search met nothing but trouble of farm's own for some time.
+    InVain,
     /// The run cannot be recorded any more.
     Trouble,
     /// Farm itself is at fault.
@@ -125,6 +127,7 @@ impl std::fmt::Display for StopCause {
             Self::Interrupted => "interrupted",
             Self::FailFast => "stopped: another life did not pass, and --fail-fast was given",
             Self::Found => "stopped: another life has found what the search was for",
+            Self::InVain => "stopped: the search met nothing but farm's own trouble",
             Self::Trouble => "stopped: the run could not be recorded any more",
             Self::Fault => "stopped: another life met a fault of farm's own",
         })

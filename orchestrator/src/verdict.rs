@@ -36,11 +36,6 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// Whether it speaks against the kernel.
-    pub fn is_finding(self) -> bool {
-        matches!(self, Self::Hit | Self::WorkloadFailed)
-    }
-
     /// The word as it stands in YAML, JSON and tables.
     pub fn word(self) -> &'static str {
         match self {

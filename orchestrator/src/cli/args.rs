@@ -227,8 +227,9 @@ pub(super) struct RunArgs {
     /// How the guest's CPUs take turns
     ///
     /// With `deterministic`, the cell decides every bit of what the guest says: its seed chooses how long turns are and
-    /// when in them the work begins, and the same cell under the same QEMU meets the same races again. Slower for its
-    /// work, and for guests without disks only, since a disk answers when the host likes.
+    /// when in them the work begins, and the same cell under the same QEMU meets the same races again (--check-exact shows
+    /// whether it did). Lives that go on from a saved guest repeat as long as that one is in the cache, those with --cold
+    /// on any day. Slower for its work, and for guests without disks only, since a disk answers when the host likes.
     #[arg(long, value_enum, default_value = "parallel")]
     pub(super) schedule: ScheduleArg,
 

@@ -64,15 +64,15 @@ struct Live {
 impl Live {
     fn show(&mut self, what: &What, line: Option<String>, names: &HashMap<LifeId, String>) {
         match what {
-            What::RunStarted { lives, .. } if *lives > 1 => {
-                let bar = self.bars.add(ProgressBar::new(u64::from(*lives)));
-                bar.set_style(style("{bar:30} {pos}/{len} lives, {elapsed} gone, about {eta} left"));
-                self.whole = Some(bar);
-            }
             What::RunStarted { until: Some(_), .. } => {
                 let bar = self.bars.add(ProgressBar::new_spinner());
                 bar.set_style(style("{spinner} {msg}"));
                 bar.enable_steady_tick(Duration::from_millis(120));
+                self.whole = Some(bar);
+            }
+            What::RunStarted { lives, .. } if *lives > 1 => {
+                let bar = self.bars.add(ProgressBar::new(u64::from(*lives)));
+                bar.set_style(style("{bar:30} {pos}/{len} lives, {elapsed} gone, about {eta} left"));
                 self.whole = Some(bar);
             }
             What::Searched(_) => {
@@ -205,6 +205,9 @@ fn line(what: &What, names: &HashMap<LifeId, String>) -> Option<String> {
         }
         What::Stopping { cause: StopCause::FailFast } => "stopping at the first that did not pass".to_owned(),
         What::Stopping { cause: StopCause::Found } => "stopping: the search has found something".to_owned(),
+        What::Stopping { cause: StopCause::InVain } => {
+            "stopping: one life after the other ends in farm's own trouble".to_owned()
+        }
         What::Stopping { cause: StopCause::Trouble } => {
             "stopping: the run cannot be recorded any more".to_owned()
         }

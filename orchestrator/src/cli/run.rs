@@ -101,6 +101,7 @@ pub(super) fn run(environment: &Environment, options: &RunArgs) -> Result<ExitCo
             Some(SearchRequest { asked, until: *until, catalog: library()?.catalog })
         }
     };
+    let planned = u32::try_from(assignments.len()).unwrap_or(u32::MAX).saturating_mul(repeat);
     let started = Timestamp::now();
     let record = RunRecord {
         id: RunId::new(started, std::process::id()),
@@ -112,7 +113,7 @@ pub(super) fn run(environment: &Environment, options: &RunArgs) -> Result<ExitCo
         qemu_path: qemu.binary.to_string(),
         scenarios: scenarios.iter().map(|s| s.name.to_string()).collect(),
         kernels: provision.records(),
-        lives: u32::try_from(assignments.len()).unwrap_or(u32::MAX).saturating_mul(repeat),
+        lives: if search.is_some() { 0 } else { planned },
         jobs: jobs.jobs,
         recheck: recheck_record,
         search: search.as_ref().map(|search| search.asked.clone()),

@@ -298,7 +298,7 @@ impl Lines {
     }
 }
 
-/// `%YY` for what is not printable ASCII, for the blank, and for `%` itself.
+/// `%XX` for what is not printable ASCII, for the blank, and for `%` itself.
 fn escape_into(line: &mut String, word: &str) {
     for byte in word.bytes() {
         if byte.is_ascii_graphic() && byte != b'%' {

@@ -40,14 +40,20 @@ impl Slot {
         self.pages.len() * (PAGE - HEADER)
     }
 
-    /// Writes the job; one that is in the slot already is overwritten. It must not be longer than the room.
+    /// Writes the job in the place of the one that may be in the slot, of which nothing stays. It must not be longer than
+    /// the room.
     pub fn write(&self, file: &File, job: &[u8]) -> io::Result<()> {
         let length = u32::try_from(job.len()).map_err(|_| io::ErrorKind::FileTooLarge)?;
         let first = *self.pages.first().ok_or(io::ErrorKind::FileTooLarge)?;
         if job.len() > self.room() {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
-        for (page, part) in self.pages.iter().zip(job.chunks(PAGE - HEADER)) {
+        let mut former = [0; 4];
+        file.read_exact_at(&mut former, first + LENGTH_AT)?;
+        let former = (u32::from_be_bytes(former) as usize).min(self.room());
+        let mut bytes = job.to_vec();
+        bytes.resize(former.max(job.len()), 0);
+        for (page, part) in self.pages.iter().zip(bytes.chunks(PAGE - HEADER)) {
             file.write_all_at(part, page + HEADER as u64)?;
         }
         file.write_all_at(&length.to_be_bytes(), first + LENGTH_AT)
@@ -188,6 +194,12 @@ mod tests {
         let mut length = [0; 4];
         file.read_exact_at(&mut length, 9000 * 4096 + 28).unwrap();
         assert_eq!(u32::from_be_bytes(length), 9000);
+        slot.write(&file, b"short").unwrap();
+        for (page, start) in [(9000_u64, b"short\0\0"), (4, &[0; 7]), (300, &[0; 7])] {
+            file.read_exact_at(&mut read, page * 4096 + 32).unwrap();
+            assert_eq!(&read[..7], start);
+            assert!(read[7..].iter().all(|byte| *byte == 0), "nothing of the longer job stays");
+        }
         let error = slot.write(&file, &vec![1; slot.room() + 1]).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
     }

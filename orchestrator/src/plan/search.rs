@@ -3,6 +3,7 @@
 use sha2::{Digest, Sha256};
 
 use super::{Cell, ids, set};
+use crate::scenario::programs::Arg;
 use crate::scenario::{Action, ArgKind, ArgValue, Catalog};
 
 /// A cell's seed: what every JSON reader keeps exactly (RFC 8259, section 6).
@@ -38,11 +39,17 @@ impl SearchPlan {
         (base, ids::identify(cell))
     }
 
-    /// A flag turns on what is off for a reason, and a file's size is paid for in each turn: both stay as they are.
+    /// A flag turns on what is off for a reason, and a file's size is paid for in each turn: both stay as they are. Numbers
+    /// and sizes of a program have to fit each other (its `check_sizes`, as in guests/stress/tee.c): the defaults do with
+    /// all that is drawn here, but what a scenario sets is its own affair, and so where it sets one it keeps them all.
     fn vary(&self, action: &mut Action, lots: &mut Lots) {
         let Action::Stress { program, args, .. } = &*action else { return };
         let Some(program) = self.catalog.program(program) else { return };
-        let open = program.args.iter().filter(|arg| !args.iter().any(|(set, _)| *set == arg.name));
+        let measures = |arg: &Arg| matches!(arg.kind, ArgKind::Number { .. } | ArgKind::Size { .. });
+        let is_set = |arg: &Arg| args.iter().any(|(set, _)| *set == arg.name);
+        let measured = program.args.iter().any(|arg| measures(arg) && is_set(arg));
+        let stays = |arg: &Arg| is_set(arg) || measured && measures(arg);
+        let open = program.args.iter().filter(|arg| !stays(arg));
         let mut drawn = Vec::new();
         for arg in open {
             let value = match &arg.kind {
@@ -91,10 +98,15 @@ impl Lots {
 #[cfg(test)]
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
+    use std::sync::Arc;
 
     use super::*;
+    use crate::plan::expand;
     use crate::plan::tests::{cells, request};
+    use crate::scenario::executable::Nowhere;
+    use crate::scenario::programs::Program;
     use crate::scenario::tests::catalog;
+    use crate::scenario::{Source, check};
 
     const YAML: &str = "
 name: two
@@ -148,6 +160,44 @@ matrix: {cpus: [1, 2, 4]}
         let short =
             drawn.iter().filter(|(_, cell)| arg(cell, 0, "max-length").parse::<u64>().unwrap() < 4096);
         assert!((200..=350).contains(&short.count()), "sizes of all magnitudes");
+    }
+
+    /// The rules are those of guests/stress/sizes.h and tee.c: a program that finds its sizes at odds ends with 2, which
+    /// is no fault of any kernel's.
+    #[test]
+    fn what_is_drawn_fits_what_the_scenario_sets_and_the_defaults() {
+        let catalog = Catalog::embedded().unwrap();
+        let number = |cell: &Cell, program: &Program, name: &str| {
+            let arg = program.args.iter().find(|arg| arg.name == name)?;
+            let set = cell.steps[0].action.arg(name).map(ToString::to_string);
+            Some(match (&arg.kind, set) {
+                (_, Some(set)) => set.parse::<u64>().unwrap(),
+                (ArgKind::Number { default, .. } | ArgKind::Size { default, .. }, None) => *default,
+                (kind, None) => panic!("{name}: {kind:?}"),
+            })
+        };
+        for (program, set) in catalog.programs().iter().flat_map(|program| {
+            ["", "max-length: 64K", "file-size: 512K", "fan-out: 16"].map(|set| (program, set))
+        }) {
+            let name = set.split(':').next().unwrap();
+            if !set.is_empty() && !program.args.iter().any(|arg| arg.name == name) {
+                continue;
+            }
+            let yaml = format!(
+                "name: fits\npurpose: a test\nsteps: [{{stress: {}, args: {{{set}}}, for: 1s}}]\n",
+                program.name
+            );
+            let scenario = check(Source { file: "a.yaml", text: &yaml }, &catalog, &Nowhere).unwrap();
+            let cells = expand(&Arc::new(scenario), &request());
+            let plan = SearchPlan::new(1, cells, catalog.clone());
+            for (_, cell) in (0..100).map(|drawn| plan.draw(drawn)) {
+                let [length, file, fan] =
+                    ["max-length", "file-size", "fan-out"].map(|name| number(&cell, program, name));
+                let branch = file.unwrap_or(u64::MAX) / fan.unwrap_or(1);
+                let branch = if fan.is_some() { branch / 4096 * 4096 } else { branch };
+                assert!(length.unwrap_or(1) <= branch / 2, "{}: {:?}", yaml, cell.steps[0].action);
+            }
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ pub(super) fn exact_text(run: &StoredRun) -> String {
     let Some(exact) = run.summary.as_ref().and_then(|summary| summary.exact.as_ref()) else {
         return String::new();
     };
-    let ExactRecord { cells, lived_once, lives, different, differences } = exact;
+    let ExactRecord { cells, lived_once, lives, cut, too_long, different, differences } = exact;
     let compared = format!("{} lives of {}", thousands((lives - lived_once).into()), count(*cells, "cell"));
     let mut out = match different {
         0 if *cells == 0 => "\nexact: nothing was compared\n".to_owned(),
@@ -20,6 +20,16 @@ pub(super) fn exact_text(run: &StoredRun) -> String {
             thousands((*different).into())
         ),
     };
+    if *cut > 0 {
+        out += &format!(
+            "{} did not end by themselves, and are compared as far as they went\n",
+            thousands((*cut).into())
+        );
+    }
+    if *too_long > 0 {
+        out +=
+            &format!("{} said more than farm keeps, and are not compared\n", thousands((*too_long).into()));
+    }
     if *lived_once > 0 {
         out += &format!("{} lived only once, and nothing is said of it\n", count(*lived_once, "cell"));
     }

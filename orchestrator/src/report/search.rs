@@ -32,7 +32,7 @@ pub(super) fn search_text(run: &StoredRun) -> String {
     }
     if search.tally.kept > 0 {
         out += &format!(
-            "\n{} lives are kept, each whole; `farm show LIFE` shows one, and command.sh in its directory starts its guest again\n",
+            "\n{} lives are kept, each whole: `farm show LIFE` shows one; command.sh in its directory boots its guest with the same job\n",
             thousands(search.tally.kept)
         );
     }
@@ -72,7 +72,7 @@ pub fn search_line(search: &SearchRecord) -> String {
 fn ran(search: &SearchRecord) -> u64 {
     let counts = search.tally.verdicts.iter();
     counts
-        .filter(|(verdict, _)| !matches!(verdict, Verdict::Skipped | Verdict::Infra))
+        .filter(|(verdict, _)| !matches!(verdict, Verdict::Skipped | Verdict::BuildFailed | Verdict::Infra))
         .map(|(_, count)| count)
         .sum()
 }
@@ -141,12 +141,14 @@ mod tests {
 
     #[test]
     fn a_line_tells_rate_and_share() {
-        let verdicts = [(Verdict::Passed, 988), (Verdict::Hit, 12), (Verdict::Infra, 1)].into();
+        let verdicts =
+            [(Verdict::Passed, 988), (Verdict::Hit, 12), (Verdict::Infra, 1), (Verdict::BuildFailed, 1)]
+                .into();
         let tally =
             SearchTally { verdicts, found: 12, kept: 12, findings: std::collections::BTreeMap::new() };
         assert_eq!(
             search_line(&SearchRecord { wall_us: 100_000_000, tally }),
-            "1,001 lives in 100 s (10.0 a second, 36,036 an hour), 12 found something: per 1,000 12.0 (95 %: 6.88 to 20.9), 1 infra"
+            "1,002 lives in 100 s (10.0 a second, 36,072 an hour), 12 found something: per 1,000 12.0 (95 %: 6.88 to 20.9), 1 build-failed, 1 infra"
         );
         let tally = SearchTally { verdicts: [(Verdict::Passed, 100)].into(), ..SearchTally::default() };
         assert_eq!(

@@ -9,6 +9,7 @@ use tokio::io::AsyncReadExt;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant as Clock, sleep_until, timeout_at};
 
+use super::exact::GuestEnding;
 use super::guest::Guest;
 use super::recheck::Found;
 use super::record::{Lived, record_of};
@@ -76,6 +77,8 @@ pub(super) struct Task {
     pub(super) warm: Option<Arc<WarmGuests>>,
     pub(super) tell: mpsc::Sender<What>,
     pub(super) stopping: watch::Receiver<Option<StopCause>>,
+    /// QEMU fell silent while the guest went off.
+    pub(super) locked_up: bool,
 }
 
 /// A task that is done.
@@ -84,8 +87,7 @@ pub(super) struct Over {
     pub(super) verdict: Verdict,
     pub(super) reason: String,
     pub(super) found: Found,
-    /// Farm ended the guest, which had not come to an end of its own.
-    pub(super) cut: bool,
+    pub(super) ending: GuestEnding,
 }
 
 /// Trouble of farm's own, as the verdict will tell it.
@@ -130,7 +132,7 @@ impl Task {
         };
         let record = self.keep(record, &told, began).await;
         let verdict = record.verdict;
-        let cut = !matches!(record.ending, Ending::PoweredOff | Ending::Panicked | Ending::Reset);
+        let ending = self.guest_ending(&record);
         let new = record.hits.iter().filter(|hit| hit.is_new()).map(|hit| &hit.judged.hit);
         let findings = new.map(|hit| (hit.fingerprint.clone(), hit.title.clone())).collect();
         let found = Found { life: self.life, name: name.clone(), findings };
@@ -144,7 +146,18 @@ impl Task {
             wall_us: micros(began),
         })
         .await;
-        Over { assignment: self.assignment, verdict, reason: record.reason, found, cut }
+        Over { assignment: self.assignment, verdict, reason: record.reason, found, ending }
+    }
+
+    fn guest_ending(&self, record: &LifeRecord) -> GuestEnding {
+        match record.ending {
+            _ if record.streams.dropped_bytes > 0 => GuestEnding::TooLong,
+            // It could not be seen whether it went off.
+            _ if self.locked_up => GuestEnding::Cut,
+            Ending::PoweredOff | Ending::Panicked | Ending::Reset => GuestEnding::Own,
+            Ending::Hung | Ending::BootLimit => GuestEnding::Silent,
+            _ => GuestEnding::Cut,
+        }
     }
 
     /// For people: `splice cpus=4 on debian-12, life 3`.
@@ -255,6 +268,7 @@ impl Task {
                 // All that was asked of the guest is done and told.
                 Err(error) if transcript.ended => {
                     tracing::warn!(life = %self.life, %error, "QEMU locked up while the guest powered off");
+                    self.locked_up = true;
                     ending = Ok(Ending::PoweredOff);
                 }
                 Err(error) => {

@@ -37,12 +37,12 @@ use crate::error::ExitCode;
 use crate::event::{Event, StopCause, What};
 use crate::machine::Launcher;
 use crate::plan::{Cell, LifeId};
-use crate::store::{RecheckOf, RunSummary, RunWriter, StoreError};
+use crate::store::{RecheckOf, RunSummary, RunWriter, SearchRecord, StoreError};
 use crate::verdict::Verdict;
-use exact::{Exactness, Lived};
+use exact::{Exactness, GuestEnding, Lived};
 use life::Over;
 use recheck::{Found, Rechecker};
-use search::{Fate, Search};
+use search::{Counted, Fate, Search};
 use warm::WarmGuests;
 
 /// A cell, and what it boots; or why it can't be run here.
@@ -256,6 +256,7 @@ impl<D: FnMut(&Event)> Dispatcher<'_, D> {
                 warm: self.warm.clone(),
                 tell: self.tell.clone(),
                 stopping: self.stopping.clone(),
+                locked_up: false,
             };
             self.running.spawn(task.live());
         }
@@ -283,12 +284,12 @@ impl<D: FnMut(&Event)> Dispatcher<'_, D> {
 
     /// A life that rechecks another says whose that one's hit is; the run is judged by the lives that were asked for.
     fn count(&mut self, over: Over) {
-        let Over { assignment, verdict, reason, found, cut } = over;
+        let Over { assignment, verdict, reason, found, ending } = over;
         if assignment.recheck_of.is_some() {
             return;
         }
         *self.verdicts.entry(verdict).or_default() += 1;
-        self.compare(found.life, verdict, cut);
+        self.compare(found.life, verdict, ending);
         if self.search.is_some() {
             return self.count_in_search(verdict, reason, found);
         }
@@ -310,9 +311,12 @@ impl<D: FnMut(&Event)> Dispatcher<'_, D> {
     fn count_in_search(&mut self, verdict: Verdict, reason: String, found: Found) {
         let Some(search) = &mut self.search else { return };
         let Found { life, name, .. } = &found;
-        match search.count(verdict, &found) {
+        let Counted { fate, found: enough, in_vain } = search.count(verdict, &found);
+        match fate {
             Fate::Kept => {
                 let (life, name) = (*life, name.clone());
+                // What is kept is counted in search.json, whenever farm is killed.
+                self.keep_search();
                 self.recorder.record(What::Kept { life, name, verdict, reason });
             }
             Fate::Counted => {
@@ -321,35 +325,44 @@ impl<D: FnMut(&Event)> Dispatcher<'_, D> {
                 }
             }
         }
-        if verdict.is_finding() && search.until() == Until::Hit {
+        if enough {
             self.stop(StopCause::Found);
+        } else if in_vain {
+            self.stop(StopCause::InVain);
         }
     }
 
     /// What lives tell is for people to watch; in a search there are too many of them.
     fn hear(&mut self, what: What) {
-        if self.search.is_none() {
+        if self.search.is_none() || matches!(what, What::BootedInstead { .. }) {
             self.recorder.record(what);
         }
     }
 
     fn tell_search(&mut self) {
-        let Some(search) = &self.search else { return };
-        let record = search.record();
+        if let Some(record) = self.keep_search() {
+            self.recorder.show(What::Searched(record));
+        }
+    }
+
+    fn keep_search(&mut self) -> Option<SearchRecord> {
+        let record = self.search.as_ref()?.record();
         if let Err(error) = self.recorder.writer.search(&record) {
             self.recorder.trouble(error.into());
         }
-        self.recorder.record(What::Searched(record));
+        Some(record)
     }
 
     /// A life that never was, or that the whole run was stopped in, says nothing about its schedule.
-    fn compare(&mut self, life: LifeId, verdict: Verdict, cut: bool) {
+    fn compare(&mut self, life: LifeId, verdict: Verdict, ending: GuestEnding) {
         let Some(exactness) = &mut self.exactness else { return };
-        if matches!(verdict, Verdict::Infra | Verdict::Skipped) || self.stopping.borrow().is_some() {
+        if matches!(verdict, Verdict::Infra | Verdict::BuildFailed | Verdict::Skipped)
+            || self.stopping.borrow().is_some()
+        {
             return;
         }
         let directory = self.recorder.writer.life_directory(&life);
-        match exactness.compare(Lived { life, directory: directory.clone(), cut }) {
+        match exactness.compare(Lived { life, directory: directory.clone(), ending }) {
             Ok(None) => {}
             Ok(Some(difference)) => self.recorder.record(What::Inexact(difference)),
             Err(source) => self.recorder.trouble(StoreError::Read { path: directory, source }.into()),
@@ -393,13 +406,19 @@ struct Recorder<D> {
 
 impl<D: FnMut(&Event)> Recorder<D> {
     fn record(&mut self, what: What) {
-        let event = Event { at_us: micros_since(self.began), what };
-        (self.display)(&event);
+        let event = self.show(what);
         if self.trouble.is_none()
             && let Err(error) = self.writer.event(&event)
         {
             self.trouble(error.into());
         }
+    }
+
+    /// Shows, without recording.
+    fn show(&mut self, what: What) -> Event {
+        let event = Event { at_us: micros_since(self.began), what };
+        (self.display)(&event);
+        event
     }
 
     fn trouble(&mut self, error: RunError) {

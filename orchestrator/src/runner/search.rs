@@ -1,6 +1,6 @@
 //! A search: lives without end, until there is enough. Most of them pass and are only counted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -33,8 +33,11 @@ pub struct SearchRequest {
 
 /// Lives that are kept of one finding, or of one verdict without any: more tell nothing new.
 const MOST_KEPT_OF_A_KIND: u32 = 16;
-/// Lives that are kept in all, since a guest can make up as many findings as it likes.
-const MOST_KEPT: u64 = 1000;
+/// Lives that are kept in all, and findings that are counted, since a guest can make up as many as it likes.
+const MOST_KEPT: u64 = 256;
+const MOST_FINDINGS: usize = 1000;
+/// So many lives in a row that end in trouble of farm's own are no chance.
+const MOST_TROUBLES: u32 = 20;
 
 pub(super) struct Search {
     plan: SearchPlan,
@@ -45,6 +48,17 @@ pub(super) struct Search {
     begun: u64,
     tally: SearchTally,
     kept_of_a_kind: BTreeMap<String, u32>,
+    /// Lives in a row that ended in trouble of farm's own.
+    troubles: u32,
+}
+
+/// What follows from a life.
+pub(super) struct Counted {
+    pub(super) fate: Fate,
+    /// It is what the search was for.
+    pub(super) found: bool,
+    /// It makes no sense to go on.
+    pub(super) in_vain: bool,
 }
 
 /// What becomes of a life.
@@ -68,11 +82,8 @@ impl Search {
             begun: 0,
             tally: SearchTally::default(),
             kept_of_a_kind: BTreeMap::new(),
+            troubles: 0,
         }
-    }
-
-    pub(super) fn until(&self) -> Until {
-        self.until
     }
 
     /// The next life, if there is to be one.
@@ -92,28 +103,47 @@ impl Search {
     }
 
     /// Counts a life that is over.
-    pub(super) fn count(&mut self, verdict: Verdict, found: &Found) -> Fate {
-        let tally = &mut self.tally;
-        *tally.verdicts.entry(verdict).or_default() += 1;
-        if verdict.is_finding() {
-            tally.found += 1;
+    pub(super) fn count(&mut self, verdict: Verdict, found: &Found) -> Counted {
+        *self.tally.verdicts.entry(verdict).or_default() += 1;
+        self.troubles = if verdict == Verdict::Infra { self.troubles + 1 } else { 0 };
+        let judged = !matches!(verdict, Verdict::Infra | Verdict::Skipped);
+        // A kernel can complain before it is ready, and then has not booted.
+        let is_finding = judged && (!found.findings.is_empty() || verdict == Verdict::WorkloadFailed);
+        if is_finding {
+            self.tally.found += 1;
+            self.tally_findings(found);
         }
-        if verdict == Verdict::Passed {
-            return Fate::Counted;
+        Counted {
+            fate: self.fate(verdict, found),
+            found: is_finding && self.until == Until::Hit,
+            in_vain: self.troubles >= MOST_TROUBLES,
         }
-        for (fingerprint, title) in &found.findings {
-            let fingerprint = fingerprint.to_string();
-            if tally.findings.len() as u64 >= MOST_KEPT && !tally.findings.contains_key(&fingerprint) {
+    }
+
+    fn tally_findings(&mut self, found: &Found) {
+        let findings = &mut self.tally.findings;
+        // A life may meet one finding several times.
+        let met: BTreeMap<String, &String> =
+            found.findings.iter().map(|(fingerprint, title)| (fingerprint.to_string(), title)).collect();
+        for (fingerprint, title) in met {
+            if findings.len() >= MOST_FINDINGS && !findings.contains_key(&fingerprint) {
                 continue;
             }
-            let finding = tally.findings.entry(fingerprint).or_default();
+            let finding = findings.entry(fingerprint).or_default();
             finding.title.clone_from(title);
             finding.lives += 1;
         }
-        let mut kinds: Vec<String> =
+    }
+
+    fn fate(&mut self, verdict: Verdict, found: &Found) -> Fate {
+        let tally = &mut self.tally;
+        if matches!(verdict, Verdict::Passed | Verdict::Skipped) {
+            return Fate::Counted;
+        }
+        let mut kinds: BTreeSet<String> =
             found.findings.iter().map(|(fingerprint, _)| fingerprint.to_string()).collect();
         if kinds.is_empty() {
-            kinds.push(verdict.to_string());
+            kinds.insert(verdict.to_string());
         }
         let rare = kinds
             .iter()
@@ -150,31 +180,61 @@ mod tests {
         Found { life, name: String::new(), findings: findings.collect() }
     }
 
+    /// How many of so many lives are kept.
+    fn kept(search: &mut Search, verdict: Verdict, symbols: &[&str], lives: u32) -> usize {
+        let fates = (0..lives).map(|_| search.count(verdict, &found(symbols)).fate);
+        fates.filter(|fate| *fate == Fate::Kept).count()
+    }
+
     #[test]
     fn what_passed_is_counted_and_of_a_finding_the_first_lives_are_kept() {
         let mut search = search();
-        let fates = |search: &mut Search, verdict, symbols: &[&str], lives: u32| {
-            let fates = (0..lives).map(|_| search.count(verdict, &found(symbols)));
-            fates.filter(|fate| *fate == Fate::Kept).count()
-        };
-        assert_eq!(fates(&mut search, Verdict::Passed, &[], 30), 0);
-        assert_eq!(fates(&mut search, Verdict::Hit, &["a"], 30), 16);
-        assert_eq!(fates(&mut search, Verdict::Hit, &["a", "b"], 1), 1, "b is new");
-        assert_eq!(fates(&mut search, Verdict::WorkloadFailed, &[], 30), 16);
-        assert_eq!(fates(&mut search, Verdict::Infra, &[], 3), 3);
+        assert_eq!(kept(&mut search, Verdict::Passed, &[], 30), 0);
+        assert_eq!(kept(&mut search, Verdict::Hit, &["a"], 30), 16);
+        assert_eq!(
+            kept(&mut search, Verdict::Hit, &["a", "b", "a"], 1),
+            1,
+            "b is new, and a life is counted once"
+        );
+        assert_eq!(kept(&mut search, Verdict::WorkloadFailed, &[], 30), 16);
+        assert_eq!(kept(&mut search, Verdict::BootFailed, &["b"], 1), 1);
+        assert_eq!(kept(&mut search, Verdict::Infra, &["b"], 3), 3);
+        assert_eq!(kept(&mut search, Verdict::Skipped, &[], 3), 0, "they were ended");
         let SearchTally { verdicts, found, kept, findings } = search.record().tally;
         assert_eq!(verdicts[&Verdict::Hit], 31);
-        assert_eq!((found, kept), (61, 36), "trouble of farm's own is kept, and is no finding");
+        assert_eq!((found, kept), (62, 37), "trouble of farm's own is kept, and is no finding");
         let lives: Vec<u64> = findings.values().map(|finding| finding.lives).collect();
-        assert_eq!(lives, [31, 1]);
+        assert_eq!(lives, [31, 2]);
     }
 
     #[test]
     fn what_is_kept_is_bounded_whatever_a_guest_makes_up() {
         let mut search = search();
-        let kept = (0..1100).filter(|number| {
-            search.count(Verdict::Hit, &found(&[&format!("made_up_{number}")])) == Fate::Kept
-        });
-        assert_eq!(kept.count(), 1000);
+        let kept =
+            (0..1100).map(|number| kept(&mut search, Verdict::Hit, &[&format!("made_up_{number}")], 1));
+        assert_eq!(kept.sum::<usize>(), 256);
+        assert_eq!(search.record().tally.findings.len(), 1000);
+    }
+
+    #[test]
+    fn a_search_ends_with_its_first_finding_or_if_nothing_works() {
+        let ends = |search: &mut Search, verdict, symbols: &[&str]| {
+            let Counted { found, in_vain, .. } = search.count(verdict, &found(symbols));
+            (found, in_vain)
+        };
+        let mut search = search();
+        assert_eq!(ends(&mut search, Verdict::Passed, &[]), (false, false));
+        assert_eq!(ends(&mut search, Verdict::BootFailed, &[]), (false, false));
+        assert_eq!(
+            ends(&mut search, Verdict::BootFailed, &["a"]),
+            (true, false),
+            "it complained while it booted"
+        );
+        assert_eq!(ends(&mut search, Verdict::WorkloadFailed, &[]), (true, false));
+        for _ in 0..19 {
+            assert_eq!(ends(&mut search, Verdict::Infra, &["a"]), (false, false));
+        }
+        assert_eq!(ends(&mut search, Verdict::Infra, &[]), (false, true));
+        assert_eq!(ends(&mut search, Verdict::Passed, &[]), (false, false), "it works again");
     }
 }

@@ -24,6 +24,9 @@ const SAVE_LIMIT: Timeout = Timeout(Duration::from_secs(120));
 /// The first QEMU whose migration has `mapped-ram`.
 const FIRST_QEMU: u32 = 9;
 
+/// How often a run tries to save a guest of a kind: a busy host may have been the reason, and each time costs a boot.
+const MOST_FAILURES: usize = 3;
+
 /// The saved guests of a run, by their key.
 pub(super) struct WarmGuests {
     launcher: Launcher,
@@ -38,10 +41,24 @@ pub(super) struct WarmGuests {
 /// Guests that can be copies of one.
 #[derive(Default)]
 struct KindOfGuest {
-    /// Why not, if there is none.
-    saved: OnceCell<Result<SavedGuest, String>>,
+    saved: OnceCell<SavedGuest>,
+    /// Why there is none, once for each time that it was tried.
+    failures: Mutex<Vec<String>>,
     /// Copies that no guest uses any more. To resume one only reads it, so the next job can be put into it.
     idle: Mutex<Vec<Arc<File>>>,
+}
+
+impl KindOfGuest {
+    /// The last failure, if there were enough of them.
+    fn given_up(&self) -> Option<String> {
+        let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        failures.get(MOST_FAILURES - 1).cloned()
+    }
+
+    fn failed(&self, trouble: String) -> String {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner).push(trouble.clone());
+        trouble
+    }
 }
 
 /// A copy of a saved guest with a job in it.
@@ -75,11 +92,14 @@ impl WarmGuests {
             Arc::clone(kinds.entry(key.clone()).or_default())
         };
         // Whoever comes first makes it; the others wait.
-        let saved = kind.saved.get_or_init(async || {
+        let saved = kind.saved.get_or_try_init(async || {
+            if let Some(failure) = kind.given_up() {
+                return Err(failure);
+            }
             let made = self.find_or_make(guest, cell, &key, files).await;
-            made.map_err(|Trouble(trouble)| trouble)
+            made.map_err(|Trouble(trouble)| kind.failed(trouble))
         });
-        let saved = saved.await.as_ref().map_err(String::clone)?;
+        let saved = saved.await?;
         if job.len() > saved.slot().room() {
             return Err(format!("its job of {} bytes is too long for a saved guest", job.len()));
         }

@@ -73,6 +73,7 @@ pub struct RunRecord {
     pub qemu_path: String,
     pub scenarios: Vec<String>,
     pub kernels: Vec<KernelRecord>,
+    /// That are planned; of a search none.
     pub lives: u32,
     pub jobs: u32,
     /// None: hits were not to be rechecked.
@@ -169,6 +170,10 @@ pub struct ExactRecord {
     pub lived_once: u32,
     /// Of all these cells.
     pub lives: u32,
+    /// Those of them that farm ended; they are compared as far as they went.
+    pub cut: u32,
+    /// Lives that said more than farm keeps, and are not compared.
+    pub too_long: u32,
     /// Lives that differ from the first of their cell.
     pub different: u32,
     /// The first of them.

@@ -29,7 +29,7 @@ fn run(farm: &Farm, scenario: &str, seed: u64, more: &[&str]) -> Finished {
     let seed = seed.to_string();
     let mut arguments = vec!["run", scenario, "--schedule", "deterministic", "--seed", &seed, "--json"];
     arguments.extend(more);
-    farm.run(&arguments)
+    farm.finish(farm.warm_command(&arguments))
 }
 
 fn exact(run: &Finished) -> Value {
@@ -152,7 +152,7 @@ mod soak {
         let mut arguments = vec!["run", race, splice, gup, "--schedule", "deterministic", "--json"];
         arguments.extend(["--check-exact", "--jobs", "3", "--repeat", &lives]);
         arguments.extend(how);
-        let run = farm.finish_within(LIMIT, farm.command(&arguments)).with_code(0);
+        let run = farm.finish_within(LIMIT, farm.warm_command(&arguments)).with_code(0);
         let exact = exact(&run);
         assert_eq!(exact["cells"], 3 * SEEDS);
         assert_eq!(exact["lives"], 3 * SEEDS * LIVES);

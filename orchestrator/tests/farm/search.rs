@@ -6,7 +6,7 @@ use camino::Utf8Path;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use super::harness::{Farm, debian_12, newer_qemu};
+use super::harness::{Farm, Process, debian_12, newer_qemu, wait_gone};
 
 /// Makes the kernel warn in one life of four.
 const DICE: &str = r#"
@@ -42,7 +42,8 @@ fn a_search_until_a_hit_ends_with_its_cell_and_nothing_else() {
     let farm = farm();
     farm.program("dice", DICE);
     let scenario = farm.scenario("dice", "modules: [tripwire]\nsteps: [{exec: dice}]\n");
-    let run = farm.run(&["run", &scenario, "--until", "hit", "--jobs", "1", "--json"]).with_code(100);
+    let arguments = ["run", &scenario, "--until", "hit", "--jobs", "1", "--json"];
+    let run = farm.finish(farm.warm_command(&arguments)).with_code(100);
     let result = run.json();
     let (search, lives) = (&result["search"], result["lives"].as_array().unwrap());
     assert_eq!(
@@ -70,7 +71,7 @@ fn a_search_of_some_lives_counts_them_and_keeps_none() {
     let scenario = farm.scenario("splice", STEPS);
     let search = |more: &[&str]| {
         let arguments = [&["run", &scenario, "--until", "6", "--json"], more].concat();
-        let run = farm.run(&arguments).with_code(0).json();
+        let run = farm.finish(farm.warm_command(&arguments)).with_code(0).json();
         assert_eq!(run["search"]["verdicts"], serde_json::json!({ "passed": 6 }));
         assert_eq!(run["summary"]["verdicts"], serde_json::json!({ "passed": 6 }));
         assert_eq!(run["lives"], serde_json::json!([]));
@@ -87,7 +88,7 @@ fn a_search_that_is_interrupted_or_killed_has_counted_what_was_lived() {
     let farm = farm();
     let scenario = farm.scenario("splice", STEPS);
     let arguments = ["run", &scenario, "--until", "1h", "--jobs", "1"];
-    let mut run = farm.start(&arguments);
+    let mut run = farm.begin(farm.warm_command(&arguments));
     run.wait_for("none found anything");
     run.signal(Signal::INT);
     run.end().with_code(130);
@@ -97,10 +98,14 @@ fn a_search_that_is_interrupted_or_killed_has_counted_what_was_lived() {
     assert!(search["verdicts"]["passed"].as_u64().unwrap() > 0, "{search}");
 
     let farm = self::farm();
-    let mut run = farm.start(&arguments);
+    let mut run = farm.begin(farm.warm_command(&arguments));
     run.wait_for("none found anything");
+    // Stopped first, so that the guests are those that it leaves.
+    run.signal(Signal::STOP);
+    let left: Vec<_> = farm.processes().iter().map(Process::handle).collect();
     run.signal(Signal::KILL);
     assert_eq!(run.end().code, None);
+    left.iter().for_each(wait_gone);
     let shown = farm.run(&["show", "last"]).with_code(0).stdout;
     assert!(shown.contains("search until 1h, plan 1: ") && shown.contains("it has no end"), "{shown}");
 }

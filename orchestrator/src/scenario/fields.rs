@@ -253,7 +253,7 @@ pub(crate) mod step {
     };
     pub(crate) static FOR: Field<Time> = Field {
         name: "for",
-        shape: Time { min: Duration::from_millis(100), max: DAY },
+        shape: Time { min: Duration::from_millis(10), max: DAY },
         absent: Absent::Means("`ops` says when to stop"),
         doc: "How long each worker goes on. Either this or `ops`.",
     };

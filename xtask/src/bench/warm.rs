@@ -17,7 +17,7 @@ const LIFE: &str = "\
 purpose: a measurement
 machine: {cpus: 2, memory: 512M}
 steps:
-  - {stress: splice, args: {mode: file-pipe-file}, for: 100ms, dir: tmp}
+  - {stress: splice, args: {mode: file-pipe-file}, for: 50ms, dir: tmp}
 ";
 /// Where farm keeps saved guests, below its cache.
 const SAVED: &str = "saved";

@@ -53,7 +53,7 @@ fn a_broken_scenario_is_told_with_place_and_hint() {
     insta::assert_snapshot!(refused(&farm, &["run", &wrong, "somke"]), @r#"
     error: HERE/wrong.yaml:5:14: unknown stress program 'slpice'
         did you mean 'splice'?
-    HERE/wrong.yaml:5:27: for: expected a time from 100ms to 24h, found '1x'
+    HERE/wrong.yaml:5:27: for: expected a time from 10ms to 24h, found '1x'
         write it as in 500ms, 3s or 2h 5m
     HERE/wrong.yaml:6:24: ops: expected a number from 1 to 1000000000000, found '0'
     error: no scenario or group of scenarios has the name 'somke'

@@ -12,6 +12,7 @@
 
 #define RACERS 2
 #define UPDATES 200000
+#define GOES 1000
 
 static unsigned int updates;
 static atomic_t at_start;
@@ -28,13 +29,12 @@ static int update(void *unused)
 	kthread_complete_and_exit(&at_end, 0);
 }
 
-noinline int tripwire_lost_update(unsigned int seconds)
+/* How many updates are lost in one go, or a negative error number. */
+static int race(void)
 {
 	struct task_struct *racers[RACERS];
-	unsigned int cpu = cpumask_first(cpu_online_mask), lost;
+	unsigned int cpu = cpumask_first(cpu_online_mask);
 
-	if (num_online_cpus() < RACERS)
-		return -EOPNOTSUPP;
 	updates = 0;
 	atomic_set(&at_start, 0);
 	init_completion(&at_end);
@@ -52,7 +52,23 @@ noinline int tripwire_lost_update(unsigned int seconds)
 		wake_up_process(racers[i]);
 	for (unsigned int i = 0; i < RACERS; i++)
 		wait_for_completion(&at_end);
-	lost = RACERS * UPDATES - updates;
-	WARN(lost, "tripwire: %u of %u updates are lost\n", lost, RACERS * UPDATES);
+	return RACERS * UPDATES - updates;
+}
+
+/*
+ * Two virtual CPUs that share one of a busy host's are never in the midst of it
+ * at once for long: then it takes several goes.
+ */
+noinline int tripwire_lost_update(unsigned int seconds)
+{
+	int lost = 0;
+
+	if (num_online_cpus() < RACERS)
+		return -EOPNOTSUPP;
+	for (unsigned int i = 0; i < GOES && !lost; i++)
+		lost = race();
+	if (lost < 0)
+		return lost;
+	WARN(lost, "tripwire: %d of %d updates are lost\n", lost, RACERS * UPDATES);
 	return 0;
 }

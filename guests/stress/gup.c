@@ -88,9 +88,13 @@ static enum stress_result open_mem(struct stress_path *path, struct access *acce
 static enum stress_result set_up(struct stress_path *path)
 {
 	struct access *access = stress_alloc(sizeof(*access));
+	/* ptrace moves words, however short the turns of the others are. */
+	const size_t most_peeked = MAX_WORDS * sizeof(long);
 	size_t max = stress_number(ARG_MAX_LENGTH);
 	enum stress_result result;
 
+	if (max < most_peeked)
+		max = most_peeked;
 	path->state = access;
 	*access = (struct access){ .mem = -1, .tracee.socket = -1 };
 	for (int kind = 0; kind < MEMORY_KINDS; kind++)

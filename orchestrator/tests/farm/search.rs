@@ -123,3 +123,20 @@ fn what_no_search_can_be_is_refused() {
         farm.run(&[&["run", &scenario, "--until", "hit"], other].concat()).with_code(2);
     }
 }
+
+/// A search draws options that no scenario sets: the shortest turns, for one.
+#[test]
+fn every_program_works_with_the_shortest_turns() {
+    let farm = farm();
+    let step = |(program, least): (&str, &str)| {
+        format!("  - {{stress: {program}, args: {{max-length: {least}}}, for: 200ms, workers: 2}}\n")
+    };
+    let programs = [("splice", "1"), ("sendfile", "1"), ("dio", "4K"), ("tee", "1"), ("vmsplice", "1")];
+    let more = [("gup", "1"), ("uring", "1"), ("pagecache", "4K")];
+    let steps: String = programs.into_iter().chain(more).map(step).collect();
+    let text =
+        format!("name: short-turns\npurpose: a test\nmachine: {{cpus: 2, memory: 512M}}\nsteps:\n{steps}");
+    let scenario = farm.file("short-turns.yaml", text);
+    let run = farm.finish(farm.warm_command(&["run", scenario.as_str(), "--json"])).with_code(0);
+    assert_eq!(run.life("short-turns")["verdict"], "passed");
+}

@@ -10,7 +10,7 @@ use super::output;
 use crate::escape::escape;
 use crate::event::{Event, StopCause, What};
 use crate::plan::LifeId;
-use crate::report::{search_line, seconds, size, thousands};
+use crate::report::{lives as lives_of, search_line, seconds, size, thousands};
 use crate::store::Difference;
 
 /// Shows events on stderr.
@@ -154,11 +154,7 @@ fn line(what: &What, names: &HashMap<LifeId, String>) -> Option<String> {
             format!("run {run}: a search until {until}, up to {jobs} at a time ({jobs_why})")
         }
         What::RunStarted { run, until: None, lives, jobs, jobs_why } => {
-            let lives = if *lives == 1 {
-                "1 life".to_owned()
-            } else {
-                format!("{} lives", thousands((*lives).into()))
-            };
+            let lives = lives_of((*lives).into());
             format!("run {run}: {lives}, up to {jobs} at a time ({jobs_why})")
         }
         What::LifeStarted { life, name } => format!("{name}: starting (cell {life})"),

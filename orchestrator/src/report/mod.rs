@@ -28,6 +28,11 @@ pub fn seconds(micros: u64) -> String {
     }
 }
 
+/// `1 life`, `12,345 lives`
+pub fn lives(number: u64) -> String {
+    if number == 1 { "1 life".to_owned() } else { format!("{} lives", thousands(number)) }
+}
+
 /// `12,345`
 pub fn thousands(number: u64) -> String {
     let digits = number.to_string();

@@ -1,6 +1,6 @@
 //! What a search has come to: how many lives, and how many of them found something.
 
-use super::{Align, Table, seconds, thousands};
+use super::{Align, Table, lives, seconds, thousands};
 use crate::escape::escape;
 use crate::store::{SearchRecord, StoredRun};
 use crate::verdict::Verdict;
@@ -32,8 +32,8 @@ pub(super) fn search_text(run: &StoredRun) -> String {
     }
     if search.tally.kept > 0 {
         out += &format!(
-            "\n{} lives are kept, each whole: `farm show LIFE` shows one; command.sh in its directory boots its guest with the same job\n",
-            thousands(search.tally.kept)
+            "\nkept whole: {}; `farm show LIFE` shows one; command.sh in its directory boots its guest with the same job\n",
+            lives(search.tally.kept)
         );
     }
     out
@@ -41,16 +41,16 @@ pub(super) fn search_text(run: &StoredRun) -> String {
 
 /// `12,345 lives in 600 s (20.6 a second, 74,070 an hour), 12 found something: per 1,000 0.97 (95 %: 0.56 to 1.7)`
 pub fn search_line(search: &SearchRecord) -> String {
-    let lives: u64 = search.tally.verdicts.values().copied().sum();
+    let number: u64 = search.tally.verdicts.values().copied().sum();
     let ran = ran(search);
     #[expect(clippy::cast_precision_loss, reason = "a rate shown with three digits")]
     let a_second = match search.wall_us {
         0 => 0.0,
-        wall => lives as f64 * 1e6 / wall as f64,
+        wall => number as f64 * 1e6 / wall as f64,
     };
     let mut line = format!(
         "{} in {} ({} a second, {} an hour)",
-        if lives == 1 { "1 life".to_owned() } else { format!("{} lives", thousands(lives)) },
+        lives(number),
         seconds(search.wall_us),
         three_digits(a_second),
         hourly(a_second)

@@ -27,22 +27,32 @@
 /* Each failed one may wait until all CPUs have drained their lists of pages (lru_add_drain_all()). */
 enum { MOST_TRIES = 10 };
 
+/* A guest's memory, all calls of UVSIM_MAP together: the kernel takes memory for each MiB of it. */
+static const u64 most_mapped = 4ULL * SZ_1G;
+
 struct guest {
 	struct mutex lock; /* of what is set up once: mm, gmap, nics */
 	u32 handle;
 	struct mm_struct *mm;
 	struct gmap *gmap; /* set last, read without the lock */
+	u64 mapped; /* bytes */
 	struct uvsim_nics nics;
 	struct rcu_head rcu;
 };
 
 static DEFINE_XARRAY_ALLOC1(guests); /* by handle */
+static atomic_long_t guest_count;
 
 struct mm_struct *uvsim_guest_mm(unsigned long handle)
 {
 	const struct guest *guest = xa_load(&guests, handle);
 
 	return guest ? READ_ONCE(guest->mm) : NULL;
+}
+
+long uvsim_guests(void)
+{
+	return atomic_long_read(&guest_count);
 }
 
 static int guest_open(struct inode *inode, struct file *file)
@@ -58,6 +68,7 @@ static int guest_open(struct inode *inode, struct file *file)
 		kfree(guest);
 		return error;
 	}
+	atomic_long_inc(&guest_count);
 	file->private_data = guest;
 	return 0;
 }
@@ -74,6 +85,7 @@ static int guest_release(struct inode *inode, struct file *file)
 		atomic_dec(&guest->mm->context.protected_count);
 	}
 	xa_erase(&guests, guest->handle);
+	atomic_long_dec(&guest_count);
 	if (guest->mm) {
 		/* The trap may be walking its page tables. */
 		synchronize_rcu();
@@ -115,10 +127,12 @@ static int map_range(struct guest *guest, const struct uvsim_range *range)
 	if (!range->length || (range->address | range->length) & (SZ_1M - 1))
 		return -EINVAL;
 	mutex_lock(&guest->lock);
-	error = begin_guest(guest);
+	error = range->length > most_mapped - guest->mapped ? -E2BIG : begin_guest(guest);
 	if (!error)
 		error = gmap_map_segment(guest->gmap, range->address, range->address,
 					 range->length);
+	if (!error)
+		guest->mapped += range->length;
 	mutex_unlock(&guest->lock);
 	return error;
 }
@@ -136,6 +150,11 @@ static int make_secure(struct gmap *gmap, unsigned long address)
 	}
 	uvsim_count(UVSIM_REFUSED);
 	return -EBUSY;
+}
+
+static int touch(struct gmap *gmap, unsigned long address)
+{
+	return uvsim_touch(gmap->mm, address);
 }
 
 static int make_accessible(struct gmap *gmap, unsigned long address)
@@ -207,6 +226,8 @@ static int range_command(struct guest *guest, unsigned int command, struct uvsim
 		return map_range(guest, range);
 	case UVSIM_SECURE:
 		return for_each_page(guest, range, make_secure);
+	case UVSIM_TOUCH:
+		return for_each_page(guest, range, touch);
 	default:
 		return for_each_page(guest, range, make_accessible);
 	}
@@ -235,6 +256,7 @@ static long guest_ioctl(struct file *file, unsigned int command, unsigned long a
 	switch (command) {
 	case UVSIM_MAP:
 	case UVSIM_SECURE:
+	case UVSIM_TOUCH:
 	case UVSIM_EXPORT:
 		if (copy_from_user(&range, user, sizeof(range)))
 			return -EFAULT;

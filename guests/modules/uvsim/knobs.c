@@ -39,7 +39,6 @@ static const struct knob {
 	{ "pin_shared", &uvsim_knobs.pin_shared, 1 },
 	/* What is submitted to block devices is reported too, before a driver sees it. */
 	{ "early", &uvsim_knobs.early, 1 },
-	{ "verbose", &uvsim_knobs.verbose, 1 },
 	/* How many reports may still be made. */
 	{ "reports", &uvsim_knobs.reports, UINT_MAX },
 	{ "seed", &uvsim_knobs.seed, UINT_MAX },
@@ -136,6 +135,8 @@ static int counters_show(struct seq_file *m, void *unused)
 {
 	for (unsigned int i = 0; i < UVSIM_COUNTERS; i++)
 		seq_printf(m, "%s %lld\n", counter_names[i], atomic64_read(&counters[i]));
+	/* What there is now. */
+	seq_printf(m, "guests %ld\nknown_pages %ld\n", uvsim_guests(), uvsim_state_known());
 	return 0;
 }
 DEFINE_SHOW_ATTRIBUTE(counters);

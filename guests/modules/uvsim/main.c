@@ -37,11 +37,14 @@ static int __init uvsim_init(void)
 			parts[i].exit();
 		return error;
 	}
+	uvsim_watch_init();
+	uvsim_touch_init();
 	return 0;
 }
 
 static void __exit uvsim_exit(void)
 {
+	uvsim_watch_exit();
 	for (size_t i = ARRAY_SIZE(parts); i--;)
 		parts[i].exit();
 }

@@ -19,6 +19,7 @@
 
 static DEFINE_SPINLOCK(state_lock);
 static DEFINE_XARRAY_FLAGS(pages, XA_FLAGS_LOCK_IRQ);
+static long known_pages; /* how many there are */
 static struct kmem_cache *page_cache;
 
 bool uvsim_state_is_empty(void)
@@ -42,6 +43,7 @@ int uvsim_state_import(unsigned long pfn, unsigned long owner)
 		if (!error) {
 			known = fresh;
 			fresh = NULL;
+			known_pages++;
 		}
 	}
 	if (!known) {
@@ -161,6 +163,11 @@ bool uvsim_state_get(unsigned long pfn, struct uvsim_page *copy)
 	return known;
 }
 
+long uvsim_state_known(void)
+{
+	return READ_ONCE(known_pages);
+}
+
 /* Any context. */
 static void forget(unsigned long pfn)
 {
@@ -169,6 +176,8 @@ static void forget(unsigned long pfn)
 
 	spin_lock_irqsave(&state_lock, flags);
 	known = xa_erase(&pages, pfn);
+	if (known)
+		known_pages--;
 	spin_unlock_irqrestore(&state_lock, flags);
 	if (!known)
 		return;

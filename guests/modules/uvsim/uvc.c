@@ -32,8 +32,7 @@ enum {
 
 static DEFINE_PER_CPU(unsigned int, busy_in_row);
 
-/* The page at an address. The caller holds the lock of its page table, as the kernel does around UVC. */
-static struct page *mapped_page(struct mm_struct *mm, unsigned long address)
+struct page *uvsim_mapped_page(struct mm_struct *mm, unsigned long address)
 {
 	pgd_t *pgd = pgd_offset(mm, address);
 	p4d_t *p4d;
@@ -72,7 +71,7 @@ static int convert_to_secure(struct uv_cb_cts *block)
 	rcu_read_lock();
 	mm = uvsim_guest_mm(block->guest_handle);
 	if (mm)
-		page = mapped_page(mm, block->gaddr);
+		page = uvsim_mapped_page(mm, block->gaddr);
 	rcu_read_unlock();
 	if (!page)
 		return answer(&block->header, RC_NO_PAGE);

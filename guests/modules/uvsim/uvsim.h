@@ -24,7 +24,7 @@ struct sk_buff;
 struct uvsim_knobs {
 	unsigned int fix_splice, fix_vmsplice, fix_zerocopy, fix_dio;
 	unsigned int busy_percent, partial_percent, export_fail_percent, owner_mismatch_percent;
-	unsigned int freeze_delay_us, pin_shared, early, verbose, reports, seed;
+	unsigned int freeze_delay_us, pin_shared, early, reports, seed;
 };
 
 extern struct uvsim_knobs uvsim_knobs;
@@ -119,6 +119,8 @@ bool uvsim_state_inaccessible(unsigned long pfn, enum uvsim_event event);
 /* Whether nobody has asked this since the page became secure: one report of a page is enough. */
 bool uvsim_state_first_report(unsigned long pfn);
 bool uvsim_state_get(unsigned long pfn, struct uvsim_page *copy);
+/* How many pages are known: those that were secure and are not freed yet. */
+long uvsim_state_known(void);
 /* Nobody has become secure yet: the quick way out, takes no lock. */
 bool uvsim_state_is_empty(void);
 
@@ -164,7 +166,24 @@ void uvsim_nics_remove(struct uvsim_nics *nics);
 int uvsim_fix_init(void);
 void uvsim_fix_exit(void);
 
+/* --- watch.c: who takes references --- */
+
+void uvsim_watch_init(void);
+void uvsim_watch_exit(void);
+
+/* --- touch.c: the kernel touches a secure page itself --- */
+
+/* The page at the address must stay mapped meanwhile. May sleep. */
+int uvsim_touch(struct mm_struct *mm, unsigned long address);
+void uvsim_touch_init(void);
+
 /* --- uvc.c: the instruction --- */
+
+/*
+ * The page that is mapped at an address, or NULL. The caller holds the lock of the page's table, as
+ * the kernel does around UVC, or the mmap lock, and then the page may be another at any time.
+ */
+struct page *uvsim_mapped_page(struct mm_struct *mm, unsigned long address);
 
 int uvsim_uvc_init(void);
 void uvsim_uvc_exit(void);
@@ -173,6 +192,7 @@ void uvsim_uvc_exit(void);
 
 /* The process whose memory a handle names, or NULL. Any context; as long as the RCU read lock is held. */
 struct mm_struct *uvsim_guest_mm(unsigned long handle);
+long uvsim_guests(void);
 int uvsim_drive_init(void);
 void uvsim_drive_exit(void);
 

@@ -33,8 +33,8 @@ struct uvsim_page_state {
 
 /*
  * Makes the range memory of the guest, at guest addresses equal to its own. Both address and length
- * are multiples of 1 MiB. The process must have been started with vm.allocate_pgste=1 (ENOTSUP).
- * The first call binds the guest to the process (EPERM for any other).
+ * are multiples of 1 MiB; a guest may have 4 GiB in all (E2BIG). The process must have been started
+ * with vm.allocate_pgste=1 (EOPNOTSUPP). The first call binds the guest to it (EPERM for any other).
  */
 #define UVSIM_MAP _IOWR('U', 0x10, struct uvsim_range)
 /*
@@ -45,6 +45,11 @@ struct uvsim_page_state {
 #define UVSIM_SECURE _IOWR('U', 0x11, struct uvsim_range)
 /* Makes each page of the range accessible, as a kernel does that does it right. */
 #define UVSIM_EXPORT _IOWR('U', 0x12, struct uvsim_range)
+/*
+ * Does with each page of the range what the kernel does when it touches one that is secure itself
+ * (do_secure_storage_access()). The pages must stay mapped meanwhile.
+ */
+#define UVSIM_TOUCH _IOWR('U', 0x15, struct uvsim_range)
 #define UVSIM_STATE _IOWR('U', 0x13, struct uvsim_page_state)
 /*
  * Adds a NIC to the network namespace of the calling thread: uvsink0 by the first call, uvsink1, its

@@ -56,14 +56,24 @@ static void feed_random_pool(const struct job *job)
 
 static void set_up(const struct setup *setup)
 {
-	if (setup->kind == SETUP_MODULE) {
+	int error;
+
+	switch (setup->kind) {
+	case SETUP_MODULE:
 		boot_load_module(setup->what);
-		return;
+		break;
+	case SETUP_MOUNT:
+		boot_make_directories(setup->where);
+		if (mount(setup->what, setup->where, setup->type, 0, NULL))
+			die("mount %s %s on %s: %s", setup->type, setup->what, setup->where,
+			    strerror(errno));
+		break;
+	case SETUP_SET:
+		error = boot_write_file(setup->where, setup->what);
+		if (error)
+			die("set %s to %s: %s", setup->where, setup->what, strerror(error));
+		break;
 	}
-	boot_make_directories(setup->where);
-	if (mount(setup->what, setup->where, setup->type, 0, NULL))
-		die("mount %s %s on %s: %s", setup->type, setup->what, setup->where,
-		    strerror(errno));
 }
 
 /*

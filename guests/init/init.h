@@ -16,7 +16,7 @@
  *   init.c     the order of all this
  *
  * One thread, one poll(). Everything that may block for as long as a kernel
- * bug pleases (a program, a write to a file) is done in a child.
+ * bug pleases (a program, a step's write to a file) is done in a child.
  */
 #ifndef FARM_INIT_H
 #define FARM_INIT_H
@@ -36,10 +36,10 @@
 
 /* job.c */
 struct setup {
-	enum { SETUP_MODULE, SETUP_MOUNT } kind;
-	const char *what;	/* module: file name; mount: device */
+	enum { SETUP_MODULE, SETUP_MOUNT, SETUP_SET } kind;
+	const char *what;	/* module: file name; mount: device; set: text */
 	const char *type;	/* mount only */
-	const char *where;	/* mount only */
+	const char *where;	/* mount: directory; set: file */
 };
 
 struct touch {

@@ -288,11 +288,40 @@ static bool entropy_line(struct parser *p, const char *key, char *value)
 	return true;
 }
 
+/* Modules, mounts and writes are done in their order, before the first step. */
+static bool setup_line(struct parser *p, const char *key, char *value)
+{
+	struct job *job = p->job;
+	struct setup *setup = append(&job->setups, &job->setup_count, sizeof(*setup));
+	char *word[3];
+
+	if (!setup)
+		return fail(p, "out of memory");
+	if (!strcmp(key, "module")) {
+		if (!words(p, key, value, word, 1))
+			return false;
+		*setup = (struct setup){ .kind = SETUP_MODULE, .what = word[0] };
+		return true;
+	}
+	if (!strcmp(key, "mount")) {
+		if (!words(p, key, value, word, 3))
+			return false;
+		*setup = (struct setup){
+			.kind = SETUP_MOUNT, .type = word[0], .what = word[1], .where = word[2]
+		};
+		return true;
+	}
+	if (!words(p, key, value, word, 2))
+		return false;
+	*setup = (struct setup){ .kind = SETUP_SET, .where = word[0], .what = word[1] };
+	return true;
+}
+
 /* Keys that stand outside the steps. */
 static bool job_line(struct parser *p, const char *key, char *value)
 {
 	struct job *job = p->job;
-	char *word[3];
+	char *word[1];
 
 	if (!strcmp(key, "cell")) {
 		if (!words(p, key, value, word, 1))
@@ -311,20 +340,8 @@ static bool job_line(struct parser *p, const char *key, char *value)
 	if (!strcmp(key, "heartbeat"))
 		return words(p, key, value, word, 1) &&
 		       number(p, key, word[0], 1, MAX_MS, &job->heartbeat_ms);
-	if (!strcmp(key, "module") || !strcmp(key, "mount")) {
-		bool mount = !strcmp(key, "mount");
-		struct setup *setup = append(&job->setups, &job->setup_count, sizeof(*setup));
-
-		if (!setup)
-			return fail(p, "out of memory");
-		if (!words(p, key, value, word, mount ? 3 : 1))
-			return false;
-		setup->kind = mount ? SETUP_MOUNT : SETUP_MODULE;
-		setup->type = mount ? word[0] : NULL;
-		setup->what = mount ? word[1] : word[0];
-		setup->where = mount ? word[2] : NULL;
-		return true;
-	}
+	if (!strcmp(key, "module") || !strcmp(key, "mount") || !strcmp(key, "set"))
+		return setup_line(p, key, value);
 	if (!strcmp(key, "step")) {
 		if (job->shell)
 			return fail(p, "a job has steps or a shell, not both");

@@ -148,7 +148,7 @@ pub fn judge(scenario: &Scenario, facts: Facts<'_>, mut evidence: Evidence<'_>) 
     let missed: Vec<String> = scenario
         .expect
         .iter()
-        .filter(|e| e.when.as_ref().is_none_or(|when| when.holds(facts)))
+        .filter(|e| e.holds(facts))
         .filter(|e| !evidence.hits.iter().any(|hit| e.pattern.matches(&hit.title, hit.fingerprint.as_str())))
         .map(|e| e.pattern.to_string())
         .collect();
@@ -162,12 +162,10 @@ pub fn judge(scenario: &Scenario, facts: Facts<'_>, mut evidence: Evidence<'_>) 
 
 fn standing(scenario: &Scenario, facts: Facts<'_>, hit: &Hit) -> Standing {
     let fingerprint = hit.fingerprint.as_str();
-    let holds =
-        |when: &Option<crate::scenario::Condition>| when.as_ref().is_none_or(|when| when.holds(facts));
-    if scenario.expect.iter().any(|e| holds(&e.when) && e.pattern.matches(&hit.title, fingerprint)) {
+    if scenario.expect.iter().any(|e| e.holds(facts) && e.pattern.matches(&hit.title, fingerprint)) {
         return Standing::Expected;
     }
-    match scenario.known.iter().find(|k| holds(&k.when) && k.pattern.matches(&hit.title, fingerprint)) {
+    match scenario.known.iter().find(|k| k.holds(facts) && k.pattern.matches(&hit.title, fingerprint)) {
         Some(known) => Standing::Known { reason: known.reason.clone() },
         None => Standing::New,
     }

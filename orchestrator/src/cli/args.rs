@@ -7,6 +7,7 @@ use camino::Utf8PathBuf;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
 use crate::runner::Until;
+use crate::scenario::Fix;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -194,9 +195,15 @@ pub(super) struct RunArgs {
     #[command(flatten)]
     pub(super) guest: GuestArgs,
 
-    /// Whether guests run as protected guests; a host that can't is said and the cell is skipped
-    #[arg(long, value_enum, default_value = "none")]
-    pub(super) protection: ProtectionArg,
+    /// Whether guests run as protected guests; a host that can't is said and the cell is skipped [default: the
+    /// scenario's]
+    #[arg(long, value_enum)]
+    pub(super) protection: Option<ProtectionArg>,
+
+    /// Let the emulated ultravisor make pages accessible where the kernel does not; can be given several times
+    /// [default: the scenario's]
+    #[arg(long = "fix", value_enum, value_name = "FIX")]
+    pub(super) fixes: Vec<FixArg>,
 
     /// The seed of every random choice inside the guest [default: the scenario's]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..1 << 53))]
@@ -311,6 +318,31 @@ pub(super) enum ScheduleArg {
 pub(super) enum ProtectionArg {
     /// Ordinary guests
     None,
+    /// Ordinary guests with farm's module `uvsim`, which stands for the ultravisor
+    Emulated,
     /// Protected guests: needs IBM Z with an ultravisor and KVM
     Hardware,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum FixArg {
+    /// Pages of the page cache as they are moved into a pipe
+    Splice,
+    /// Pages of a process as they are moved into a pipe
+    Vmsplice,
+    /// Pages of a process as they are sent with MSG_ZEROCOPY
+    Zerocopy,
+    /// Buffers of direct I/O
+    Dio,
+}
+
+impl From<FixArg> for Fix {
+    fn from(fix: FixArg) -> Self {
+        match fix {
+            FixArg::Splice => Self::Splice,
+            FixArg::Vmsplice => Self::Vmsplice,
+            FixArg::Zerocopy => Self::Zerocopy,
+            FixArg::Dio => Self::Dio,
+        }
+    }
 }

@@ -7,6 +7,7 @@ mod doctor;
 mod environment;
 mod kernels;
 mod output;
+mod perform;
 mod progress;
 mod provision;
 mod results;

@@ -26,7 +26,17 @@ use crate::machine::{
 };
 use crate::plan::{Accel, Cell, Counting, Image, KernelKey, Protection, QemuKey, Request, Schedule};
 use crate::runner::{Guest, NoGuest};
+use crate::scenario::Fix;
 use crate::store::KernelRecord;
+
+/// What of a request a command's words decide by themselves.
+pub(super) struct Asked {
+    pub(super) protection: Option<Protection>,
+    pub(super) fixes: Option<Vec<Fix>>,
+    pub(super) schedule: Schedule,
+    pub(super) seed: Option<u64>,
+    pub(super) counting: Counting,
+}
 
 /// What a command's guests are to run on, and how.
 pub(super) struct Grounds {
@@ -42,22 +52,22 @@ impl Grounds {
         environment: &Environment,
         runtime: &Runtime,
         options: &GuestArgs,
-        protection: Protection,
-        schedule: Schedule,
-        seed: Option<u64>,
+        asked: Asked,
     ) -> Result<Self, Failure> {
         let host = Host::of_this_machine().map_err(|error| Failure::of(ExitCode::Infra, &error))?;
         let launcher = Launcher::this_program();
         let qemu = runtime.block_on(find_qemu(environment, options, &launcher))?;
         let provision = Provision::new(environment, options)?;
         let accel = accel(options, &host, &qemu);
+        let Asked { protection, fixes, schedule, seed, counting } = asked;
         let request = Request {
             kernels: provision.keys(),
             image: Image::Lite,
             protection,
+            fixes,
             schedule,
             seed,
-            counting: Counting::On,
+            counting,
             accel,
             cpu_model: cpu_model(options, accel),
             qemu: QemuKey { version: qemu.full_version() },
@@ -138,11 +148,12 @@ impl Provision {
         let own = cell.shape.kernel_args.iter().map(String::as_str);
         let line: Vec<&str> = KERNEL_ARGUMENTS.iter().copied().chain(own).collect();
         kernel.check_command_line(&line.join(" "))?;
-        let key = (cell.kernel.clone(), cell.scenario.modules.clone());
+        let modules = cell.modules();
+        let key = (cell.kernel.clone(), modules.clone());
         if let Some(guest) = made.get(&key) {
             return Ok(guest.clone());
         }
-        let guest = match self.own_modules(environment, kernel, &cell.scenario.modules)? {
+        let guest = match self.own_modules(environment, kernel, &modules)? {
             Ok(modules) => Ok(self.make_guest(environment, kernel, &modules, qemu)?),
             Err(no_guest) => Err(no_guest),
         };

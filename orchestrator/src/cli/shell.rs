@@ -8,12 +8,12 @@ use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 
 use super::args::ShellArgs;
 use super::environment::Environment;
-use super::provision::{Grounds, Guests};
+use super::provision::{Asked, Grounds, Guests};
 use super::scenarios::library;
 use super::{output, runtime};
 use crate::error::{ExitCode, Failure};
 use crate::machine::Exit;
-use crate::plan::{Protection, Schedule, expand};
+use crate::plan::{Counting, Schedule, expand};
 use crate::runner::{NoGuest, ShellError, interact};
 use crate::store::LifeFiles;
 
@@ -23,8 +23,14 @@ const DEFAULT_SCENARIO: &str = "smoke";
 pub(super) fn shell(environment: &Environment, options: &ShellArgs) -> Result<ExitCode, Failure> {
     let scenario = Arc::new(library()?.load(options.scenario.as_deref().unwrap_or(DEFAULT_SCENARIO))?);
     let runtime = runtime()?;
-    let grounds =
-        Grounds::new(environment, &runtime, &options.guest, Protection::None, Schedule::Parallel, None)?;
+    let asked = Asked {
+        protection: None,
+        fixes: None,
+        schedule: Schedule::Parallel,
+        seed: None,
+        counting: Counting::On,
+    };
+    let grounds = Grounds::new(environment, &runtime, &options.guest, asked)?;
     let Grounds { launcher, qemu, provision, request, .. } = grounds;
     let cells = expand(&scenario, &request);
     let Some(cell) = cells.first().filter(|_| request.kernels.len() == 1) else {

@@ -35,6 +35,8 @@ pub struct Job {
     /// Files under /farm/modules, in the order to load them.
     pub modules: Vec<String>,
     pub mounts: Vec<Mount>,
+    /// Files of the guest and the text that is written to each, in this order, before the first step.
+    pub sets: Vec<(String, String)>,
     pub work: Work,
 }
 
@@ -102,7 +104,8 @@ pub struct JobRequest<'a> {
     pub cell: String,
     pub disks: &'a [Disk],
     /// farm's own.
-    pub modules: &'a [String],
+    pub modules: Vec<String>,
+    pub sets: Vec<(String, String)>,
     pub steps: &'a [Step],
     /// The cell's; each step gets its own from it.
     pub seed: u64,
@@ -169,7 +172,7 @@ impl Job {
             Some(Mount { file_system, .. }) => image.modules_for(file_system)?,
             None => Vec::new(),
         };
-        for module in request.modules {
+        for module in &request.modules {
             modules.extend(image.modules_for(module)?);
         }
         Ok(Self {
@@ -180,6 +183,7 @@ impl Job {
             delay: request.delay,
             modules,
             mounts,
+            sets: request.sets,
             work: Work::Shell,
         })
     }
@@ -200,6 +204,9 @@ impl Job {
         }
         for Mount { file_system, device, directory } in &self.mounts {
             lines.add("mount", &[file_system, device, directory])?;
+        }
+        for (path, text) in &self.sets {
+            lines.add("set", &[path, text])?;
         }
         match &self.work {
             Work::Shell => lines.add("shell", &[])?,
@@ -329,7 +336,8 @@ mod tests {
         JobRequest {
             cell: "5f0c2a".to_owned(),
             disks,
-            modules: &[],
+            modules: Vec::new(),
+            sets: Vec::new(),
             steps,
             seed: 8_812_345,
             heartbeat,
@@ -377,6 +385,7 @@ mod tests {
                     budget: Budget::For(Duration::from_secs(3)),
                     workers: 2,
                     dir: "/mnt/1".to_owned(),
+                    secure: true,
                 },
                 limit: Duration::from_secs(30),
                 beside: vec![
@@ -416,6 +425,7 @@ mod tests {
         arg --mode=file-file
         arg --for=3000
         arg --dir=/mnt/1
+        arg --secure
         seed SEED-OF-STEP-0
         workers 2
         limit 30000
@@ -484,10 +494,25 @@ mod tests {
     #[test]
     fn farms_own_modules_come_behind_those_of_the_disks() {
         let image = image(&[("ext4", &["jbd2.ko", "ext4.ko"]), ("tripwire", &["tripwire.ko"])]);
-        let modules = ["tripwire".to_owned()];
+        let modules = vec!["tripwire".to_owned()];
         let disks = [disk(DiskFormat::Ext4)];
-        let job = Job::shell(JobRequest { modules: &modules, ..request(&disks, &[]) }, &image).unwrap();
+        let job = Job::shell(JobRequest { modules, ..request(&disks, &[]) }, &image).unwrap();
         assert_eq!(job.modules, ["jbd2.ko", "ext4.ko", "tripwire.ko"]);
+    }
+
+    #[test]
+    fn what_is_set_stands_behind_modules_and_mounts_and_before_the_work() {
+        let image = image(&[("ext4", &["ext4.ko"])]);
+        let set = |path: &str, text: &str| (path.to_owned(), text.to_owned());
+        let sets = vec![set("/proc/sys/vm/swappiness", "7"), set("/sys/a b", "1\n")];
+        let disks = [disk(DiskFormat::Ext4)];
+        let job = Job::shell(JobRequest { sets, ..request(&disks, &[]) }, &image).unwrap();
+        let text = job.text().unwrap();
+        let (_, behind) = text.split_once("module ext4.ko\n").unwrap();
+        assert_eq!(
+            behind,
+            "mount ext4 /dev/disk0 /mnt/0\nset /proc/sys/vm/swappiness 7\nset /sys/a%20b 1%0A\nshell\n"
+        );
     }
 
     #[test]

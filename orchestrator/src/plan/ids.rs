@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::{Cell, KernelKey, QemuKey, Shape, Threads, Turns};
-use crate::scenario::{Action, ArgValue, Budget, Disk, DiskFormat, Interference, Step, Touch};
+use crate::scenario::{Action, ArgValue, Budget, Disk, DiskFormat, Fix, Interference, Knobs, Step, Touch};
 
 /// Sixteen hexadecimal digits: the first 64 bits of a SHA-256.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -108,7 +108,8 @@ pub(super) fn identify(cell: Cell) -> Cell {
 /// Patterns without `..`: a new field does not compile until someone decides whether it is an input.
 pub(super) fn canonical(cell: &Cell) -> Value {
     // `counting` is in the steps: what is not counted is not there.
-    let Cell { id: _, scenario, kernel, image, shape, protection, schedule, seed, counting: _, steps } = cell;
+    let Cell { id: _, scenario, kernel, image, shape, protection, uvsim, schedule, seed, counting: _, steps } =
+        cell;
     let KernelKey { name, release, version, sha256 } = kernel;
     let Shape { cpus, memory_mib, disks, kernel_args, accel, threads, cpu_model, qemu } = shape;
     let QemuKey { version: qemu } = qemu;
@@ -144,7 +145,36 @@ pub(super) fn canonical(cell: &Cell) -> Value {
     if let (Value::Array(inputs), [_, ..]) = (&mut inputs, &scenario.modules[..]) {
         inputs.push(json!(["modules", scenario.modules]));
     }
+    if let (Value::Array(inputs), knobs @ [_, ..]) = (&mut inputs, &turned_knobs(uvsim)[..]) {
+        inputs.push(json!(["uvsim", knobs]));
+    }
     inputs
+}
+
+/// Those that are not as they are by themselves: one more knob keeps all ids.
+fn turned_knobs(knobs: &Knobs) -> Vec<Value> {
+    let canonical = |knobs: &Knobs| {
+        let Knobs { fix, busy, partial, export_failure, owner_mismatch, freeze_delay, pin_shared, verbose } =
+            knobs;
+        let fix_word = |fix: &Fix| match fix {
+            Fix::Splice => "splice",
+            Fix::Vmsplice => "vmsplice",
+            Fix::Zerocopy => "zerocopy",
+            Fix::Dio => "dio",
+        };
+        [
+            json!(["fix", fix.iter().map(fix_word).collect::<Vec<_>>()]),
+            json!(["busy", busy]),
+            json!(["partial", partial]),
+            json!(["export_failure", export_failure]),
+            json!(["owner_mismatch", owner_mismatch]),
+            json!(["freeze_delay_us", freeze_delay.as_micros() as u64]),
+            json!(["pin_shared", pin_shared]),
+            json!(["verbose", verbose]),
+        ]
+    };
+    let by_themselves = canonical(&Knobs::default());
+    canonical(knobs).into_iter().filter(|knob| !by_themselves.contains(knob)).collect()
 }
 
 fn canonical_disk(disk: &Disk) -> Value {
@@ -167,12 +197,15 @@ fn canonical_args(args: &[(String, ArgValue)]) -> Vec<Value> {
 fn canonical_step(step: &Step) -> Value {
     let Step { name, action, limit, beside, touches } = step;
     let action = match action {
-        Action::Stress { program, args, budget, workers, dir } => {
+        Action::Stress { program, args, budget, workers, dir, secure } => {
             let budget = match budget {
                 Budget::For(time) => json!(["for_ms", time.as_millis() as u64]),
                 Budget::Ops(ops) => json!(["ops", ops]),
             };
-            json!(["stress", program, canonical_args(args), budget, workers, dir])
+            match secure {
+                false => json!(["stress", program, canonical_args(args), budget, workers, dir]),
+                true => json!(["stress", program, canonical_args(args), budget, workers, dir, "secure"]),
+            }
         }
         Action::Exec { path: _, sha256, args, workers } => json!(["exec", sha256, args, workers]),
         Action::Write { path, text } => json!(["write", path, text]),

@@ -3,6 +3,7 @@
 //! A cell is the unit that runs: scenario × kernel × image × machine × protection × schedule × seed. How
 //! often one is run is not part of it.
 
+mod emulation;
 mod ids;
 mod search;
 mod seeds;
@@ -15,7 +16,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use crate::scenario::Protection;
-use crate::scenario::{Action, ArgValue, Disk, Facts, Scenario, Step};
+use crate::scenario::{Action, ArgValue, Disk, Facts, Fix, Knobs, Scenario, Step};
 pub use ids::{CellId, CellIdError, LifeId};
 pub use search::SearchPlan;
 pub use seeds::{DEFAULT_SEED, step_seed};
@@ -136,7 +137,10 @@ pub struct Shape {
 pub struct Request {
     pub kernels: Vec<KernelKey>,
     pub image: Image,
-    pub protection: Protection,
+    /// In place of the scenario's.
+    pub protection: Option<Protection>,
+    /// In place of those of the scenario's `uvsim`; each once. Of cells with emulated protection only.
+    pub fixes: Option<Vec<Fix>>,
     pub schedule: Schedule,
     /// In place of the scenario's seeds.
     pub seed: Option<u64>,
@@ -155,6 +159,8 @@ pub struct Cell {
     pub image: Image,
     pub shape: Shape,
     pub protection: Protection,
+    /// The default unless protection is emulated.
+    pub uvsim: Knobs,
     pub schedule: Schedule,
     pub seed: u64,
     /// Off only where there is something to count.
@@ -164,7 +170,7 @@ pub struct Cell {
 }
 
 impl Cell {
-    /// What tells this cell from the others of its scenario on a kernel, for people: `splice cpus=4 seed=3`.
+    /// What tells this cell from the others of its scenario on a kernel, for people: `splice cpus=4 seed=3 fix=dio`.
     pub fn label(&self) -> String {
         let matrix = &self.scenario.matrix;
         let mut label = self.scenario.name.to_string();
@@ -180,6 +186,10 @@ impl Cell {
             {
                 label += &format!(" {}.{}={value}", axis.step, axis.arg);
             }
+        }
+        if !self.uvsim.fix.is_empty() {
+            let fixes: Vec<_> = self.uvsim.fix.iter().map(|fix| fix.word()).collect();
+            label += &format!(" fix={}", fixes.join(","));
         }
         label
     }
@@ -214,10 +224,12 @@ pub fn expand(scenario: &Arc<Scenario>, request: &Request) -> Vec<Cell> {
         None => matrix.seeds.clone(),
     };
     let variants = step_variants(scenario);
+    let (protection, uvsim) = emulation::of(scenario, request);
     let touches = scenario.steps.iter().any(|step| !step.touches.is_empty());
     let counting = if touches { request.counting } else { Counting::On };
     let mut cells = Vec::new();
     for kernel in &request.kernels {
+        let facts = Facts { kernel_release: &kernel.release, protection, fixes: &uvsim.fix };
         for &cpus in &cpu_counts {
             for &seed in &seeds {
                 for steps in &variants {
@@ -240,11 +252,12 @@ pub fn expand(scenario: &Arc<Scenario>, request: &Request) -> Vec<Cell> {
                         kernel: kernel.clone(),
                         image: request.image,
                         shape,
-                        protection: request.protection,
+                        protection,
+                        uvsim: uvsim.clone(),
                         schedule: request.schedule,
                         seed,
                         counting,
-                        steps: steps.iter().map(|step| counted(step, kernel, request)).collect(),
+                        steps: steps.iter().map(|step| counted(step, facts, request.counting)).collect(),
                     }));
                 }
             }
@@ -272,13 +285,11 @@ fn step_variants(scenario: &Scenario) -> Vec<Vec<Step>> {
     variants
 }
 
-/// The step with what is counted of it on a kernel.
-fn counted(step: &Step, kernel: &KernelKey, request: &Request) -> Step {
-    let facts = Facts { kernel_release: &kernel.release, protection: request.protection };
+/// The step with what is counted of it in a cell.
+fn counted(step: &Step, facts: Facts<'_>, counting: Counting) -> Step {
     let mut step = step.clone();
-    step.touches.retain(|touch| {
-        request.counting == Counting::On && touch.when.as_ref().is_none_or(|when| when.holds(facts))
-    });
+    step.touches
+        .retain(|touch| counting == Counting::On && touch.when.as_ref().is_none_or(|when| when.holds(facts)));
     step
 }
 

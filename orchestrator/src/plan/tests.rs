@@ -2,7 +2,7 @@ use std::collections::HashSet;
 
 use super::*;
 use crate::scenario::tests::{parse, parse_with};
-use crate::scenario::{Touch, docs};
+use crate::scenario::{Fix, Touch, docs};
 
 const YAML: &str = "
 name: two
@@ -17,7 +17,8 @@ pub(super) fn request() -> Request {
     Request {
         kernels: vec![kernel("debian-12")],
         image: Image::Lite,
-        protection: Protection::None,
+        protection: None,
+        fixes: None,
         schedule: Schedule::Parallel,
         seed: None,
         counting: Counting::On,
@@ -76,6 +77,8 @@ fn what_does_not_run_does_not_change_the_id() {
         ("order", YAML.replace("mode: file-file, direct: true", "direct: true, mode: file-file")),
         ("default written out", format!("{YAML}heartbeat: 30s\n")),
         ("no modules", format!("{YAML}modules: []\n")),
+        ("no protection", format!("{YAML}protection: none\n")),
+        ("not secure", YAML.replace("for: 3s", "for: 3s, secure: false")),
         ("seed in a matrix", format!("{YAML}matrix: {{seeds: [1]}}\n")),
         ("cpus in a matrix", format!("{YAML}matrix: {{cpus: [2]}}\n")),
     ] {
@@ -123,8 +126,8 @@ fn every_input_changes_the_id() {
         Box::new(kernel(|kernel| kernel.release.push('x'))),
         Box::new(kernel(|kernel| kernel.version.push('x'))),
         Box::new(kernel(|kernel| kernel.sha256.push('x'))),
-        Box::new(|request| request.protection = Protection::Emulated),
-        Box::new(|request| request.protection = Protection::Hardware),
+        Box::new(|request| request.protection = Some(Protection::Emulated)),
+        Box::new(|request| request.protection = Some(Protection::Hardware)),
         Box::new(|request| request.seed = Some(2)),
         Box::new(|request| request.accel = Accel::Kvm),
         Box::new(|request| request.cpu_model = "z13".to_owned()),
@@ -159,6 +162,50 @@ fn what_is_counted_changes_the_id_and_how_often_is_enough_does_not() {
     assert_ne!(id(&TOUCHES.replace(">= 6.5", "== 6.1"), &request()), counted);
     assert_ne!(id(TOUCHES, &uncounted), counted);
     assert_eq!(id(YAML, &uncounted), id(YAML, &request()), "nothing to count");
+}
+
+#[test]
+fn what_the_emulated_ultravisor_does_changes_the_id_and_its_defaults_do_not() {
+    let emulated = format!("{YAML}protection: emulated\n");
+    let plain = id(&emulated, &request());
+    assert_ne!(plain, id(YAML, &request()));
+    let asked = Request { protection: Some(Protection::Emulated), ..request() };
+    assert_eq!(id(YAML, &asked), plain, "however it is asked for");
+    let defaults = "uvsim: {busy: 0, freeze-delay: 0s, pin-shared: false}\n";
+    assert_eq!(id(&format!("{emulated}{defaults}"), &request()), plain);
+
+    let mut ids = HashSet::from([plain.clone()]);
+    for knob in [
+        "fix: [splice]",
+        "fix: [dio]",
+        "fix: [splice, dio]",
+        "busy: 5",
+        "partial: 5",
+        "export-failure: 5",
+        "owner-mismatch: 5",
+        "freeze-delay: 5us",
+        "pin-shared: true",
+        "verbose: true",
+    ] {
+        assert!(ids.insert(id(&format!("{emulated}uvsim: {{{knob}}}\n"), &request())), "{knob}");
+    }
+    assert!(ids.insert(id(&emulated.replace("for: 3s", "for: 3s, secure: true"), &request())), "secure");
+    let fixes = |fixes: &[Fix]| Request { fixes: Some(fixes.to_vec()), ..asked.clone() };
+    let of_scenario = |fix: &str| id(&format!("{emulated}uvsim: {{fix: [{fix}]}}\n"), &request());
+    assert_eq!(id(YAML, &fixes(&[Fix::Dio, Fix::Splice])), of_scenario("splice, dio"));
+    assert_eq!(of_scenario("dio, splice"), of_scenario("splice, dio"));
+    // Where no module watches there is nothing to fix.
+    assert_eq!(id(YAML, &Request { fixes: Some(vec![Fix::Dio]), ..request() }), id(YAML, &request()));
+}
+
+#[test]
+fn a_label_names_the_fixes() {
+    let request = Request {
+        protection: Some(Protection::Emulated),
+        fixes: Some(vec![Fix::Dio, Fix::Splice]),
+        ..request()
+    };
+    assert_eq!(cells(YAML, &request)[0].label(), "two fix=splice,dio");
 }
 
 #[test]

@@ -93,6 +93,7 @@ fn life(cell: &str, number: u32, verdict: Verdict, ending: Ending, hits: &[&Hit]
             sha256: String::new(),
         },
         seed: 1,
+        protection: crate::plan::Protection::None,
         counting: crate::plan::Counting::On,
         recheck_of: None,
         verdict,

@@ -3,7 +3,7 @@
 use super::hit::standing_word;
 use super::{Align, Table, seconds, size, thousands};
 use crate::escape::escape;
-use crate::plan::Counting;
+use crate::plan::{Counting, Protection};
 use crate::store::{LifeRecord, Started, StoredRun};
 use crate::verdict::signal_name;
 use crate::workload::{ProgramEnd, ProgramReport, StepOutcome, TestResult};
@@ -59,6 +59,9 @@ pub fn life_text(run: &StoredRun, life: &LifeRecord) -> String {
             "not armed",
             format!("after {not_rearmed} steps WARN_ON_ONCE could not be armed again: no debugfs"),
         );
+    }
+    if life.protection != Protection::None {
+        line("protection", life.protection.to_string());
     }
     if life.counting == Counting::Off {
         line("not counted", "what its steps reached in the kernel (--uncounted)".to_owned());

@@ -186,7 +186,8 @@ fn request<'a>(cell: &'a Cell, life: &LifeId) -> Result<JobRequest<'a>, PrepareE
     Ok(JobRequest {
         cell: name,
         disks: &cell.shape.disks,
-        modules: &cell.scenario.modules,
+        modules: cell.modules(),
+        sets: cell.sets(),
         steps: &cell.steps,
         seed: cell.seed,
         heartbeat: cell.scenario.heartbeat,

@@ -9,7 +9,6 @@ use super::transcript::Told;
 use crate::detect::Hit;
 use crate::kernel::Symbols;
 use crate::plan::{Cell, LifeId};
-use crate::scenario::Facts;
 use crate::store::{HitId, LifeRecord, RunId, StepRecord, StoredHit, Timings};
 use crate::verdict::{Ending, Evidence, Judgement, judge};
 use crate::workload::{Attempts, Ready, StepOutcome, StepReport, TouchReport};
@@ -61,7 +60,6 @@ pub(super) fn record_of(lived: Lived<'_>) -> LifeRecord {
     let beside: Vec<_> = steps.iter().flat_map(|s| s.beside.iter().cloned()).collect();
     let attempts = steps.iter().filter(|step| step.outcome == Some(StepOutcome::Ok));
     let attempts = attempts.flat_map(|step| step.attempts.iter().map(|attempts| (&*step.name, attempts)));
-    let facts = Facts { kernel_release: &cell.kernel.release, protection: cell.protection };
     let evidence = Evidence {
         ending: &ending,
         ready: ready.is_some(),
@@ -74,7 +72,7 @@ pub(super) fn record_of(lived: Lived<'_>) -> LifeRecord {
         hits,
         unknown_hits,
     };
-    let Judgement { verdict, reason, hits, missed } = judge(&cell.scenario, facts, evidence);
+    let Judgement { verdict, reason, hits, missed } = judge(&cell.scenario, cell.facts(), evidence);
     let hits = hits
         .into_iter()
         .enumerate()
@@ -91,6 +89,7 @@ pub(super) fn record_of(lived: Lived<'_>) -> LifeRecord {
         kernel: cell.kernel.clone(),
         image_sha256: guest.map(|guest| guest.image.sha256.clone()).unwrap_or_default(),
         seed: cell.seed,
+        protection: cell.protection,
         counting: cell.counting,
         recheck_of: assignment.recheck_of.clone(),
         verdict,

@@ -2,16 +2,18 @@
 
 use sha2::{Digest, Sha256};
 
+use super::emulation::{self, Knobs};
 use super::executable::ReadFile;
 use super::fields::{self, LONGEST_COMMAND_LINE, MOST_CELLS, disk, hit, machine, matrix, scenario};
 use super::pattern::{Expectation, Known, Pattern};
-use super::problem::{Problem, Problems, quote, suggest};
+use super::problem::{Mark, Problem, Problems, quote, suggest};
 use super::programs::Catalog;
 use super::read::{At, Group, map, value};
 use super::steps::{self, Steps};
 use super::tree::{self, Content, Node};
 use super::{
-    Action, ArgAxis, Disk, DiskFormat, HeartbeatLimit, MachineSpec, Matrix, Scenario, ScenarioName, Step,
+    Action, ArgAxis, Disk, DiskFormat, HeartbeatLimit, MachineSpec, Matrix, Protection, Scenario,
+    ScenarioName, Step,
 };
 
 /// The text of a scenario and what messages call it.
@@ -45,16 +47,20 @@ fn read(
     let purpose = group.scalar(&scenario::PURPOSE);
     let hunts = values(group.list(&scenario::HUNTS));
     let needs = values(group.list(&scenario::NEEDS));
+    let protection = group.scalar(&scenario::PROTECTION).map(|protection| protection.value);
+    // A protection with a problem may be the one that is meant.
+    let emulated = EmulatedOnly { holds: protection != Some(Protection::None), problems };
+    let uvsim = read_knobs(group, emulated);
     let modules = read_modules(group, catalog, problems);
     let heartbeat = group.scalar(&scenario::HEARTBEAT);
     let machine = read_machine(group.group(&scenario::MACHINE), problems);
     let disks = machine.as_ref().map_or(&[][..], |machine| &machine.disks);
     let step_nodes = group.groups(&scenario::STEPS);
-    let steps = steps::read(step_nodes, Steps { catalog, files, disks, problems });
+    let steps = steps::read(step_nodes, Steps { catalog, files, disks, emulated, problems });
     let known_steps = KnownSteps { steps: &steps, complete: steps.len() == step_nodes.len() };
     let matrix = read_matrix(group.group(&scenario::MATRIX), known_steps, catalog, problems);
     let expect = group.groups(&scenario::EXPECT);
-    let expect = expect.iter().filter_map(|node| read_expectation(node, problems)).collect();
+    let expect = expect.iter().filter_map(|node| read_expectation(node, emulated)).collect();
     let known = group.groups(&scenario::KNOWN);
     let known = known.iter().filter_map(|node| read_known(node, problems)).collect();
     Some(Scenario {
@@ -62,6 +68,8 @@ fn read(
         purpose: purpose?.value,
         hunts,
         needs,
+        protection: protection?,
+        uvsim: uvsim?,
         modules,
         machine: machine?,
         steps,
@@ -72,6 +80,30 @@ fn read(
         sha256: sha256(source.text.as_bytes()),
         file: source.file.to_owned(),
     })
+}
+
+/// Guards what means nothing unless the scenario itself asks for the emulated ultravisor.
+#[derive(Clone, Copy)]
+pub(crate) struct EmulatedOnly<'a> {
+    holds: bool,
+    problems: &'a Problems,
+}
+
+impl EmulatedOnly<'_> {
+    /// Reports a field that is there in vain.
+    pub(crate) fn check(self, at: Mark, field: &str) {
+        if !self.holds {
+            let hint = "add `protection: emulated` to the scenario".to_owned();
+            self.problems.report(at, format!("{field}: goes with emulated protection only"), Some(hint));
+        }
+    }
+}
+
+fn read_knobs(group: Group<'_>, emulated: EmulatedOnly<'_>) -> Option<Knobs> {
+    if let Some(node) = group.node(scenario::KNOBS.name) {
+        emulated.check(node.at, scenario::KNOBS.name);
+    }
+    emulation::read(group.group(&scenario::KNOBS), emulated.problems)
 }
 
 fn read_modules(group: Group<'_>, catalog: &Catalog, problems: &Problems) -> Vec<String> {
@@ -117,10 +149,15 @@ fn read_disk(node: &Node, problems: &Problems) -> Disk {
     read(node).unwrap_or(Disk { size_mib: 0, format: DiskFormat::Ext4 })
 }
 
-fn read_expectation(node: &Node, problems: &Problems) -> Option<Expectation> {
+fn read_expectation(node: &Node, emulated: EmulatedOnly<'_>) -> Option<Expectation> {
+    let problems = emulated.problems;
     let group = Group::open(node, &fields::EXPECT, problems)?;
     let when = group.scalar(&hit::WHEN).map(|when| when.value);
-    Some(Expectation { pattern: read_pattern(group, problems)?, when })
+    if let Some(node) = group.node(hit::MENDED_BY.name) {
+        emulated.check(node.at, hit::MENDED_BY.name);
+    }
+    let mended_by = emulation::distinct(group.list(&hit::MENDED_BY), hit::MENDED_BY.name, problems);
+    Some(Expectation { pattern: read_pattern(group, problems)?, mended_by, when })
 }
 
 fn read_known(node: &Node, problems: &Problems) -> Option<Known> {

@@ -10,14 +10,16 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
+use super::emulation::Fix;
 use super::problem::{printable, suggest};
 
 /// How the guest's memory is protected from the host.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Protection {
+    #[default]
     None,
     /// The uvsim module stands for the ultravisor.
     Emulated,
@@ -118,6 +120,8 @@ pub struct Facts<'a> {
     /// As `uname -r` prints it.
     pub kernel_release: &'a str,
     pub protection: Protection,
+    /// What the emulated ultravisor's module mends; for expectations, conditions do not ask about it.
+    pub fixes: &'a [Fix],
 }
 
 /// All of its comparisons must hold.
@@ -243,7 +247,7 @@ mod tests {
             ("kernel >= 6.5 and kernel < 6.8", "6.9.0", None, false),
         ] {
             let parsed: Condition = condition.parse().unwrap();
-            let facts = Facts { kernel_release: release, protection };
+            let facts = Facts { kernel_release: release, protection, fixes: &[] };
             assert_eq!(parsed.holds(facts), want, "{condition} on {release}");
         }
     }

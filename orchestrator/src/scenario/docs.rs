@@ -1,5 +1,6 @@
 //! Renders `docs/scenario.md` from the tables that the checker reads by.
 
+use super::emulation::UVSIM;
 use super::fields::{
     BESIDE, DISK, EXEC_STEP, EXPECT, KNOWN, MACHINE, MATRIX, SCENARIO, STRESS_STEP, TOUCH, WRITE_STEP,
 };
@@ -26,7 +27,7 @@ const VALUES: &str = "\
 
 | kind | how it is written |
 |---|---|
-| time | with units: `500ms`, `3s`, `2h 5m` |
+| time | with units: `50us`, `500ms`, `3s`, `2h 5m` |
 | size | with `K`, `M` or `G`, which are powers of 1,024 |
 | condition | `kernel` with `<`, `<=`, `==`, `!=`, `>=` or `>` and a release; `protection` with `==` or `!=` and `none`, `emulated` or `hardware`; several joined by `and` |
 
@@ -42,7 +43,7 @@ const CELLS: &str = "\
 
 A matrix makes one cell of each combination, for each kernel. A cell's id is a hash of all that decides what the
 guest runs: the steps with their arguments, limits and the content of `exec` files, the names of modules, the machine,
-the kernel, image, protection, schedule, QEMU's version and the seed. Comments, the order of keys, `purpose`, `hunts`, `expect` and
+the kernel, image, protection, the knobs of `uvsim`, schedule, QEMU's version and the seed. Comments, the order of keys, `purpose`, `hunts`, `expect` and
 `known` are not in it: a cell keeps its history when only the judgement changes.
 
 Seeds of cells are those of `matrix.seeds`, or 1; `farm run --seed N` sets one. Each step draws its own seed
@@ -54,6 +55,7 @@ pub fn reference(catalog: &Catalog) -> String {
     let mut page = format!("{HEAD}\n```yaml\n{EXAMPLE}```\n\n{VALUES}");
     let sections = [
         ("The file", &SCENARIO),
+        ("`uvsim`", &UVSIM),
         ("`machine`", &MACHINE),
         ("`machine.disks`", &DISK),
         ("`steps`: `stress`", &STRESS_STEP),

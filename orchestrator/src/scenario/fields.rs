@@ -1,13 +1,15 @@
-//! Every field of a scenario, once: its name, shape, bounds, default and meaning.
+//! Every field of a scenario, once: its name, shape, bounds, default and meaning. Those of `uvsim` are in `emulation`.
 //!
 //! The checker reads by these tables, and `docs/scenario.md` is rendered from them.
 
 use std::time::Duration;
 
 use super::condition::Condition;
+use super::emulation::{FIXES, Fix, OwnProtection, UVSIM};
 use super::read::{Absent, Field, FreeMap, GroupOf, ListOfGroups, Section};
 use super::shape::{
-    Describe, Functions, Letters, ListOf, Mebibytes, Mismatch, Number, OneOf, Shape, Text, Time,
+    Describe, FLAG, Functions, Letters, ListOf, MILLISECOND, Mebibytes, Mismatch, Number, OneOf, Shape, Text,
+    Time,
 };
 use super::{DiskFormat, Need};
 
@@ -69,6 +71,8 @@ pub(crate) static SCENARIO: Section = Section {
         &scenario::PURPOSE,
         &scenario::HUNTS,
         &scenario::NEEDS,
+        &scenario::PROTECTION,
+        &scenario::KNOBS,
         &scenario::MODULES,
         &scenario::MACHINE,
         &scenario::HEARTBEAT,
@@ -103,6 +107,21 @@ pub(crate) mod scenario {
         doc: "What the host must have: a protected guest (`pv`), KVM, 1 MiB pages in the guest (`edat`), \
               vhost, a tap device. Without it a cell is skipped, never run with less.",
     };
+    pub(crate) static PROTECTION: Field<OwnProtection> = Field {
+        name: "protection",
+        shape: OwnProtection,
+        absent: Absent::Default("none"),
+        doc: "`emulated`: farm's kernel module `uvsim` is loaded and stands for the ultravisor, so that processes of an \
+              ordinary guest can have secure memory as a protected guest has; built against the very kernel, as \
+              `modules` are. `farm run --protection emulated` does the same for any scenario. A scenario for guests that \
+              the hardware protects says `needs: [pv]`.",
+    };
+    pub(crate) static KNOBS: Field<GroupOf> = Field {
+        name: "uvsim",
+        shape: GroupOf(&UVSIM),
+        absent: Absent::Means("each knob's default"),
+        doc: "How the emulated ultravisor behaves; with `protection: emulated` only.",
+    };
     pub(crate) static MODULES: Field<ListOf<Text>> = Field {
         name: "modules",
         shape: ListOf { of: super::NAME, min: 0, max: 8 },
@@ -119,7 +138,7 @@ pub(crate) mod scenario {
     };
     pub(crate) static HEARTBEAT: Field<Time> = Field {
         name: "heartbeat",
-        shape: Time { min: Duration::from_secs(5), max: Duration::from_secs(600) },
+        shape: Time { min: Duration::from_secs(5), max: Duration::from_secs(600), unit: MILLISECOND },
         absent: Absent::Default("30s"),
         doc: "The guest beats once a second; silence for longer than this is a hang.",
     };
@@ -213,7 +232,8 @@ pub(crate) mod step {
     use super::*;
 
     pub(crate) const ACTIONS: [&str; 3] = ["stress", "exec", "write"];
-    const LIMIT_SHAPE: Time = Time { min: Duration::from_secs(1), max: Duration::from_secs(25 * 3600) };
+    const LIMIT_SHAPE: Time =
+        Time { min: Duration::from_secs(1), max: Duration::from_secs(25 * 3600), unit: MILLISECOND };
 
     pub(crate) static NAME: Field<Text> = Field {
         name: "name",
@@ -253,7 +273,7 @@ pub(crate) mod step {
     };
     pub(crate) static FOR: Field<Time> = Field {
         name: "for",
-        shape: Time { min: Duration::from_millis(10), max: DAY },
+        shape: Time { min: Duration::from_millis(10), max: DAY, unit: MILLISECOND },
         absent: Absent::Means("`ops` says when to stop"),
         doc: "How long each worker goes on. Either this or `ops`.",
     };
@@ -268,6 +288,13 @@ pub(crate) mod step {
         shape: OneOf { words: &DIRS },
         absent: Absent::Means("the first ext4 disk, or `tmp` if there is none"),
         doc: "Where the program's files go: `diskN` is `/mnt/N`, `tmp` the tmpfs at `/tmp`.",
+    };
+    pub(crate) static SECURE: Field<OneOf<bool>> = Field {
+        name: "secure",
+        shape: FLAG,
+        absent: Absent::Default("false"),
+        doc: "Whether the program's buffers and files are memory of an emulated protected guest, made secure again and \
+              again; with `protection: emulated` only.",
     };
     pub(crate) static EXEC: Field<Text> = Field {
         name: "exec",
@@ -331,6 +358,7 @@ pub(crate) static STRESS_STEP: Section = Section {
         &step::OPS,
         &step::WORKERS,
         &step::DIR,
+        &step::SECURE,
         &step::STRESS_LIMIT,
         &step::BESIDE,
         &step::TOUCHES,
@@ -415,7 +443,7 @@ pub(crate) mod touch {
 pub(crate) static EXPECT: Section = Section {
     title: "an expected hit",
     doc: "Each entry of `expect`; `title` or `fingerprint`, not both.",
-    fields: &[&hit::TITLE, &hit::FINGERPRINT, &hit::WHEN],
+    fields: &[&hit::TITLE, &hit::FINGERPRINT, &hit::MENDED_BY, &hit::WHEN],
 };
 
 pub(crate) static KNOWN: Section = Section {
@@ -444,6 +472,13 @@ pub(crate) mod hit {
         shape: When,
         absent: Absent::Means("always"),
         doc: "The condition under which the entry holds.",
+    };
+    pub(crate) static MENDED_BY: Field<ListOf<OneOf<Fix>>> = Field {
+        name: "mended-by",
+        shape: FIXES,
+        absent: Absent::Means("no fix of `uvsim` touches it"),
+        doc: "Fixes of `uvsim` of which each alone mends it: in a cell that has one, the hit is not expected, and news if \
+              it occurs. With `protection: emulated` only. `farm calibrate` runs the scenario with each fix and with none.",
     };
     pub(crate) static REASON: Field<Text> = Field {
         name: "reason",

@@ -12,6 +12,7 @@
 
 pub mod condition;
 pub mod docs;
+pub mod emulation;
 pub mod executable;
 pub mod load;
 pub mod pattern;
@@ -35,6 +36,7 @@ pub use check::{Source, check};
 pub(crate) use fields::{MOST_BESIDE, MOST_STEPS, MOST_TOUCHES, MOST_WORKERS};
 
 pub use condition::{Condition, Facts, Protection};
+pub use emulation::{Fix, Knobs};
 pub use load::{Library, LoadError};
 pub use pattern::{Expectation, Known, Pattern};
 pub use problem::Problem;
@@ -47,6 +49,10 @@ pub struct Scenario {
     pub purpose: String,
     pub hunts: Vec<String>,
     pub needs: Vec<Need>,
+    /// None or emulated: the hardware's is not a scenario's to ask for.
+    pub protection: Protection,
+    /// With emulated protection only; otherwise the default.
+    pub uvsim: Knobs,
     /// farm's own kernel modules, in the order to load them.
     pub modules: Vec<String>,
     pub machine: MachineSpec,
@@ -188,6 +194,8 @@ pub enum Action {
         workers: u32,
         /// The folder in the guest for the program's files.
         dir: String,
+        /// Its memory and files are those of an emulated protected guest.
+        secure: bool,
     },
     Exec {
         path: Utf8PathBuf,
@@ -214,12 +222,13 @@ impl Action {
     /// The command line behind the program's name. What init adds (seed and worker) is not in it.
     pub fn arguments(&self) -> Vec<String> {
         match self {
-            Self::Stress { args, budget, dir, .. } => {
+            Self::Stress { args, budget, dir, secure, .. } => {
                 let budget = match budget {
                     Budget::For(time) => format!("--for={}", time.as_millis()),
                     Budget::Ops(ops) => format!("--ops={ops}"),
                 };
-                options(args).chain([budget, format!("--dir={dir}")]).collect()
+                let secure = secure.then(|| "--secure".to_owned());
+                options(args).chain([budget, format!("--dir={dir}")]).chain(secure).collect()
             }
             Self::Exec { args, .. } => args.clone(),
             Self::Write { .. } => Vec::new(),

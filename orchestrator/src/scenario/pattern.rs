@@ -4,7 +4,8 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::condition::Condition;
+use super::condition::{Condition, Facts};
+use super::emulation::Fix;
 
 /// Matches the whole text; `*` stands for any characters, none included.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -47,11 +48,20 @@ fn matches(pattern: &str, text: &str) -> bool {
     text.ends_with(last)
 }
 
-/// A hit that must occur where the condition holds.
+/// A hit that must occur where the condition holds and nothing mends it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Expectation {
     pub pattern: Pattern,
+    /// Each of them alone.
+    pub mended_by: Vec<Fix>,
     pub when: Option<Condition>,
+}
+
+impl Expectation {
+    pub fn holds(&self, facts: Facts<'_>) -> bool {
+        let mended = self.mended_by.iter().any(|fix| facts.fixes.contains(fix));
+        !mended && self.when.as_ref().is_none_or(|when| when.holds(facts))
+    }
 }
 
 /// A hit that may occur where the condition holds, and why that is no news.
@@ -60,6 +70,12 @@ pub struct Known {
     pub pattern: Pattern,
     pub when: Option<Condition>,
     pub reason: String,
+}
+
+impl Known {
+    pub fn holds(&self, facts: Facts<'_>) -> bool {
+        self.when.as_ref().is_none_or(|when| when.holds(facts))
+    }
 }
 
 #[cfg(test)]

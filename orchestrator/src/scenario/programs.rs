@@ -10,7 +10,7 @@ use super::tree::{self, Content, Key, Node};
 use crate::assets;
 
 /// Options that every program has (docs/guest-protocol.md, "Stress programs").
-const COMMON: [&str; 6] = ["seed", "worker", "for", "ops", "dir", "help"];
+const COMMON: [&str; 7] = ["seed", "worker", "for", "ops", "dir", "secure", "help"];
 
 /// What farm brings that a scenario can name.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -107,10 +107,22 @@ pub(crate) fn print_size(bytes: u64) -> String {
     }
 }
 
-/// A span of time with units, in whole milliseconds: what a guest is told.
+/// What guests are told most times in.
+pub(crate) const MILLISECOND: Duration = Duration::from_millis(1);
+pub(crate) const MICROSECOND: Duration = Duration::from_micros(1);
+
+/// A span of time with units, a whole number of `unit`: what a guest is told.
 pub(crate) struct Time {
     pub(crate) min: Duration,
     pub(crate) max: Duration,
+    pub(crate) unit: Duration,
+}
+
+impl Time {
+    /// As a person may write it, between the bounds of most.
+    fn example(&self) -> &'static str {
+        if self.unit < MILLISECOND { "50us or 1ms" } else { "500ms, 3s or 2h 5m" }
+    }
 }
 
 impl Describe for Time {
@@ -123,13 +135,14 @@ impl Shape for Time {
     type Value = Duration;
     fn parse(&self, text: &str) -> Result<Duration, Mismatch> {
         if text.bytes().all(|byte| byte.is_ascii_digit()) {
-            return Err(Mismatch::hint("write units, as in 500ms, 3s or 2h 5m"));
+            return Err(Mismatch::hint(format!("write units, as in {}", self.example())));
         }
         let span: SignedDuration =
-            text.parse().map_err(|_| Mismatch::hint("write it as in 500ms, 3s or 2h 5m"))?;
+            text.parse().map_err(|_| Mismatch::hint(format!("write it as in {}", self.example())))?;
         let time = Duration::try_from(span).map_err(|_| Mismatch::PLAIN)?;
-        if time.subsec_nanos() % 1_000_000 != 0 {
-            return Err(Mismatch::hint("whole milliseconds only"));
+        if !time.as_nanos().is_multiple_of(self.unit.as_nanos()) {
+            let unit = if self.unit < MILLISECOND { "microseconds" } else { "milliseconds" };
+            return Err(Mismatch::hint(format!("whole {unit} only")));
         }
         (self.min..=self.max).contains(&time).then_some(time).ok_or(Mismatch::PLAIN)
     }
@@ -259,6 +272,9 @@ impl<T: Copy> Shape for OneOf<T> {
     }
 }
 
+/// On or off.
+pub(crate) const FLAG: OneOf<bool> = OneOf { words: &[("true", true), ("false", false)] };
+
 /// A list of scalars.
 pub(crate) struct ListOf<S> {
     pub(crate) of: S,
@@ -304,7 +320,8 @@ mod tests {
 
     #[test]
     fn times_need_units() {
-        let shape = Time { min: Duration::from_millis(100), max: Duration::from_secs(86_400) };
+        let (min, max) = (Duration::from_millis(100), Duration::from_secs(86_400));
+        let shape = Time { min, max, unit: MILLISECOND };
         let rows = [("500ms", 500), ("3s", 3_000), ("2h 5m", 7_500_000), ("1.5s", 1_500), ("PT1M", 60_000)];
         for (text, millis) in rows {
             assert_eq!(shape.parse(text), Ok(Duration::from_millis(millis)), "{text}");
@@ -313,6 +330,22 @@ mod tests {
             assert!(shape.parse(text).is_err(), "{text}");
         }
         assert_eq!(shape.describe(), "a time from 100ms to 24h");
+        assert_eq!(shape.parse("1"), Err(Mismatch::hint("write units, as in 500ms, 3s or 2h 5m")));
+        assert_eq!(shape.parse("200.5ms"), Err(Mismatch::hint("whole milliseconds only")));
+    }
+
+    #[test]
+    fn short_times_come_in_microseconds() {
+        let shape = Time { min: Duration::ZERO, max: MILLISECOND, unit: MICROSECOND };
+        for (text, micros) in [("0s", 0), ("5us", 5), ("5µs", 5), ("0.5ms", 500), ("1ms", 1_000)] {
+            assert_eq!(shape.parse(text), Ok(Duration::from_micros(micros)), "{text}");
+        }
+        for text in ["0", "1001us", "-1us", "1s"] {
+            assert!(shape.parse(text).is_err(), "{text}");
+        }
+        assert_eq!(shape.parse("5"), Err(Mismatch::hint("write units, as in 50us or 1ms")));
+        assert_eq!(shape.parse("1500ns"), Err(Mismatch::hint("whole microseconds only")));
+        assert_eq!(shape.describe(), "a time from 0s to 1ms");
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use camino::Utf8Path;
 
+use super::check::EmulatedOnly;
 use super::executable::{ReadFile, read_executable};
 use super::fields::{
     BESIDE, Dir, EXEC_STEP, LIMIT_BEYOND_FOR, LIMIT_OTHERWISE, STRESS_STEP, TOUCH, WRITE_STEP, beside,
@@ -20,6 +21,7 @@ pub(crate) struct Steps<'a> {
     pub(crate) catalog: &'a Catalog,
     pub(crate) files: &'a dyn ReadFile,
     pub(crate) disks: &'a [Disk],
+    pub(crate) emulated: EmulatedOnly<'a>,
     pub(crate) problems: &'a Problems,
 }
 
@@ -67,6 +69,10 @@ impl Steps<'_> {
         let budget = self.budget(&group);
         let workers = group.scalar(&step::WORKERS);
         let dir = self.dir(&group);
+        let secure = group.scalar(&step::SECURE);
+        if let Some(At { at, value: true }) = secure {
+            self.emulated.check(at, step::SECURE.name);
+        }
         let limit = group.scalar(&step::STRESS_LIMIT);
         let limit = match (budget, limit) {
             (Some(Budget::For(time)), Some(limit)) if limit.value < time => {
@@ -85,6 +91,7 @@ impl Steps<'_> {
             budget: budget?,
             workers: count(workers)?,
             dir: dir?,
+            secure: secure?.value,
         };
         Some(Unnamed { name, default: program, action, limit: limit?, beside, touches })
     }

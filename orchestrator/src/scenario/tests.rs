@@ -11,6 +11,7 @@ use super::executable::ReadFile;
 use super::*;
 
 mod beside;
+mod emulated;
 mod touches;
 
 const CATALOG: &str = "
@@ -510,7 +511,7 @@ fn a_scenario_as_json_is_plain() {
         "name": "splice",
         "action": {"stress": {
             "program": "splice", "args": [["direct", {"flag": true}]], "budget": {"for_ms": 3000},
-            "workers": 1, "dir": "/tmp",
+            "workers": 1, "dir": "/tmp", "secure": false,
         }},
         "limit_ms": 33000,
         "beside": [{"program": "compact", "args": [["rate", {"text": "2"}]]}],

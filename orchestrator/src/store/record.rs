@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::kernel::Origin;
-use crate::plan::{Counting, Emulator, KernelKey, LifeId, Setting};
+use crate::plan::{Counting, Emulator, KernelKey, LifeId, Protection, Setting};
 use crate::verdict::{Ending, JudgedHit, Standing, Verdict};
 use crate::workload::{Attempts, BesideReport, Ready, StepOutcome, WorkerReport};
 
@@ -201,6 +201,8 @@ pub struct LifeRecord {
     pub label: String,
     pub kernel: KernelKey,
     pub seed: u64,
+    #[serde(default)]
+    pub protection: Protection,
     #[serde(default)]
     pub counting: Counting,
     /// None: it was asked for, and not made to recheck what another found.

@@ -52,7 +52,7 @@ const GOOD: Evidence<'_> = Evidence {
 };
 
 fn verdict(release: &str, evidence: Evidence<'_>) -> (Verdict, String) {
-    let facts = Facts { kernel_release: release, protection: Protection::None };
+    let facts = Facts { kernel_release: release, protection: Protection::None, fixes: &[] };
     let judgement = judge(&scenario(FORESEEN), facts, evidence);
     (judgement.verdict, judgement.reason)
 }

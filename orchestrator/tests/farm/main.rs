@@ -23,6 +23,7 @@ mod qemu;
 mod recheck;
 mod search;
 mod selftest;
+mod sets;
 mod shell;
 mod smoke;
 mod storage;

@@ -1,0 +1,177 @@
+//! From cells to a recorded run and its report.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+use super::environment::Environment;
+use super::output;
+use super::progress::Progress;
+use super::provision::{Grounds, Guests};
+use super::results::RunView;
+use super::scenarios::library;
+use crate::error::{ExitCode, Failure};
+use crate::machine::{Preflight, Wanted, preflight};
+use crate::plan::{Cell, Protection};
+use crate::report;
+use crate::runner::{
+    self, Assignment, Comparison, FailFast, GuestSize, Interrupt, Jobs, Limits, NoGuest, Options, Rechecks,
+    RunError, SearchRequest, Warmth, default_jobs, host_record, host_size,
+};
+use crate::scenario::Scenario;
+use crate::store::{RecheckRecord, RunId, RunRecord};
+
+/// Loads all, or tells of all the problems in all the files.
+pub(super) fn load(names: &[String]) -> Result<Vec<Arc<Scenario>>, Failure> {
+    let library = library()?;
+    let mut scenarios = Vec::new();
+    let mut failure = None;
+    for name in names {
+        match library.load_all(name) {
+            Ok(found) => scenarios.extend(found.into_iter().map(Arc::new)),
+            Err(error) => {
+                if let Some(earlier) = failure.replace(Failure::from(error)) {
+                    output::failure(&earlier);
+                }
+            }
+        }
+    }
+    match failure {
+        Some(failure) => Err(failure),
+        None => Ok(scenarios),
+    }
+}
+
+/// The cell with what it boots, or why it can't be run here.
+pub(super) fn assign(
+    environment: &Environment,
+    grounds: &Grounds,
+    cell: Cell,
+    guests: &mut Guests,
+) -> Result<Assignment, Failure> {
+    let guest = match lacks(grounds, &cell) {
+        Some(reason) => Err(NoGuest::Skipped(reason)),
+        None => grounds.provision.guest(environment, &cell, &grounds.qemu, guests)?,
+    };
+    Ok(Assignment { cell: Arc::new(cell), guest, recheck_of: None })
+}
+
+/// Why the cell must not run here.
+fn lacks(grounds: &Grounds, cell: &Cell) -> Option<String> {
+    let (own, protection) = (cell.scenario.protection, cell.protection);
+    if own == Protection::Emulated && protection != own {
+        return Some(format!("the scenario is for {own} protection, and {protection} was asked for"));
+    }
+    let wanted = Wanted { accel: cell.shape.accel, protection, needs: &cell.scenario.needs };
+    match preflight(wanted, &grounds.host, &grounds.qemu) {
+        // A protected guest boots an image sealed for its host, and never quietly an open one instead.
+        Preflight::Run if protection == Protection::Hardware => {
+            Some("this farm cannot seal an image for the host's ultravisor yet".to_owned())
+        }
+        Preflight::Run => None,
+        Preflight::Skip { reasons } => Some(reasons.join("; ")),
+    }
+}
+
+/// A run that is ready to begin.
+pub(super) struct Planned<'a> {
+    pub(super) scenarios: &'a [Arc<Scenario>],
+    pub(super) assignments: Vec<Assignment>,
+    /// None: what the host bears.
+    pub(super) jobs: Option<u32>,
+    pub(super) repeat: u32,
+    pub(super) fail_fast: FailFast,
+    pub(super) comparison: Comparison,
+    pub(super) warmth: Warmth,
+    pub(super) recheck: Option<(RecheckRecord, Rechecks)>,
+    pub(super) search: Option<SearchRequest>,
+}
+
+/// Runs, records and reports it.
+pub(super) fn perform(
+    environment: &Environment,
+    runtime: &Runtime,
+    grounds: Grounds,
+    planned: Planned<'_>,
+) -> Result<ExitCode, Failure> {
+    let Planned { scenarios, assignments, repeat, fail_fast, comparison, warmth, search, .. } = planned;
+    let Grounds { launcher, qemu, provision, .. } = grounds;
+    let (recheck_record, rechecks) = planned.recheck.unzip();
+    let jobs = jobs(planned.jobs, &assignments);
+    let lives = u32::try_from(assignments.len()).unwrap_or(u32::MAX).saturating_mul(repeat);
+    let started = Timestamp::now();
+    let record = RunRecord {
+        id: RunId::new(started, std::process::id()),
+        started,
+        farm: env!("CARGO_PKG_VERSION").to_owned(),
+        command: std::env::args().collect(),
+        host: host_record(),
+        qemu: format!("QEMU {}", qemu.full_version()),
+        qemu_path: qemu.binary.to_string(),
+        scenarios: scenarios.iter().map(|s| s.name.to_string()).collect(),
+        kernels: provision.records(),
+        lives: if search.is_some() { 0 } else { lives },
+        jobs: jobs.jobs,
+        recheck: recheck_record,
+        search: search.as_ref().map(|search| search.asked.clone()),
+    };
+    let writer = environment.store.begin(&record)?;
+    let directory = writer.directory().to_owned();
+    let limits = Limits::default();
+    let options = Options { jobs, repeat, fail_fast, rechecks, search, limits, launcher, comparison, warmth };
+    let mut progress = Progress::new();
+    let outcome = runtime.block_on(async {
+        let interrupts = interrupts()?;
+        let run = runner::run(&assignments, &options, writer, interrupts, |event| progress.show(event));
+        run.await.map_err(Failure::from)
+    });
+    drop(progress);
+    // What was recorded is reported, whatever else went wrong.
+    match environment.store.read_run(&directory) {
+        Ok(run) => environment.print(&report::run_text(&run), &RunView::new(&run))?,
+        Err(error) => output::failure(&error.into()),
+    }
+    outcome
+}
+
+impl From<RunError> for Failure {
+    fn from(error: RunError) -> Self {
+        match error {
+            RunError::Record(_) => Failure::of(ExitCode::Infra, &error).hint(
+                "free space, or name another place for results with --state DIR; what was recorded is kept",
+            ),
+            RunError::Panic(_) => Failure::of(ExitCode::Fault, &error).hint("this is a bug in farm"),
+        }
+    }
+}
+
+fn jobs(asked: Option<u32>, assignments: &[Assignment]) -> Jobs {
+    if let Some(jobs) = asked {
+        return Jobs { jobs, why: "--jobs".to_owned() };
+    }
+    let cells = || assignments.iter().filter(|a| a.guest.is_ok()).map(|a| &a.cell.shape);
+    let guest = GuestSize {
+        cpus: cells().map(|shape| shape.cpus).max().unwrap_or(1),
+        memory_mib: cells().map(|shape| shape.memory_mib).max().unwrap_or(0),
+    };
+    default_jobs(host_size(), guest)
+}
+
+/// SIGINT, SIGTERM and SIGHUP: the first stops nicely, the second at once.
+fn interrupts() -> Result<mpsc::Receiver<Interrupt>, Failure> {
+    let (send, receive) = mpsc::channel(2);
+    for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
+        let mut signals = signal(kind).map_err(|error| Failure::of(ExitCode::Fault, &error))?;
+        let send = send.clone();
+        tokio::spawn(async move {
+            while signals.recv().await.is_some() {
+                // The run is over if nobody listens any more.
+                let _ = send.send(Interrupt).await;
+            }
+        });
+    }
+    Ok(receive)
+}

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "common.h"
+#include "guest.h"
 #include "options.h"
 
 enum {
@@ -254,9 +255,9 @@ static int conclude(void)
 		printf("# farm-stats path=%s ops=%llu bytes=%llu\n", path->name, path->ops,
 		       path->bytes);
 	}
-	if (fflush(stdout))
-		return EXIT_FAILED;
-	if (failed)
+	if (skipped < number && !guest_end())
+		failed++;
+	if (fflush(stdout) || failed)
 		return EXIT_FAILED;
 	return skipped == number ? EXIT_SKIPPED : EXIT_PASSED;
 }
@@ -420,6 +421,7 @@ int stress_main(int argc, char **argv, const struct stress_program *program)
 	if (program->arg_count > MAX_ARGS)
 		usage("has more than %d options", MAX_ARGS);
 	parse(argc, argv);
+	guest_begin();
 
 	/* A peer that is gone is an error of the call, to be reported. */
 	signal(SIGPIPE, SIG_IGN);

@@ -69,6 +69,7 @@ struct stress_program {
 struct stress_options {
 	uint64_t seed, worker, for_ms, ops;
 	const char *dir;
+	bool secure; /* secure.h */
 };
 
 extern const struct stress_program *stress_program;

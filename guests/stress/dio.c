@@ -242,7 +242,7 @@ static enum stress_result verify_direct(struct stress_path *path, struct area *a
 	to += to < area->file.size ? area->align : 0;
 	memory = buffer_room(path, buffer, to - from, area->align);
 	memory_poison(memory, to - from);
-	result = memory_evict_sometimes(path, &buffer->memory);
+	result = memory_prepare(path, &buffer->memory, memory, to - from);
 	if (result == STRESS_OK)
 		result = read_direct(path, area, memory, to - from, from);
 	if (result == STRESS_OK)
@@ -262,7 +262,7 @@ static enum stress_result store_direct(struct stress_path *path, struct area *ar
 	enum stress_result result;
 
 	memcpy(memory, area->file.model + offset, length);
-	result = memory_evict_sometimes(path, &area->buffer.memory);
+	result = memory_prepare(path, &area->buffer.memory, memory, length);
 	return result == STRESS_OK ? write_direct(path, area, memory, length, offset) : result;
 }
 

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "common.h"
+#include "secure.h"
 
 /* Bytes that are checked on either side of a range. */
 enum { NEIGHBOUR = 64 };
@@ -28,6 +29,7 @@ struct stress_file {
 	unsigned char *model;
 	unsigned char *scratch; /* as large as the file */
 	size_t memory_size;	/* of each of the two */
+	unsigned char *guest;	/* with --secure: the file as a guest's memory, of the same size */
 };
 
 #define STRESS_FILE_CLOSED { .fd = -1 }
@@ -110,7 +112,9 @@ static inline void file_close(struct stress_file *file)
 		munmap(file->model, file->memory_size);
 	if (file->scratch)
 		munmap(file->scratch, file->memory_size);
-	file->model = file->scratch = NULL;
+	if (file->guest)
+		munmap(file->guest, file->memory_size);
+	file->model = file->scratch = file->guest = NULL;
 }
 
 static inline bool write_all(int fd, const unsigned char *bytes, size_t length, uint64_t offset)
@@ -280,6 +284,34 @@ static inline enum stress_result file_evict_sometimes(struct stress_path *path,
 						      size_t length)
 {
 	return rng_one_in(&path->rng, 8) ? file_evict(path, file, offset, length) : STRESS_OK;
+}
+
+/* With --secure, makes the pages of the range secure. */
+static inline enum stress_result file_secure(struct stress_path *path, struct stress_file *file,
+					     uint64_t offset, size_t length)
+{
+	if (!stress_options.secure)
+		return STRESS_OK;
+	if (!file->guest) {
+		void *place = secure_reserve(file->memory_size);
+
+		if (!place || mmap(place, file->memory_size, PROT_READ | PROT_WRITE,
+				   MAP_SHARED | MAP_FIXED, file->fd, 0) == MAP_FAILED)
+			return stress_error(path, "map the %s file for a guest", file->tag);
+		file->guest = place;
+		if (secure_guard(path, place, file->memory_size) != STRESS_OK)
+			return STRESS_FAIL;
+	}
+	return secure_pages(path, file->guest + offset, length);
+}
+
+/* What comes between new data and its way out: it may have to be read back; it may be secure. */
+static inline enum stress_result file_prepare(struct stress_path *path, struct stress_file *file,
+					      uint64_t offset, size_t length)
+{
+	enum stress_result result = file_evict_sometimes(path, file, offset, length);
+
+	return result == STRESS_OK ? file_secure(path, file, offset, length) : result;
 }
 
 /*

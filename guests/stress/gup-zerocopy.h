@@ -60,12 +60,12 @@ static enum stress_result zerocopy_connect(struct stress_path *path, struct zero
 			result = receiver_start(path, &zerocopy->receiver,
 						stress_number(ARG_MAX_LENGTH));
 	} else {
-		zerocopy->udp_in = loopback_bind(SOCK_DGRAM, &address);
+		zerocopy->udp_in = net_bind(path, SOCK_DGRAM, &address);
 		if (zerocopy->udp_in < 0)
-			return loopback_error(path, "bind UDP");
-		zerocopy->out = loopback_connect(SOCK_DGRAM, &address);
+			return net_error(path, "bind UDP");
+		zerocopy->out = net_connect(SOCK_DGRAM, &address);
 		if (zerocopy->out < 0)
-			return loopback_error(path, "connect UDP");
+			return net_error(path, "connect UDP");
 		zerocopy->datagram = stress_alloc(MAX_DATAGRAM + 1);
 	}
 	if (result != STRESS_OK)
@@ -282,7 +282,7 @@ static enum stress_result zerocopy_turn(struct stress_path *path)
 	path->waits_for = "a store to the memory";
 	if (!planted(path, 4)) /* else stale data */
 		memcpy(from, zerocopy->want, length);
-	result = memory_evict_sometimes(path, memory);
+	result = memory_prepare(path, memory, from, length);
 	if (result != STRESS_OK)
 		return result;
 

@@ -49,6 +49,8 @@ static inline enum stress_result memory_map(struct stress_path *path, struct mem
 	int flags = memory->kind == ANONYMOUS ? MAP_PRIVATE | MAP_ANONYMOUS : memory->sharing;
 	void *bytes;
 
+	if (stress_options.secure && !memory->bytes)
+		memory->bytes = secure_reserve(memory->size);
 	flags |= memory->bytes ? MAP_FIXED : 0;
 	bytes = mmap(memory->bytes, memory->size, PROT_READ | PROT_WRITE, flags, memory->file.fd,
 		     0);
@@ -73,7 +75,11 @@ static inline enum stress_result memory_open(struct stress_path *path, struct me
 		result = file_make_memfd(path, &memory->file.fd, tag, memory->size);
 	if (kind == MAPPED_FILE)
 		result = file_open(path, &memory->file, tag, memory->size);
-	return result == STRESS_OK ? memory_map(path, memory) : result;
+	if (result == STRESS_OK)
+		result = memory_map(path, memory);
+	if (result == STRESS_OK && stress_options.secure)
+		result = secure_guard(path, memory->bytes, memory->size);
+	return result;
 }
 
 static inline void memory_close(struct memory *memory)
@@ -108,6 +114,15 @@ static inline enum stress_result memory_evict_sometimes(struct stress_path *path
 	if (memory_unmap_pages(path, memory) != STRESS_OK)
 		return STRESS_FAIL;
 	return file_evict(path, &memory->file, 0, memory->size);
+}
+
+/* What comes between new data and its I/O: pages may have to be brought back; they may be secure. */
+static inline enum stress_result memory_prepare(struct stress_path *path, struct memory *memory,
+						const unsigned char *range, size_t length)
+{
+	enum stress_result result = memory_evict_sometimes(path, memory);
+
+	return result == STRESS_OK ? secure_pages(path, range, length) : result;
 }
 
 /* Where in the memory a range of this length may begin: at times at a page's border. */

@@ -42,6 +42,8 @@ static void help(void)
 	       "  --ops=N             or until each path has moved and verified data in N calls;\n"
 	       "                      without either, and at the latest, until SIGTERM\n"
 	       "  --dir=PATH          where files go (default /tmp)\n"
+	       "  --secure            be a protected guest: what is moved is made secure again and\n"
+	       "                      again, by the module uvsim\n"
 	       "  --help              this text\n");
 	for (size_t i = 0; i < p->arg_count; i++) {
 		const struct stress_arg *arg = &p->args[i];
@@ -185,6 +187,10 @@ static void parse(int argc, char **argv)
 			usage("'%s' is not an option", argv[i]);
 		if (value && set_common(name, value + 1))
 			continue;
+		if (!value && !strcmp(name, "secure")) {
+			o->secure = true;
+			continue;
+		}
 		for (arg = 0; arg < p->arg_count && strcmp(p->args[arg].name, name); arg++)
 			;
 		if (arg == p->arg_count || !value != (p->args[arg].kind == STRESS_FLAG))

@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "common.h"
+#include "secure.h"
 
 struct helper {
 	pthread_t thread;
@@ -173,26 +174,31 @@ static inline int loopback_up(int socket)
 	return up && errno == EPERM ? 0 : -1;
 }
 
-/* A socket bound to a free port of 127.0.0.1, whose address is returned; -1 with errno. */
-static inline int loopback_bind(int type, struct sockaddr_in *address)
+/*
+ * A socket bound to a free port of 127.0.0.1, or with --secure of the far NIC, whose address is
+ * returned; -1 with errno.
+ */
+static inline int net_bind(struct stress_path *path, int type, struct sockaddr_in *address)
 {
 	socklen_t length = sizeof(*address);
-	int fd = socket(AF_INET, type | SOCK_CLOEXEC, 0);
+	int fd = -1;
 
 	*address = (struct sockaddr_in){ .sin_family = AF_INET,
 					 .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-	if (fd < 0)
-		return -1;
-	if (loopback_up(fd) || bind(fd, (struct sockaddr *)address, length) ||
-	    getsockname(fd, (struct sockaddr *)address, &length)) {
+	if (stress_options.secure)
+		address->sin_addr = secure_far_address();
+	if (secure_far(path, true) == STRESS_OK)
+		fd = socket(AF_INET, type | SOCK_CLOEXEC, 0);
+	if (fd >= 0 && (loopback_up(fd) || bind(fd, (struct sockaddr *)address, length) ||
+			getsockname(fd, (struct sockaddr *)address, &length))) {
 		close(fd);
-		return -1;
+		fd = -1;
 	}
-	return fd;
+	return secure_far(path, false) == STRESS_OK ? fd : -1;
 }
 
 /* A socket connected to address; -1 with errno. */
-static inline int loopback_connect(int type, const struct sockaddr_in *address)
+static inline int net_connect(int type, const struct sockaddr_in *address)
 {
 	int fd = socket(AF_INET, type | SOCK_CLOEXEC, 0);
 
@@ -203,31 +209,33 @@ static inline int loopback_connect(int type, const struct sockaddr_in *address)
 	return fd;
 }
 
-/* Why there is no loopback connection: a missing network is no fault of the kernel's. */
-static inline enum stress_result loopback_error(struct stress_path *path, const char *what)
+/* Why there is no connection: a missing network is no fault of the kernel's. */
+static inline enum stress_result net_error(struct stress_path *path, const char *what)
 {
+	const char *by = stress_options.secure ? "the module's NICs" : "loopback";
+
 	if (errno == EAFNOSUPPORT || errno == ENODEV || errno == ENETUNREACH ||
 	    errno == EADDRNOTAVAIL || errno == EPERM)
-		return stress_skip(path, "%s over loopback: %m", what);
-	return stress_error(path, "%s over loopback", what);
+		return stress_skip(path, "%s over %s: %m", what, by);
+	return stress_error(path, "%s over %s", what, by);
 }
 
-/* TCP over loopback: sockets[0] sends, sockets[1] receives. */
+/* TCP: sockets[0] sends, sockets[1] receives. */
 static inline enum stress_result tcp_pair(struct stress_path *path, int sockets[2])
 {
 	struct sockaddr_in address;
-	int listener = loopback_bind(SOCK_STREAM, &address);
+	int listener = net_bind(path, SOCK_STREAM, &address);
 	const int on = 1;
 
 	sockets[0] = sockets[1] = -1;
 	if (listener < 0)
-		return loopback_error(path, "bind TCP");
+		return net_error(path, "bind TCP");
 	if (listen(listener, 1) == 0)
-		sockets[0] = loopback_connect(SOCK_STREAM, &address);
+		sockets[0] = net_connect(SOCK_STREAM, &address);
 	if (sockets[0] >= 0)
 		sockets[1] = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
 	if (sockets[1] < 0) {
-		enum stress_result result = loopback_error(path, "connect TCP");
+		enum stress_result result = net_error(path, "connect TCP");
 
 		close(listener);
 		return result;

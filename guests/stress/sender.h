@@ -208,6 +208,9 @@ static inline enum stress_result sender_turn(struct stress_path *path, struct se
 			(struct sender_piece){ .memory = memory + done, .length = this };
 		done += this;
 	}
+	/* Registered memory is pinned: it cannot become secure. */
+	if (!sender->fixed && secure_pages(path, memory, length) != STRESS_OK)
+		return STRESS_FAIL;
 	receiver_order(&sender->receiver, length);
 	do {
 		result = sender_run(path, sender, ring);

@@ -115,12 +115,12 @@ static enum stress_result udp_pair(struct stress_path *path, struct route *route
 	const int no_checksum = !stress_number(ARG_UDP_CHECKSUMS);
 	struct sockaddr_in address;
 
-	route->udp_in = loopback_bind(SOCK_DGRAM, &address);
+	route->udp_in = net_bind(path, SOCK_DGRAM, &address);
 	if (route->udp_in < 0)
-		return loopback_error(path, "bind UDP");
-	route->out = loopback_connect(SOCK_DGRAM, &address);
+		return net_error(path, "bind UDP");
+	route->out = net_connect(SOCK_DGRAM, &address);
 	if (route->out < 0)
-		return loopback_error(path, "connect UDP");
+		return net_error(path, "connect UDP");
 	if (setsockopt(route->out, SOL_SOCKET, SO_NO_CHECK, &no_checksum, sizeof(no_checksum)))
 		return stress_error(path, "set SO_NO_CHECK");
 	route->datagram = stress_alloc(MAX_DATAGRAM + 1);
@@ -412,7 +412,7 @@ static enum stress_result turn(struct stress_path *path)
 		if (result != STRESS_OK)
 			return result;
 	}
-	result = file_evict_sometimes(path, &route->source, from, length);
+	result = file_prepare(path, &route->source, from, length);
 	if (result != STRESS_OK)
 		return result;
 

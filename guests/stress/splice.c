@@ -143,7 +143,7 @@ static enum stress_result turn(struct stress_path *path)
 		if (result != STRESS_OK)
 			return result;
 	}
-	result = file_evict_sometimes(path, &route->source, from, length);
+	result = file_prepare(path, &route->source, from, length);
 	if (result != STRESS_OK)
 		return result;
 

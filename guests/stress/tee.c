@@ -381,7 +381,7 @@ static enum stress_result turn(struct stress_path *path)
 		if (result != STRESS_OK)
 			return result;
 	}
-	result = file_evict_sometimes(path, &fan->source, from, length);
+	result = file_prepare(path, &fan->source, from, length);
 	if (result != STRESS_OK)
 		return result;
 

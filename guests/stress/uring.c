@@ -315,7 +315,7 @@ static enum stress_result turn_pipes(struct stress_path *path, struct route *rou
 	if (!planted(path, 3)) /* else a stale source */
 		result = file_write(path, &route->source, from, *length);
 	if (result == STRESS_OK)
-		result = file_evict_sometimes(path, &route->source, from, *length);
+		result = file_prepare(path, &route->source, from, *length);
 	if (result != STRESS_OK)
 		return result;
 

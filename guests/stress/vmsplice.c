@@ -320,7 +320,7 @@ static enum stress_result turn(struct stress_path *path)
 	path->waits_for = "a store to the memory";
 	if (!planted(path, 4)) /* else stale data */
 		memcpy(route->source->bytes + route->start, route->want, length);
-	result = memory_evict_sometimes(path, route->source);
+	result = memory_prepare(path, route->source, route->source->bytes + route->start, length);
 	if (result == STRESS_OK)
 		result = begin(path, length);
 	if (result != STRESS_OK)

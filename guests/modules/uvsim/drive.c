@@ -37,6 +37,7 @@ struct guest {
 	struct gmap *gmap; /* set last, read without the lock */
 	u64 mapped; /* bytes */
 	struct uvsim_nics nics;
+	atomic_t reports;
 	struct rcu_head rcu;
 };
 
@@ -48,6 +49,21 @@ struct mm_struct *uvsim_guest_mm(unsigned long handle)
 	const struct guest *guest = xa_load(&guests, handle);
 
 	return guest ? READ_ONCE(guest->mm) : NULL;
+}
+
+/* Of guests that are gone. */
+static atomic_t late_reports;
+
+unsigned int uvsim_guest_reports(unsigned long handle)
+{
+	struct guest *guest;
+	unsigned int reports;
+
+	rcu_read_lock();
+	guest = xa_load(&guests, handle);
+	reports = atomic_inc_return(guest ? &guest->reports : &late_reports);
+	rcu_read_unlock();
+	return reports;
 }
 
 long uvsim_guests(void)

@@ -13,9 +13,9 @@
 
 #include "uvsim.h"
 
-enum { PERCENT = 100, MOST_DELAY_US = 1000, FIRST_REPORTS = 32 };
+enum { PERCENT = 100, MOST_DELAY_US = 1000, USUAL_REPORTS = 4 };
 
-struct uvsim_knobs uvsim_knobs = { .reports = FIRST_REPORTS };
+struct uvsim_knobs uvsim_knobs = { .reports = USUAL_REPORTS };
 
 static const struct knob {
 	const char *name;
@@ -39,7 +39,7 @@ static const struct knob {
 	{ "pin_shared", &uvsim_knobs.pin_shared, 1 },
 	/* What is submitted to block devices is reported too, before a driver sees it. */
 	{ "early", &uvsim_knobs.early, 1 },
-	/* How many reports may still be made. */
+	/* How many reports of one guest's pages are made. */
 	{ "reports", &uvsim_knobs.reports, UINT_MAX },
 	{ "seed", &uvsim_knobs.seed, UINT_MAX },
 };

@@ -14,7 +14,7 @@
 
 #include "uvsim.h"
 
-enum { MOST_MTU = 16000 };
+enum { USUAL_MTU = 9000, MOST_MTU = 16000 };
 
 struct nic {
 	struct net_device __rcu *peer;
@@ -77,6 +77,7 @@ static void nic_setup(struct net_device *device)
 	device->netdev_ops = &nic_operations;
 	device->features |= features;
 	device->hw_features |= features;
+	device->mtu = USUAL_MTU;
 	device->max_mtu = MOST_MTU;
 }
 

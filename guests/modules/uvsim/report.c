@@ -2,8 +2,8 @@
 /*
  * Reports, each in the form of a WARN() with the page's history between its text and its trace.
  *
- * Their number is bounded (the knob `reports`): a loop that does I/O meets the same violation as
- * often as it turns. What is not reported is counted.
+ * A guest has so many of them (the knob `reports`): a loop that does I/O meets the same violation
+ * as often as it turns. What is not reported is counted.
  *
  * A function for each kind, never inlined: reports are known by the function that they name.
  */
@@ -14,54 +14,62 @@
 #include "compat.h"
 #include "uvsim.h"
 
-/* Whether one more may be made. */
-static bool may_report(void)
+/* Whether one more of a page of this guest may be made. */
+static bool may_report(unsigned long owner)
 {
-	unsigned int left = READ_ONCE(uvsim_knobs.reports);
+	bool may = uvsim_guest_reports(owner) <= READ_ONCE(uvsim_knobs.reports);
 
-	do {
-		if (!left) {
-			uvsim_count(UVSIM_UNREPORTED);
-			return false;
-		}
-	} while (!try_cmpxchg(&uvsim_knobs.reports, &left, left - 1));
-	return true;
+	if (!may)
+		uvsim_count(UVSIM_UNREPORTED);
+	return may;
 }
 
-static void print_history(struct page *page)
+/* What is known of the page, for the caller to free, if a report of it may be made; else NULL. */
+static struct uvsim_page *begin_report(struct page *page)
 {
-	struct uvsim_page *copy = kmalloc(sizeof(*copy), GFP_ATOMIC | __GFP_NOWARN);
+	struct uvsim_page *known = kmalloc(sizeof(*known), GFP_ATOMIC | __GFP_NOWARN);
 
-	if (copy && uvsim_state_get(page_to_pfn(page), copy))
-		uvsim_history_print(&copy->history);
-	kfree(copy);
+	if (!known) {
+		uvsim_count(UVSIM_NO_MEMORY);
+		return NULL;
+	}
+	if (uvsim_state_get(page_to_pfn(page), known) && may_report(known->owner))
+		return known;
+	kfree(known);
+	return NULL;
 }
 
 noinline void uvsim_report_early(struct page *page, const char *device)
 {
-	if (!may_report())
+	struct uvsim_page *known = begin_report(page);
+
+	if (!known)
 		return;
 	__warn_printk("uvsim: early: inaccessible page pfn:%lx refcount:%d mapcount:%d flags:%pGp submitted to %s\n",
 		      page_to_pfn(page), page_ref_count(page), uvsim_mapcount(page), &page->flags,
 		      device);
-	print_history(page);
+	uvsim_history_print(&known->history);
+	kfree(known);
 	uvsim_warn_here();
 }
 
 noinline void uvsim_report_sink(struct page *page, const char *sink, const char *device)
 {
-	if (!may_report())
+	struct uvsim_page *known = begin_report(page);
+
+	if (!known)
 		return;
 	__warn_printk("uvsim: inaccessible page pfn:%lx refcount:%d mapcount:%d flags:%pGp reached %s(%s) without " UVSIM_HOOK "()\n",
 		      page_to_pfn(page), page_ref_count(page), uvsim_mapcount(page), &page->flags,
 		      sink, device);
-	print_history(page);
+	uvsim_history_print(&known->history);
+	kfree(known);
 	uvsim_warn_here();
 }
 
 noinline void uvsim_report_freed(struct page *page, const struct uvsim_page *known)
 {
-	if (!may_report())
+	if (!may_report(known->owner))
 		return;
 	__warn_printk("uvsim: page pfn:%lx flags:%pGp freed while secure\n", page_to_pfn(page),
 		      &page->flags);

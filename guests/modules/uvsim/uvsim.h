@@ -193,6 +193,8 @@ void uvsim_uvc_exit(void);
 /* The process whose memory a handle names, or NULL. Any context; as long as the RCU read lock is held. */
 struct mm_struct *uvsim_guest_mm(unsigned long handle);
 long uvsim_guests(void);
+/* Counts a report of a guest's page, and says how many there were. Any context. */
+unsigned int uvsim_guest_reports(unsigned long handle);
 int uvsim_drive_init(void);
 void uvsim_drive_exit(void);
 

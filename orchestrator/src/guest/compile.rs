@@ -64,6 +64,9 @@ fn init_sources(guests: &Dir<'_>) -> Result<Sources, GuestError> {
     Ok(Sources { program: "init".to_owned(), files: files(guests, "init")? })
 }
 
+/// What programs and the module uvsim know of each other.
+const UVSIM_COMMANDS: &str = "modules/uvsim/uvsim_uapi.h";
+
 /// The sources of both directories, the header of each program's arguments, and the table of all programs.
 fn workload_sources(guests: &Dir<'_>, catalog: &Catalog) -> Result<Sources, GuestError> {
     let mut all = Vec::new();
@@ -80,6 +83,9 @@ fn workload_sources(guests: &Dir<'_>, catalog: &Catalog) -> Result<Sources, Gues
         }
         all.extend(found);
     }
+    let commands = guests.get_file(UVSIM_COMMANDS);
+    let commands = commands.ok_or_else(|| GuestError::NoSource { path: format!("guests/{UVSIM_COMMANDS}") })?;
+    all.push(("uvsim_uapi.h".to_owned(), commands.contents().to_vec()));
     all.push(("programs.h".to_owned(), table.into_bytes()));
     all.sort();
     Ok(Sources { program: "workload".to_owned(), files: all })
@@ -226,6 +232,7 @@ mod tests {
                 DirEntry::File(File::new("stress/programs.yaml", b"")),
             ],
         )),
+        DirEntry::Dir(Dir::new("modules/uvsim", &[DirEntry::File(File::new(UVSIM_COMMANDS, b""))])),
         DirEntry::Dir(Dir::new(
             "interference",
             &[
@@ -276,7 +283,8 @@ mod tests {
                 "programs.h",
                 "shared.h",
                 "two-three.args.h",
-                "two-three.c"
+                "two-three.c",
+                "uvsim_uapi.h"
             ]
         );
         let table = &sources.files.iter().find(|(name, _)| name == "programs.h").unwrap().1;

@@ -85,7 +85,7 @@ fn every_bug_is_a_hit(first: usize) {
     let farm = Farm::new();
     // --worker chooses the bug.
     let mut options = vec!["-DSTRESS_PLANT=stress_options.worker".to_owned()];
-    for include in [farm.path(""), guests("stress"), guests("interference")] {
+    for include in [farm.path(""), guests("stress"), guests("interference"), guests("modules/uvsim")] {
         options.extend(["-I".to_owned(), include.into_string()]);
     }
     let compile = |target: &str, inputs: &[&str]| {

@@ -28,5 +28,6 @@ mod shell;
 mod smoke;
 mod storage;
 mod touches;
+mod uvsim;
 mod warm;
 mod warm_faults;

@@ -45,12 +45,17 @@ impl Cell {
         // A process gets page tables that can be a guest's when it is exec'd (init_new_context(),
         // arch/s390/include/asm/mmu_context.h).
         let page_tables = ("/proc/sys/vm/allocate_pgste".to_owned(), "1".to_owned());
-        let seed = ("seed", self.seed);
+        let seed = ("seed", u64::from(fold(self.seed)));
         let knobs = std::iter::once(seed).chain(turned(&self.uvsim));
         let knobs =
             knobs.map(|(name, value)| (format!("/sys/kernel/debug/{MODULE}/{name}"), value.to_string()));
         std::iter::once(page_tables).chain(knobs).collect()
     }
+}
+
+/// The module's seed has 32 bits; small seeds stay what they are.
+fn fold(seed: u64) -> u32 {
+    (seed ^ seed >> u32::BITS) as u32
 }
 
 /// The module's files for those knobs that are not as the module has them by itself.
@@ -101,6 +106,9 @@ steps: [{stress: splice, for: 1s}]
         };
         assert_eq!(sets(YAML, &request()), first(1));
         assert_eq!(sets(YAML, &Request { seed: Some(7), ..request() }), first(7));
+        // 53 bits, of which the upper 21 are all set, and the lower 32 are 5.
+        let long = (1 << 53) - (1 << 32) + 5;
+        assert_eq!(sets(YAML, &Request { seed: Some(long), ..request() }), first(0x1f_ffff ^ 5));
         let modules = |yaml: &str, request: &Request| cells(yaml, request)[0].modules();
         assert_eq!(modules(YAML, &request()), ["tripwire", "uvsim"]);
 

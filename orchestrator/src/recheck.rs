@@ -211,4 +211,4 @@ fn word_of(life: &LifeRecord, finding: &Fingerprint) -> Word {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

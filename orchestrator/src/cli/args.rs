@@ -16,6 +16,7 @@ Examples:
   farm run splice --kernel debian-12 --kernel debian-13 --repeat 20
   farm run ./mine.yaml --kernel arch/s390/boot/bzImage --modules /lib/modules/6.9.0
   farm run ./mine.yaml --until 2h               as many lives as fit into two hours, each with other seeds and options
+  farm calibrate                                that each fix of the emulated ultravisor mends its own scenarios only
   farm hits                                     what was found, over all runs
   farm show last                                the newest run; `farm show ID` for a run, life or hit
   farm scan console.log                         the WARNs, BUGs and oopses in a log that you have
@@ -74,6 +75,11 @@ pub(super) struct Args {
 pub(super) enum Command {
     /// Run scenarios and judge what the kernel did
     Run(RunArgs),
+    /// Show that the emulated ultravisor's fixes mend what scenarios say, and nothing else
+    ///
+    /// Each scenario with `mended-by` runs without a fix and with each fix alone. Its hits must occur where nothing mends
+    /// them, and stay away where something does. Exits with 0 if all is so, else as a run with these verdicts does.
+    Calibrate(CalibrateArgs),
     /// Boot a guest and give you a shell on its console
     Shell(ShellArgs),
     /// List the runs there have been
@@ -268,6 +274,32 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "N", num_args = 0..=1, require_equals = true, default_missing_value = "2",
           value_parser = clap::value_parser!(u32).range(1..=20))]
     pub(super) recheck: Option<u32>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct CalibrateArgs {
+    /// Scenarios or groups by name (see `farm scenario list`), or scenarios by path
+    #[arg(value_name = "SCENARIO", default_value = "uvsim")]
+    pub(super) scenarios: Vec<String>,
+
+    #[command(flatten)]
+    pub(super) guest: GuestArgs,
+
+    /// The seed of every random choice inside the guest [default: the scenario's]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..1 << 53))]
+    pub(super) seed: Option<u64>,
+
+    /// How often each cell is run, each time in a fresh guest
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) repeat: u32,
+
+    /// How many guests run side by side [default: what CPUs and memory allow; printed]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) jobs: Option<u32>,
+
+    /// Boot each guest, instead of letting each go on from a copy of one that was booted and saved
+    #[arg(long)]
+    pub(super) cold: bool,
 }
 
 #[derive(Debug, ClapArgs)]

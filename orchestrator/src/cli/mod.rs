@@ -3,6 +3,7 @@
 //! stdout is data, stderr is progress and logs; only `output` and `progress` write to either.
 
 mod args;
+mod calibrate;
 mod doctor;
 mod environment;
 mod kernels;
@@ -45,6 +46,7 @@ fn execute(args: &Args) -> Result<error::ExitCode, Failure> {
     let environment = Environment::new(args)?;
     match &args.command {
         Command::Run(options) => run::run(&environment, options),
+        Command::Calibrate(options) => calibrate::calibrate(&environment, options),
         Command::Shell(options) => shell::shell(&environment, options),
         Command::Runs => results::runs(&environment),
         Command::Hits(options) => results::hits(&environment, options),

@@ -1,4 +1,4 @@
-//! From cells to a recorded run and its report.
+//! From cells to a recorded run and its report: what `farm run` and `farm calibrate` have in common.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use super::results::RunView;
 use super::scenarios::library;
 use crate::error::{ExitCode, Failure};
 use crate::machine::{Preflight, Wanted, preflight};
-use crate::plan::{Cell, Protection};
+use crate::plan::{CalibrationRecord, Cell, Protection};
 use crate::report;
 use crate::runner::{
     self, Assignment, Comparison, FailFast, GuestSize, Interrupt, Jobs, Limits, NoGuest, Options, Rechecks,
@@ -88,6 +88,7 @@ pub(super) struct Planned<'a> {
     pub(super) warmth: Warmth,
     pub(super) recheck: Option<(RecheckRecord, Rechecks)>,
     pub(super) search: Option<SearchRequest>,
+    pub(super) calibration: Option<CalibrationRecord>,
 }
 
 /// Runs, records and reports it.
@@ -117,6 +118,7 @@ pub(super) fn perform(
         jobs: jobs.jobs,
         recheck: recheck_record,
         search: search.as_ref().map(|search| search.asked.clone()),
+        calibration: planned.calibration,
     };
     let writer = environment.store.begin(&record)?;
     let directory = writer.directory().to_owned();

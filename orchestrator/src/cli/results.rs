@@ -5,7 +5,9 @@ use serde::Serialize;
 use super::args::HitsArgs;
 use super::environment::Environment;
 use super::output;
+use crate::calibration::{Row as CalibrationRow, calibration};
 use crate::error::{ExitCode, Failure};
+
 use crate::recheck::{Recheck, rechecks};
 use crate::report;
 use crate::store::{Found, HitId, StoreError, StoredHit, StoredRun, find};
@@ -117,6 +119,8 @@ pub(super) struct RunView<'a> {
     search: &'a Option<crate::store::SearchRecord>,
     lives: &'a [crate::store::LifeRecord],
     rechecks: Vec<Recheck>,
+    /// Empty: it was not to show what fixes mend.
+    calibration: Vec<CalibrationRow>,
     unfinished: &'a [String],
 }
 
@@ -129,6 +133,7 @@ impl<'a> RunView<'a> {
             search: &run.search,
             lives: &run.lives,
             rechecks: rechecks(run),
+            calibration: calibration(run),
             unfinished: &run.unfinished,
         }
     }

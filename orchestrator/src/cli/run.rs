@@ -91,6 +91,7 @@ pub(super) fn run(environment: &Environment, options: &RunArgs) -> Result<ExitCo
         warmth: if options.cold { Warmth::Cold } else { Warmth::Warm },
         recheck,
         search,
+        calibration: None,
     };
     perform(environment, &runtime, grounds, planned)
 }

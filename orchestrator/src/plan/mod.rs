@@ -3,6 +3,7 @@
 //! A cell is the unit that runs: scenario × kernel × image × machine × protection × schedule × seed. How
 //! often one is run is not part of it.
 
+mod calibration;
 mod emulation;
 mod ids;
 mod search;
@@ -17,6 +18,9 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::scenario::Protection;
 use crate::scenario::{Action, ArgValue, Disk, Facts, Fix, Knobs, Scenario, Step};
+pub use calibration::{
+    CalibrationColumn, CalibrationRecord, CalibrationRow, Sight, calibrate, can_be_calibrated,
+};
 pub use ids::{CellId, CellIdError, LifeId};
 pub use search::SearchPlan;
 pub use seeds::{DEFAULT_SEED, step_seed};

@@ -74,7 +74,7 @@ fn the_rules() {
     }
 }
 
-fn life(cell: &str, number: u32, verdict: Verdict, ending: Ending, hits: &[&Hit]) -> LifeRecord {
+pub(crate) fn life(cell: &str, number: u32, verdict: Verdict, ending: Ending, hits: &[&Hit]) -> LifeRecord {
     let life = LifeId { cell: cell.parse().unwrap(), number };
     let run = RunId::new(Timestamp::UNIX_EPOCH, 1);
     let stored = |(index, hit): (usize, &&Hit)| StoredHit {
@@ -110,7 +110,7 @@ fn life(cell: &str, number: u32, verdict: Verdict, ending: Ending, hits: &[&Hit]
     }
 }
 
-fn run(lives: Vec<LifeRecord>) -> StoredRun {
+pub(crate) fn run(lives: Vec<LifeRecord>) -> StoredRun {
     let id = RunId::new(Timestamp::UNIX_EPOCH, 1);
     let record = RunRecord {
         id: id.clone(),
@@ -125,6 +125,7 @@ fn run(lives: Vec<LifeRecord>) -> StoredRun {
         lives: 1,
         jobs: 1,
         search: None,
+        calibration: None,
         recheck: Some(RecheckRecord {
             lives: 1,
             emulator: emulator(),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::calibration::calibration_text;
 use super::exact::exact_text;
 use super::hit::finding_table;
 use super::recheck::recheck_text;
@@ -17,11 +18,10 @@ const MOST_UNEXPLAINED: usize = 10;
 
 /// The table a run ends with, its findings, and where everything lies.
 pub fn run_text(run: &StoredRun) -> String {
-    // A search's cells are as many as its lives.
-    let mut out = if run.search.is_some() { String::new() } else { cell_table(run).to_string() };
-
-    // Nor does it count what its lives reach.
-    let reached = if run.search.is_some() { Table::new(&[]) } else { reached_table(run) };
+    // A search's cells are as many as its lives, and counts nothing that they reach. A calibration has a table of its own.
+    let of_cells = run.search.is_none() && run.record.calibration.is_none();
+    let mut out = if of_cells { cell_table(run).to_string() } else { calibration_text(run) };
+    let reached = if of_cells { reached_table(run) } else { Table::new(&[]) };
     if !reached.is_empty() {
         out += &format!("\n{reached}");
     }

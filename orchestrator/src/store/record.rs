@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::kernel::Origin;
-use crate::plan::{Counting, Emulator, KernelKey, LifeId, Protection, Setting};
+use crate::plan::{CalibrationRecord, Counting, Emulator, KernelKey, LifeId, Protection, Setting};
 use crate::verdict::{Ending, JudgedHit, Standing, Verdict};
 use crate::workload::{Attempts, BesideReport, Ready, StepOutcome, WorkerReport};
 
@@ -82,6 +82,9 @@ pub struct RunRecord {
     /// None: its lives were counted beforehand.
     #[serde(default)]
     pub search: Option<SearchAsked>,
+    /// None: it was not to show what fixes mend.
+    #[serde(default)]
+    pub calibration: Option<CalibrationRecord>,
 }
 
 /// What a search was to do.

@@ -327,3 +327,21 @@ fn what_did_not_reach_the_kernel_proves_nothing_and_hides_nothing() {
 fn a_panic_ends_all_trust() {
     assert!(Kind::Panic.corrupts_memory());
 }
+
+#[test]
+fn a_hit_that_is_mended_is_news_and_one_that_stays_away_is_none() {
+    use crate::scenario::Fix;
+    let mended = "name: a\npurpose: p\nprotection: emulated\nsteps: []\nexpect: [{title: hang in x, mended-by: [dio]}]\n";
+    let judged = |fixes: &[Fix], hits: Vec<Hit>| {
+        let facts = Facts { kernel_release: "6.1.0", protection: Protection::Emulated, fixes };
+        judge(&scenario(mended), facts, Evidence { hits, ..GOOD }).verdict
+    };
+    let hit = || vec![Hit::hang("x")];
+    for (fixes, of_hit, of_silence) in [
+        (&[][..], Verdict::Passed, Verdict::Missed),
+        (&[Fix::Splice], Verdict::Passed, Verdict::Missed),
+        (&[Fix::Dio], Verdict::Hit, Verdict::Passed),
+    ] {
+        assert_eq!((judged(fixes, hit()), judged(fixes, Vec::new())), (of_hit, of_silence), "{fixes:?}");
+    }
+}

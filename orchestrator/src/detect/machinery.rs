@@ -5,6 +5,7 @@
 
 use super::hit::{Frame, Reliability};
 use super::symbol::source_name;
+use super::uvsim;
 
 /// Functions that stand in a trace because of how the report was made or how the kernel waits, not because
 /// of what went wrong. A `*` at the end stands for any rest.
@@ -28,7 +29,9 @@ pub(super) const REPORTING: Machinery = Machinery(&[
     "__do_pgm_check", "pgm_check_handler", "do_report_trap", "do_trap", "illegal_op", "do_no_context",
     "handle_fault_error*", "do_dat_exception", "do_protection_exception", "make_task_dead",
     "check_panic_on_warn", "fortify_panic", "__fortify_panic", "__fortify_report", "__stack_chk_fail",
-    "ftrace_graph_caller", "return_to_handler", "kprobe_ftrace_handler", "save_stack_trace*",
+    "ftrace_graph_caller", "return_to_handler", "kprobe_ftrace_handler", "opt_pre_handler",
+    "aggr_pre_handler", "ftrace_caller", "ftrace_regs_caller", "ftrace_common", "ftrace_ops_*",
+    "arch_ftrace_ops_list_func", "__ftrace_ops_list_func", "uvsim_*", "save_stack_trace*",
     "stack_trace_save*", "arch_stack_walk", "asm_exc_*", "exc_*", "report_invalid_*",
 ]);
 
@@ -107,6 +110,16 @@ pub(super) const PAGES: Machinery = Machinery(&[
     "print_bad_page_map", "dump_page", "__alloc_frozen_pages*", "alloc_frozen_pages*",
 ]);
 
+/// Takes data to a device, from the block layer and the socket's protocol down to the driver's ring.
+#[rustfmt::skip]
+pub(super) const SENDING: Machinery = Machinery(&[
+    "submit_bio*", "__submit_bio*", "blk_*", "__blk_*", "bio_*", "dm_submit_bio", "virtblk_*", "virtio_queue_rq*",
+    "virtqueue_*", "__virtqueue_*", "dma_map_*", "start_xmit", "xmit_*", "dev_hard_start_xmit", "dev_queue_xmit*",
+    "__dev_queue_xmit", "__dev_xmit_skb", "sch_direct_xmit", "__qdisc_run", "qdisc_*", "net_tx_action",
+    "neigh_*", "ip_*", "__ip_*", "ip6_*", "__ip6_*", "udp_send_skb*", "__tcp_*", "tcp_write_xmit", "tcp_push*",
+    "iomap_dio_submit_bio*", "process_one_work", "worker_thread", "kthread", "__ret_from_fork", "ret_from_fork",
+]);
+
 /// The first frame that can be to blame and is at least as reliable as `wanted`, else the first of any.
 ///
 /// A frame at offset 0 is never to blame: its address is where a call that does not return would have
@@ -120,7 +133,7 @@ pub(super) fn culprit<'a>(
         frames
             .iter()
             .filter(|frame| wanted == Reliability::Unreliable || frame.reliability == Reliability::Reliable)
-            .filter(|frame| frame.offset > 0)
+            .filter(|frame| frame.offset > 0 && frame.module.as_deref() != Some(uvsim::MODULE))
             .map(|frame| source_name(&frame.function))
             .find(|function| can_be_blamed(function, machinery))
     };

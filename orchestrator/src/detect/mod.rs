@@ -25,6 +25,7 @@ mod scan;
 mod skim;
 mod streams;
 mod symbol;
+mod uvsim;
 mod wrapped;
 
 pub use detector::{Detector, Options, Timestamps};

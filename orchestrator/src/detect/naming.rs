@@ -5,6 +5,7 @@ use super::hit::{Fingerprint, Kind, Reliability};
 use super::machinery::{CHECKING, Machinery, can_be_blamed, culprit};
 use super::rules::{Blame, CONSEQUENCES, FAULT, NULL_FAULT, PROTECTION, REFINED};
 use super::symbol::{slug, source_name};
+use super::uvsim;
 
 pub(super) struct Name {
     pub(super) kind: Kind,
@@ -26,8 +27,11 @@ impl Facts {
                 (words.clone(), Fingerprint::new(kind, &[&slug(key)]))
             }
             Some(function) => {
-                let file = self.opening.location.as_ref().map(|location| location.file.as_str());
-                let parts: Vec<&str> = [function].into_iter().chain(file).collect();
+                let key = self.opening.key.as_deref().map(slug);
+                let file = || self.opening.location.as_ref().map(|location| location.file.clone());
+                let parts = [function.to_owned()].into_iter().chain(key.or_else(file));
+                let parts: Vec<String> = parts.collect();
+                let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
                 (format!("{words} in {function}"), Fingerprint::new(kind, &parts))
             }
         };
@@ -94,6 +98,7 @@ impl Facts {
             Blame::Lock => self.lock.as_deref(),
             Blame::Work => self.work.as_deref(),
             Blame::Frames => None,
+            Blame::Operation => uvsim::operation(&self.frames),
         };
         let sources = self.rule.blame;
         let best = sources.iter().find_map(|blame| match blame {

@@ -14,6 +14,8 @@ pub(super) struct Opening {
     pub(super) function: Option<String>,
     pub(super) location: Option<SourceLocation>,
     pub(super) task: Option<Task>,
+    /// Stands in the fingerprint in the place of the source file.
+    pub(super) key: Option<String>,
     /// The program interruption code, Principles of Operation, "Interruption Codes".
     pub(super) code: Option<u16>,
 }

@@ -5,7 +5,8 @@ use super::facts::{Belongs, Facts};
 use super::hit::{Fingerprint, Hit, Kind, Stream};
 use super::naming::Name;
 use super::openings::{Opening, SLUB_ANY, is_slub_warning, slub_finding};
-use super::rules::{Ends, PROGRAM_CHECK, Rule};
+use super::rules::{Ends, PROGRAM_CHECK, Rule, UVSIM_REPORT};
+use super::uvsim;
 use crate::console::lines::{Line, Micros};
 use crate::escape::{Fit, push_escaped};
 
@@ -143,6 +144,12 @@ impl Report {
         let finding = preface.as_ref().and_then(|preface| slub_finding(&preface.body.text));
         if let (Some(words), Some(finding)) = (&mut opening.words, finding) {
             *words = words.replace(SLUB_ANY, finding);
+        }
+        let ours = opening.function.as_deref().is_some_and(|function| function.starts_with(UVSIM_REPORT));
+        let message =
+            preface.as_ref().filter(|_| ours).and_then(|preface| uvsim::message(&preface.body.text));
+        if let Some((words, key)) = message {
+            (opening.words, opening.key) = (Some(words), Some(key));
         }
         let mut body = preface.map_or_else(|| Body::new(line), |preface| preface.body);
         body.push(line);

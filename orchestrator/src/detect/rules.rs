@@ -6,7 +6,9 @@
 //! drivers print "WARNING: " and "BUG: " too.
 
 use super::hit::Kind::{self, *};
-use super::machinery::{ALLOCATING, CHECKING, LIBRARY, LOCKING, Machinery, PAGES, SANITIZING, WAITING};
+use super::machinery::{
+    ALLOCATING, CHECKING, LIBRARY, LOCKING, Machinery, PAGES, SANITIZING, SENDING, WAITING,
+};
 use super::openings::{
     Opening, as_is, at_place, bug, hung, lockup, panic, program_check, sanitizer, slub, ubsan, warning,
 };
@@ -49,6 +51,8 @@ pub(super) enum Blame {
     Lock,
     /// `in-flight: PID:function`, of a workqueue.
     Work,
+    /// The first call trace, by what handed a page on to a device.
+    Operation,
 }
 
 /// How the end of a report is known.
@@ -114,6 +118,9 @@ const fn lockdep(begins: &'static str, title: &'static str) -> Rule {
 // One row, one line.
 #[rustfmt::skip]
 pub(super) static RULES: &[Rule] = &[
+    // guests/modules/uvsim/report.c. Its text, which comes before, gives the title.
+    Rule { read: warning, blame: &[Blame::Operation, Blame::Frames], machinery: &[&SENDING, &PAGES], ends: Ends::Mark, ..row("WARNING: ", &["at ", UVSIM_REPORT], Warning, "uvsim: report") },
+
     // kernel/panic.c: __warn()
     Rule { read: warning, blame: OPENING, ends: Ends::Mark, ..row("WARNING: ", &["at "], Warning, "WARNING") },
 
@@ -191,6 +198,9 @@ pub(super) static RULES: &[Rule] = &[
     row("BUG: workqueue leaked ", &[], Bug, "BUG: workqueue leaked lock or atomic"),
     row("BUG: stack guard page was hit at ", &[], Oops, "BUG: stack guard page was hit"),
 ];
+
+/// How the functions begin that report for farm's module `uvsim`.
+pub(super) const UVSIM_REPORT: &str = "uvsim_report_";
 
 /// The title of a slab's corruption of which nothing else is known.
 pub(super) const SLAB: &str = "BUG: slab corruption";

@@ -1,0 +1,103 @@
+//! What farm's own module `uvsim` reports: a secure page that came where it must not.
+//!
+//! It warns by `WARN()`, whose text stands before the opening line: `uvsim: inaccessible page pfn:… refcount:… mapcount:…
+//! flags:… reached SINK(DEVICE) without …()`, then lines with the page's history. The function that warns is the
+//! module's, and those below it belong to the sink; the one to look at is what took the page there without asking for it.
+
+use super::hit::Frame;
+use super::symbol::source_name;
+
+/// The module's name, as frames give it.
+pub(super) const MODULE: &str = "uvsim";
+
+/// What hands a page on. The outermost of them in a trace names its path: direct I/O and sockets serve splice too.
+const OPERATIONS: [&str; 8] = [
+    "splice_direct_to_actor",
+    "do_splice",
+    "p9_virtio_zc_request",
+    "tcp_sendmsg_locked",
+    "udp_sendmsg",
+    "__iomap_dio_rw",
+    "__blkdev_direct_IO",
+    "__blkdev_direct_IO_simple",
+];
+
+/// The operation that a trace is of; none where a page was handed on first and went to its sink later.
+pub(super) fn operation(frames: &[Frame]) -> Option<&str> {
+    frames.iter().rev().map(|frame| source_name(&frame.function)).find(|name| OPERATIONS.contains(name))
+}
+
+/// The report's text without what is of the moment, and what of it stands in the fingerprint: the kind of sink, and not
+/// the device.
+pub(super) fn message(preface: &str) -> Option<(String, String)> {
+    let line = preface.lines().find(|line| line.starts_with("uvsim: "))?;
+    let line = line.split(" without ").next().unwrap_or(line);
+    // `pfn:1279` is of the moment, `early:` is not.
+    let lasts = |word: &&str| word.split_once(':').is_none_or(|(_, value)| value.is_empty());
+    let words = line.split(' ').filter(lasts).collect::<Vec<_>>().join(" ");
+    let words = words.trim_end();
+    let key = words.split_once('(').map_or(words, |(sink, _)| sink);
+    let key = key.split_once(" submitted to ").map_or(key, |_| "uvsim early");
+    Some((words.to_owned(), key.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::hit::Reliability;
+    use super::*;
+
+    #[test]
+    fn messages_lose_what_is_of_the_moment() {
+        let flags = "flags:0x200000000002103c(referenced|uptodate|dirty|zone=0)";
+        for (line, words, key) in [
+            (
+                format!(
+                    "uvsim: inaccessible page pfn:2382 refcount:-3 mapcount:1 {flags} reached virtqueue(output.0) without arch_make_page_accessible()"
+                ),
+                "uvsim: inaccessible page reached virtqueue(output.0)",
+                "uvsim: inaccessible page reached virtqueue",
+            ),
+            (
+                format!(
+                    "uvsim: early: inaccessible page pfn:1 refcount:3 mapcount:1 {flags} submitted to vda"
+                ),
+                "uvsim: early: inaccessible page submitted to vda",
+                "uvsim early",
+            ),
+            (
+                format!("uvsim: page pfn:ab {flags} freed while secure"),
+                "uvsim: page freed while secure",
+                "uvsim: page freed while secure",
+            ),
+        ] {
+            let text = format!("------------[ cut here ]------------\n{line}\nuvsim: 17.05 made secure\n");
+            assert_eq!(message(&text), Some((words.to_owned(), key.to_owned())));
+        }
+        assert_eq!(message("------------[ cut here ]------------\nother: page\n"), None);
+    }
+
+    #[test]
+    fn the_outermost_operation_counts() {
+        let frames = |names: &[&str]| -> Vec<Frame> {
+            let frame = |name: &&str| Frame {
+                function: (*name).to_owned(),
+                offset: 1,
+                size: 2,
+                module: None,
+                reliability: Reliability::Reliable,
+            };
+            names.iter().map(frame).collect()
+        };
+        for (names, wanted) in [
+            (
+                &["tcp_sendmsg_locked", "tcp_sendmsg", "splice_to_socket", "do_splice.constprop.0"][..],
+                Some("do_splice"),
+            ),
+            (&["tcp_sendmsg_locked", "tcp_sendmsg", "__sock_sendmsg"], Some("tcp_sendmsg_locked")),
+            (&["submit_bio", "iomap_dio_bio_iter", "__iomap_dio_rw", "vfs_write"], Some("__iomap_dio_rw")),
+            (&["blk_mq_run_work_fn", "process_one_work"], None),
+        ] {
+            assert_eq!(operation(&frames(names)), wanted, "{names:?}");
+        }
+    }
+}

@@ -92,6 +92,8 @@ static inline enum stress_result mapped_settle_view(struct stress_path *path,
 	unsigned char *page = view - offset % PAGE;
 	int failed = 0;
 
+	if (file_secure(path, &mapped->file, offset, length) != STRESS_OK)
+		return STRESS_FAIL;
 	length += offset % PAGE;
 	path->waits_for = "writeback or reclaim";
 	switch (rng_below(&path->rng, 12)) {

@@ -76,7 +76,7 @@ fn what_is_not_as_foreseen_is_marked() {
         // One that must came.
         lived(2, 1, Verdict::Hit, &[Standing::New]),
         // What is known is nobody's affair, but something else went wrong.
-        lived(3, 1, Verdict::TimedOut, &[known.clone()]),
+        lived(3, 1, Verdict::TimedOut, std::slice::from_ref(&known)),
         expected(4),
         lived(4, 2, Verdict::Missed, &[known]),
         // Another hit beside the expected one.

@@ -63,7 +63,7 @@ pub(super) fn assign(
 fn lacks(grounds: &Grounds, cell: &Cell) -> Option<String> {
     let (own, protection) = (cell.scenario.protection, cell.protection);
     if own == Protection::Emulated && protection != own {
-        return Some(format!("the scenario is for {own} protection, and {protection} was asked for"));
+        return Some(format!("the scenario needs {own} protection, and --protection {protection} was given"));
     }
     let wanted = Wanted { accel: cell.shape.accel, protection, needs: &cell.scenario.needs };
     match preflight(wanted, &grounds.host, &grounds.qemu) {

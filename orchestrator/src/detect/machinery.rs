@@ -5,7 +5,6 @@
 
 use super::hit::{Frame, Reliability};
 use super::symbol::source_name;
-use super::uvsim;
 
 /// Functions that stand in a trace because of how the report was made or how the kernel waits, not because
 /// of what went wrong. A `*` at the end stands for any rest.
@@ -31,7 +30,7 @@ pub(super) const REPORTING: Machinery = Machinery(&[
     "check_panic_on_warn", "fortify_panic", "__fortify_panic", "__fortify_report", "__stack_chk_fail",
     "ftrace_graph_caller", "return_to_handler", "kprobe_ftrace_handler", "opt_pre_handler",
     "aggr_pre_handler", "ftrace_caller", "ftrace_regs_caller", "ftrace_common", "ftrace_ops_*",
-    "arch_ftrace_ops_list_func", "__ftrace_ops_list_func", "uvsim_*", "save_stack_trace*",
+    "arch_ftrace_ops_list_func", "__ftrace_ops_list_func", "save_stack_trace*",
     "stack_trace_save*", "arch_stack_walk", "asm_exc_*", "exc_*", "report_invalid_*",
 ]);
 
@@ -133,7 +132,7 @@ pub(super) fn culprit<'a>(
         frames
             .iter()
             .filter(|frame| wanted == Reliability::Unreliable || frame.reliability == Reliability::Reliable)
-            .filter(|frame| frame.offset > 0 && frame.module.as_deref() != Some(uvsim::MODULE))
+            .filter(|frame| frame.offset > 0)
             .map(|frame| source_name(&frame.function))
             .find(|function| can_be_blamed(function, machinery))
     };

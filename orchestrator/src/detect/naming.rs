@@ -97,7 +97,7 @@ impl Facts {
             Blame::Psw => self.psw.as_deref(),
             Blame::Lock => self.lock.as_deref(),
             Blame::Work => self.work.as_deref(),
-            Blame::Frames => None,
+            Blame::Frames | Blame::Outside => None,
             Blame::Operation => uvsim::operation(&self.frames),
         };
         let sources = self.rule.blame;
@@ -111,6 +111,7 @@ impl Facts {
                 .filter(|name| can_be_blamed(name, &machinery))
                 .or_else(|| culprit(&self.frames, &machinery, Reliability::Unreliable)),
             Blame::Frames => culprit(&self.frames, &machinery, Reliability::Reliable),
+            Blame::Outside => culprit(uvsim::outside(&self.frames), &machinery, Reliability::Reliable),
             named_by => named(named_by).map(source_name).filter(|name| can_be_blamed(name, &machinery)),
         });
         // Where all is machinery, naming its first function is better than naming none.

@@ -51,8 +51,10 @@ pub(super) enum Blame {
     Lock,
     /// `in-flight: PID:function`, of a workqueue.
     Work,
-    /// The first call trace, by what handed a page on to a device.
+    /// The first call trace: what handed a page on to a device.
     Operation,
+    /// The first call trace, from where it is outside farm's own module that reports.
+    Outside,
 }
 
 /// How the end of a report is known.
@@ -119,7 +121,7 @@ const fn lockdep(begins: &'static str, title: &'static str) -> Rule {
 #[rustfmt::skip]
 pub(super) static RULES: &[Rule] = &[
     // guests/modules/uvsim/report.c. Its text, which comes before, gives the title.
-    Rule { read: warning, blame: &[Blame::Operation, Blame::Frames], machinery: &[&SENDING, &PAGES], ends: Ends::Mark, ..row("WARNING: ", &["at ", UVSIM_REPORT], Warning, "uvsim: report") },
+    Rule { read: warning, blame: &[Blame::Operation, Blame::Outside], machinery: &[&SENDING, &PAGES], ends: Ends::Mark, ..row("WARNING: ", &["at ", UVSIM_REPORT], Warning, "uvsim: report") },
 
     // kernel/panic.c: __warn()
     Rule { read: warning, blame: OPENING, ends: Ends::Mark, ..row("WARNING: ", &["at "], Warning, "WARNING") },

@@ -7,8 +7,8 @@
 use super::hit::Frame;
 use super::symbol::source_name;
 
-/// The module's name, as frames give it.
-pub(super) const MODULE: &str = "uvsim";
+/// As frames name it.
+const MODULE: &str = "uvsim";
 
 /// What hands a page on. The outermost of them in a trace names its path: direct I/O and sockets serve splice too.
 const OPERATIONS: [&str; 8] = [
@@ -25,6 +25,12 @@ const OPERATIONS: [&str; 8] = [
 /// The operation that a trace is of; none where a page was handed on first and went to its sink later.
 pub(super) fn operation(frames: &[Frame]) -> Option<&str> {
     frames.iter().rev().map(|frame| source_name(&frame.function)).find(|name| OPERATIONS.contains(name))
+}
+
+/// The frames behind the module's own, innermost first.
+pub(super) fn outside(frames: &[Frame]) -> &[Frame] {
+    let ours = frames.iter().take_while(|frame| frame.module.as_deref() == Some(MODULE)).count();
+    &frames[ours..]
 }
 
 /// The report's text without what is of the moment, and what of it stands in the fingerprint: the kind of sink, and not
@@ -44,11 +50,23 @@ pub(super) fn message(preface: &str) -> Option<(String, String)> {
 #[cfg(test)]
 mod tests {
     use super::super::hit::Reliability;
+    use super::super::machinery::{SENDING, culprit};
     use super::*;
+
+    fn frames(names: &[&str]) -> Vec<Frame> {
+        let frame = |name: &&str| Frame {
+            function: (*name).to_owned(),
+            offset: 1,
+            size: 2,
+            module: None,
+            reliability: Reliability::Reliable,
+        };
+        names.iter().map(frame).collect()
+    }
 
     #[test]
     fn messages_lose_what_is_of_the_moment() {
-        let flags = "flags:0x200000000002103c(referenced|uptodate|dirty|zone=0)";
+        let flags = "flags:0x200000000002103c(referenced|dirty|arch_1|zone=0)";
         for (line, words, key) in [
             (
                 format!(
@@ -78,16 +96,6 @@ mod tests {
 
     #[test]
     fn the_outermost_operation_counts() {
-        let frames = |names: &[&str]| -> Vec<Frame> {
-            let frame = |name: &&str| Frame {
-                function: (*name).to_owned(),
-                offset: 1,
-                size: 2,
-                module: None,
-                reliability: Reliability::Reliable,
-            };
-            names.iter().map(frame).collect()
-        };
         for (names, wanted) in [
             (
                 &["tcp_sendmsg_locked", "tcp_sendmsg", "splice_to_socket", "do_splice.constprop.0"][..],
@@ -99,5 +107,19 @@ mod tests {
         ] {
             assert_eq!(operation(&frames(names)), wanted, "{names:?}");
         }
+    }
+
+    #[test]
+    fn a_page_that_goes_later_is_named_by_who_sends_it() {
+        let sent =
+            ["virtblk_add_req", "virtio_queue_rqs", "blk_mq_run_work_fn", "process_one_work", "wb_do_it"];
+        let mut trace = frames(&["uvsim_report_sink", "uvsim_check", "watch_ring", "kprobe_ftrace_handler"]);
+        for ours in &mut trace[..3] {
+            ours.module = Some(MODULE.to_owned());
+        }
+        trace.extend(frames(&sent));
+        assert_eq!(operation(&trace), None);
+        assert_eq!(culprit(outside(&trace), &[&SENDING], Reliability::Reliable), Some("wb_do_it"));
+        assert_eq!(culprit(outside(&trace[..3]), &[&SENDING], Reliability::Reliable), None);
     }
 }

@@ -84,7 +84,8 @@ fn workload_sources(guests: &Dir<'_>, catalog: &Catalog) -> Result<Sources, Gues
         all.extend(found);
     }
     let commands = guests.get_file(UVSIM_COMMANDS);
-    let commands = commands.ok_or_else(|| GuestError::NoSource { path: format!("guests/{UVSIM_COMMANDS}") })?;
+    let commands =
+        commands.ok_or_else(|| GuestError::NoSource { path: format!("guests/{UVSIM_COMMANDS}") })?;
     all.push(("uvsim_uapi.h".to_owned(), commands.contents().to_vec()));
     all.push(("programs.h".to_owned(), table.into_bytes()));
     all.sort();

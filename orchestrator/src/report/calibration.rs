@@ -48,7 +48,8 @@ fn cell_text(column: &Column) -> String {
         [] => "not begun".to_owned(),
         [(shown, 1)] => word(shown),
         all => {
-            let counts: Vec<_> = all.iter().map(|(shown, lives)| format!("{} {lives}", word(shown))).collect();
+            let counts: Vec<_> =
+                all.iter().map(|(shown, lives)| format!("{} {lives}", word(shown))).collect();
             counts.join(", ")
         }
     };

@@ -11,6 +11,7 @@ mod beside;
 mod boot;
 mod crash;
 mod data;
+mod emulated;
 mod exact;
 mod flood;
 mod hang;

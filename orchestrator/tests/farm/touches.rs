@@ -198,7 +198,10 @@ fn idle_step(farm: &Farm, catalog: &Catalog, scenario: &Scenario, step: &Step) -
     let (own, common) = (sources.join(format!("{program}.c")), sources.join("common.c"));
     let include = farm.path("");
     let (idle, here, there) = ("-DSTRESS_IDLE", ["-I", include.as_str()], ["-I", sources.as_str()]);
-    farm.compile(program, &[&[idle], &here[..], &there[..], &["-I", uvsim], &[own.as_str(), common.as_str()]].concat());
+    farm.compile(
+        program,
+        &[&[idle], &here[..], &there[..], &["-I", uvsim], &[own.as_str(), common.as_str()]].concat(),
+    );
     let args = step.action.arguments().into_iter().chain(["--seed=1", "--worker=1"].map(str::to_owned));
     let touches: Vec<Value> = (step.touches.iter())
         .map(|touch| {

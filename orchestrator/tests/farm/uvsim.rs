@@ -17,7 +17,8 @@ fn survives(opens: u32, kills: u32, seconds: u32, limit: Duration) {
         limit.as_secs()
     );
     let scenario = farm.file("survive.yaml", scenario).into_string();
-    let command = farm.command(&["run", &scenario, "--kernel", "debian-12", "--kernel", "debian-13", "--json"]);
+    let command =
+        farm.command(&["run", &scenario, "--kernel", "debian-12", "--kernel", "debian-13", "--json"]);
     let run = farm.finish_within(3 * limit, command).with_code(0).json();
     let lives = run["lives"].as_array().unwrap();
     assert_eq!(lives.len(), 2);

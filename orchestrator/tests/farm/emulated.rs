@@ -1,0 +1,44 @@
+//! What the command line takes and refuses of emulated protection, where no guest needs to run.
+
+use super::harness::{Farm, verdict};
+
+const SECURE: &str = "protection: emulated\nsteps: [{stress: splice, for: 1s, secure: true}]\n";
+
+#[test]
+fn a_scenario_for_emulated_protection_never_runs_with_another() {
+    let farm = Farm::new();
+    let secure = farm.scenario("secure", SECURE);
+    for (protection, reason) in [
+        ("none", "the scenario needs emulated protection, and --protection none was given"),
+        ("hardware", "the scenario needs emulated protection, and --protection hardware was given"),
+    ] {
+        let run = farm.run(&["run", &secure, "--protection", protection, "--json"]).with_code(104);
+        assert_eq!(verdict(&run.life("secure")), ("skipped", reason));
+    }
+}
+
+#[test]
+fn what_cannot_be_fixed_or_calibrated_is_refused() {
+    let farm = Farm::new();
+    let (plain, secure) = (farm.short(), farm.scenario("secure", SECURE));
+    for (arguments, error) in [
+        (
+            &["run", &secure, &plain, "--fix", "dio"][..],
+            "error: --fix goes with emulated protection, and short runs without\n  \
+             hint: add --protection emulated\n",
+        ),
+        (
+            &["run", &secure, "--fix", "dio", "--protection", "none"],
+            "error: --fix goes with emulated protection, and secure runs without\n  \
+             hint: add --protection emulated\n",
+        ),
+        (
+            &["calibrate", &plain, &secure],
+            "error: no scenario here says what mends a hit\n  hint: `mended-by` of an entry of `expect` does\n",
+        ),
+    ] {
+        let refused = farm.run(arguments).with_code(2);
+        assert_eq!((refused.stdout.as_str(), refused.stderr.as_str()), ("", error));
+    }
+    assert!(!farm.state().exists(), "no run was begun");
+}

@@ -12,6 +12,7 @@
 #include <linux/bug.h>
 #include <linux/fs.h>
 #include <linux/mm.h>
+#include <linux/sched.h>
 #include <linux/types.h>
 
 struct bio;
@@ -79,7 +80,7 @@ struct uvsim_entry {
 	u64 time; /* ns */
 	enum uvsim_event event;
 	pid_t pid;
-	char task[16];
+	char task[TASK_COMM_LEN];
 	int references;
 	unsigned int callers;
 	unsigned long caller[UVSIM_CALLERS];

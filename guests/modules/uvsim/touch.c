@@ -22,12 +22,16 @@ static void (*do_secure_storage_access)(struct pt_regs *regs);
 int uvsim_touch(struct mm_struct *mm, unsigned long address)
 {
 	struct pt_regs regs = {};
-	struct page *page;
+	struct vm_area_struct *area;
+	struct page *page = NULL;
 
 	if (!do_secure_storage_access)
 		return -EOPNOTSUPP;
 	mmap_read_lock(mm);
-	page = uvsim_mapped_page(mm, address);
+	area = vma_lookup(mm, address);
+	/* Guests' memory only: what else is mapped may have no struct page, and so no references. */
+	if (area && !(area->vm_flags & (VM_IO | VM_PFNMAP)))
+		page = uvsim_mapped_page(mm, address);
 	mmap_read_unlock(mm);
 	if (!page)
 		return -EFAULT;

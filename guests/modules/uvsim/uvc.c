@@ -38,7 +38,7 @@ struct page *uvsim_mapped_page(struct mm_struct *mm, unsigned long address)
 	p4d_t *p4d;
 	pud_t *pud;
 	pmd_t *pmd;
-	pte_t *pte;
+	pte_t pte;
 
 	if (pgd_none(*pgd))
 		return NULL;
@@ -51,8 +51,9 @@ struct page *uvsim_mapped_page(struct mm_struct *mm, unsigned long address)
 	pmd = pmd_offset(pud, address);
 	if (pmd_none(*pmd) || uvsim_pmd_is_leaf(*pmd))
 		return NULL;
-	pte = pte_offset_kernel(pmd, address);
-	return pte_present(*pte) ? pte_page(*pte) : NULL;
+	/* Once: without the table's lock it may change between two looks. */
+	pte = READ_ONCE(*pte_offset_kernel(pmd, address));
+	return pte_present(pte) ? pte_page(pte) : NULL;
 }
 
 static int answer(struct uv_cb_header *header, u16 rc)

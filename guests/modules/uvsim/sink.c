@@ -3,7 +3,8 @@
  * Where the kernel hands memory to devices: kprobes at the entries of functions.
  *
  *  - virtqueue_add_*(): all that a virtio device reads or writes (drivers/virtio/virtio_ring.c).
- *  - dma_map_page_attrs(), dma_map_sg_attrs(): any other device (kernel/dma/mapping.c).
+ *  - dma_map_page_attrs(), dma_map_sg_attrs(), dma_map_sgtable(): any other device
+ *    (kernel/dma/mapping.c).
  *  - submit_bio_noacct(): early. What lies below may still copy the data, so it is no violation, and
  *    a WARN() only where the knob `early` asks for it. Disks that only the CPU reads never count.
  */
@@ -119,11 +120,22 @@ static int dma_page_mapped(struct kprobe *probe, struct pt_regs *regs)
 	return 0;
 }
 
-/* dma_map_sg_attrs(device, list, count, ...) and dma_map_sgtable() by way of the same function. */
+/* dma_map_sg_attrs(device, list, count, ...) */
 static int dma_list_mapped(struct kprobe *probe, struct pt_regs *regs)
 {
 	if (!uvsim_state_is_empty())
 		check_list((struct scatterlist *)argument(regs, 1), argument(regs, 2), "dma_map_sg",
+			   dev_name((struct device *)argument(regs, 0)));
+	return 0;
+}
+
+/* dma_map_sgtable(device, table, ...) */
+static int dma_table_mapped(struct kprobe *probe, struct pt_regs *regs)
+{
+	struct sg_table *table = (struct sg_table *)argument(regs, 1);
+
+	if (!uvsim_state_is_empty())
+		check_list(table->sgl, table->orig_nents, "dma_map_sgtable",
 			   dev_name((struct device *)argument(regs, 0)));
 	return 0;
 }
@@ -146,6 +158,7 @@ static struct kprobe probes[] = {
 	{ .symbol_name = "virtqueue_add_inbuf_ctx", .pre_handler = list_added },
 	{ .symbol_name = "dma_map_page_attrs", .pre_handler = dma_page_mapped },
 	{ .symbol_name = "dma_map_sg_attrs", .pre_handler = dma_list_mapped },
+	{ .symbol_name = "dma_map_sgtable", .pre_handler = dma_table_mapped },
 	{ .symbol_name = UVSIM_HOOK, .pre_handler = hook_called },
 };
 

@@ -53,6 +53,12 @@ static struct kprobe probes[] = {
 	{ .symbol_name = "add_to_pipe", .pre_handler = buffer_added },
 };
 
+/*
+ * How many calls may be under way, each in a task of its own. Both functions may wait for a page; a
+ * call too many is not mended, where the kernel's default allows ten or twice the number of CPUs.
+ */
+enum { MOST_CALLS = 512 };
+
 /* What a function was called with, for its return. */
 struct call {
 	void *object;
@@ -113,12 +119,14 @@ static struct kretprobe returns[] = {
 		.entry_handler = packet_begun,
 		.handler = packet_filled,
 		.data_size = sizeof(struct call),
+		.maxactive = MOST_CALLS,
 	},
 	{
 		.kp.symbol_name = "bio_iov_iter_get_pages",
 		.entry_handler = bio_begun,
 		.handler = bio_filled,
 		.data_size = sizeof(struct call),
+		.maxactive = MOST_CALLS,
 	},
 };
 

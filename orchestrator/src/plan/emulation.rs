@@ -60,8 +60,7 @@ fn fold(seed: u64) -> u32 {
 
 /// The module's files for those knobs that are not as the module has them by itself.
 fn turned(knobs: &Knobs) -> impl Iterator<Item = (&'static str, u64)> {
-    let Knobs { fix, busy, partial, export_failure, owner_mismatch, freeze_delay, pin_shared, verbose } =
-        knobs;
+    let Knobs { fix, busy, partial, export_failure, owner_mismatch, freeze_delay, pin_shared, early } = knobs;
     let fixed = |one| u64::from(fix.contains(&one));
     let all = [
         ("fix_splice", fixed(Fix::Splice)),
@@ -74,7 +73,7 @@ fn turned(knobs: &Knobs) -> impl Iterator<Item = (&'static str, u64)> {
         ("owner_mismatch_percent", u64::from(*owner_mismatch)),
         ("freeze_delay_us", u64::try_from(freeze_delay.as_micros()).unwrap_or(u64::MAX)),
         ("pin_shared", u64::from(*pin_shared)),
-        ("verbose", u64::from(*verbose)),
+        ("early", u64::from(*early)),
     ];
     // Each is 0 until it is written.
     all.into_iter().filter(|(_, value)| *value != 0)
@@ -125,7 +124,7 @@ steps: [{stress: splice, for: 1s}]
     #[test]
     fn every_knob_that_is_turned_has_its_file_and_the_others_are_left_alone() {
         let all = "uvsim: {fix: [dio, zerocopy, vmsplice, splice], busy: 1, partial: 2, export-failure: 3, \
-                   owner-mismatch: 100, freeze-delay: 50us, pin-shared: true, verbose: true}\n";
+                   owner-mismatch: 100, freeze-delay: 50us, pin-shared: true, early: true}\n";
         let knobs = |uvsim: &str, request: &Request| {
             let lines = sets(&format!("{YAML}{uvsim}"), request);
             lines[2..].iter().map(|line| line.replace("/sys/kernel/debug/uvsim/", "")).collect::<Vec<_>>()
@@ -143,7 +142,7 @@ steps: [{stress: splice, for: 1s}]
                 "owner_mismatch_percent 100",
                 "freeze_delay_us 50",
                 "pin_shared 1",
-                "verbose 1",
+                "early 1",
             ]
         );
         let zeros = "uvsim: {busy: 0, freeze-delay: 0s, pin-shared: false}\n";

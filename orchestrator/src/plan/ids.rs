@@ -154,7 +154,7 @@ pub(super) fn canonical(cell: &Cell) -> Value {
 /// Those that are not as they are by themselves: one more knob keeps all ids.
 fn turned_knobs(knobs: &Knobs) -> Vec<Value> {
     let canonical = |knobs: &Knobs| {
-        let Knobs { fix, busy, partial, export_failure, owner_mismatch, freeze_delay, pin_shared, verbose } =
+        let Knobs { fix, busy, partial, export_failure, owner_mismatch, freeze_delay, pin_shared, early } =
             knobs;
         let fix_word = |fix: &Fix| match fix {
             Fix::Splice => "splice",
@@ -170,7 +170,7 @@ fn turned_knobs(knobs: &Knobs) -> Vec<Value> {
             json!(["owner_mismatch", owner_mismatch]),
             json!(["freeze_delay_us", freeze_delay.as_micros() as u64]),
             json!(["pin_shared", pin_shared]),
-            json!(["verbose", verbose]),
+            json!(["early", early]),
         ]
     };
     let by_themselves = canonical(&Knobs::default());

@@ -185,7 +185,7 @@ fn what_the_emulated_ultravisor_does_changes_the_id_and_its_defaults_do_not() {
         "owner-mismatch: 5",
         "freeze-delay: 5us",
         "pin-shared: true",
-        "verbose: true",
+        "early: true",
     ] {
         assert!(ids.insert(id(&format!("{emulated}uvsim: {{{knob}}}\n"), &request())), "{knob}");
     }

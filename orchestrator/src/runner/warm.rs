@@ -140,14 +140,19 @@ impl WarmGuests {
         let started = Machine::start(&prepared.spec, &self.launcher).await;
         prepared.remove()?;
         let (mut machine, mut streams) = started?;
-        let saved = self.boot_and_save(&mut machine, &mut streams).await;
+        let saved = self.boot_and_save(self.limits.boot_of(cell), &mut machine, &mut streams).await;
         machine.stop(Stop::Now).await;
         saved?;
         Ok(SavedGuest::keep(&guest.cache, key, &memory)?)
     }
 
-    async fn boot_and_save(&self, machine: &mut Machine, streams: &mut Streams) -> Result<(), Trouble> {
-        let deadline = Instant::now() + self.limits.boot;
+    async fn boot_and_save(
+        &self,
+        boot: Duration,
+        machine: &mut Machine,
+        streams: &mut Streams,
+    ) -> Result<(), Trouble> {
+        let deadline = Instant::now() + boot;
         let mut results = ResultsReader::new();
         let (mut console, mut kmsg, mut told) = ([0; 4096], [0; 4096], [0; 4096]);
         let (mut console_open, mut kmsg_open, mut results_open) = (true, true, true);

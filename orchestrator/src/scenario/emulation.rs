@@ -61,7 +61,7 @@ pub struct Knobs {
     #[serde(rename = "freeze_delay_us", serialize_with = "micros")]
     pub freeze_delay: Duration,
     pub pin_shared: bool,
-    pub verbose: bool,
+    pub early: bool,
 }
 
 fn micros<S: serde::Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
@@ -100,7 +100,7 @@ pub(crate) const FIXES: ListOf<OneOf<Fix>> =
 pub(crate) static UVSIM: Section = Section {
     title: "the knobs of the emulated ultravisor",
     doc: "What the kernel module `uvsim` is told before the first step. Its random choices are made from the cell's seed.",
-    fields: &[&FIX, &BUSY, &PARTIAL, &EXPORT_FAILURE, &OWNER_MISMATCH, &FREEZE_DELAY, &PIN_SHARED, &VERBOSE],
+    fields: &[&FIX, &BUSY, &PARTIAL, &EXPORT_FAILURE, &OWNER_MISMATCH, &FREEZE_DELAY, &PIN_SHARED, &EARLY],
 };
 
 const PERCENT: Number = Number { min: 0, max: 100 };
@@ -149,11 +149,11 @@ static PIN_SHARED: Field<OneOf<bool>> = Field {
     absent: Absent::Default("false"),
     doc: "Whether pages can be pinned as shared, so that the kernel need not export them.",
 };
-static VERBOSE: Field<OneOf<bool>> = Field {
-    name: "verbose",
+static EARLY: Field<OneOf<bool>> = Field {
+    name: "early",
     shape: FLAG,
     absent: Absent::Default("false"),
-    doc: "Whether the module logs every call.",
+    doc: "Whether secure pages are reported already where they are submitted to a block device, whose driver may yet copy them.",
 };
 
 /// The knobs that a scenario gives, and the others' defaults; nothing if one is wrong.
@@ -163,7 +163,7 @@ pub(crate) fn read(group: Group<'_>, problems: &Problems) -> Option<Knobs> {
     let (busy, partial) = (percent(&BUSY), percent(&PARTIAL));
     let (export_failure, owner_mismatch) = (percent(&EXPORT_FAILURE), percent(&OWNER_MISMATCH));
     let freeze_delay = group.scalar(&FREEZE_DELAY);
-    let (pin_shared, verbose) = (group.scalar(&PIN_SHARED), group.scalar(&VERBOSE));
+    let (pin_shared, early) = (group.scalar(&PIN_SHARED), group.scalar(&EARLY));
     Some(Knobs {
         fix,
         busy: busy?,
@@ -172,7 +172,7 @@ pub(crate) fn read(group: Group<'_>, problems: &Problems) -> Option<Knobs> {
         owner_mismatch: owner_mismatch?,
         freeze_delay: freeze_delay?.value,
         pin_shared: pin_shared?.value,
-        verbose: verbose?.value,
+        early: early?.value,
     })
 }
 

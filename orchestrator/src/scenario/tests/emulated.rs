@@ -14,7 +14,7 @@ fn knobs_are_understood_and_have_defaults() {
     assert_eq!((emulated.protection, emulated.uvsim), (Protection::Emulated, Knobs::default()));
     let turned = parse(&top(
         "protection: emulated\nuvsim: {fix: [dio, splice], busy: 10, partial: 20, export-failure: 30, \
-         owner-mismatch: 40, freeze-delay: 5us, pin-shared: true, verbose: true}",
+         owner-mismatch: 40, freeze-delay: 5us, pin-shared: true, early: true}",
     ));
     let knobs = Knobs {
         fix: vec![Fix::Splice, Fix::Dio],
@@ -24,7 +24,7 @@ fn knobs_are_understood_and_have_defaults() {
         owner_mismatch: 40,
         freeze_delay: Duration::from_micros(5),
         pin_shared: true,
-        verbose: true,
+        early: true,
     };
     assert_eq!(turned.uvsim, knobs);
 }
@@ -93,8 +93,8 @@ fn what_is_wrong_is_told_with_its_place_and_what_mends_it() {
                 .to_owned(),
         ),
         (
-            top("protection: emulated\nuvsim: {verbose: yes}"),
-            "a.yaml:4:18: verbose: expected true or false, found 'yes'".to_owned(),
+            top("protection: emulated\nuvsim: {early: yes}"),
+            "a.yaml:4:16: early: expected true or false, found 'yes'".to_owned(),
         ),
         (
             top("protection: emulated\nuvsim: {seed: 5}"),

@@ -29,15 +29,26 @@ static int buffer_taken(struct kprobe *probe, struct pt_regs *regs)
 	return 0;
 }
 
+/* (pipe, folio, ...) */
+static int folio_piped(struct kprobe *probe, struct pt_regs *regs)
+{
+	if (!uvsim_state_is_empty())
+		uvsim_state_note(page_to_pfn((struct page *)regs->gprs[3]), UVSIM_REFERENCED);
+	return 0;
+}
+
 static struct watch {
 	struct kprobe probe;
 	bool is_set;
 } watches[] = {
-	/* mm/gup.c: the slow path; the fast one has no function of its own. */
+	/* mm/gup.c: until 6.9 the slow path and the fast one, ... */
 	{ .probe = { .symbol_name = "try_grab_page", .pre_handler = page_taken } },
 	{ .probe = { .symbol_name = "try_grab_folio", .pre_handler = page_taken } },
-	/* lib/iov_iter.c until 6.4: file data into a pipe. */
+	/* ... since then the latter is the slow path's, and this is the fast one's. */
+	{ .probe = { .symbol_name = "try_grab_folio_fast", .pre_handler = page_taken } },
+	/* File data into a pipe: lib/iov_iter.c until 6.4, mm/filemap.c since then. */
 	{ .probe = { .symbol_name = "copy_page_to_iter", .pre_handler = page_taken } },
+	{ .probe = { .symbol_name = "splice_folio_into_pipe", .pre_handler = folio_piped } },
 	/* fs/splice.c, by tee(2) */
 	{ .probe = { .symbol_name = "generic_pipe_buf_get", .pre_handler = buffer_taken } },
 };

@@ -7,6 +7,7 @@
 
 #include <linux/blkdev.h>
 #include <linux/mm.h>
+#include <linux/sched.h>
 #include <linux/version.h>
 #include <asm/gmap.h>
 #include <asm/uv.h>
@@ -68,6 +69,24 @@ static inline int uvsim_convert_to_secure(struct gmap *gmap, unsigned long addre
 	return make_hva_secure(gmap->mm, address, &uvcb);
 #else
 	return gmap_convert_to_secure(gmap, address);
+#endif
+}
+
+/*
+ * KSM merges no page of the current process from now on. KVM does this before it makes a guest a
+ * protected one: arch/s390/kvm/kvm-s390.c kvm_s390_handle_pv(). May sleep.
+ */
+static inline int uvsim_stop_merging(void)
+{
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 10, 0)
+	return s390_disable_cow_sharing();
+#else
+	int error;
+
+	mmap_write_lock(current->mm);
+	error = gmap_mark_unmergeable();
+	mmap_write_unlock(current->mm);
+	return error;
 #endif
 }
 

@@ -123,6 +123,8 @@ static int begin_guest(struct guest *guest)
 	if (!current->mm->context.alloc_pgste)
 		return -EOPNOTSUPP;
 	error = s390_enable_sie();
+	if (!error)
+		error = uvsim_stop_merging();
 	if (error)
 		return error;
 	gmap = gmap_create(current->mm, -1UL);

@@ -9,7 +9,9 @@
  */
 #include <linux/delay.h>
 #include <linux/kdebug.h>
+#include <linux/memory_hotplug.h>
 #include <linux/mm.h>
+#include <linux/nodemask.h>
 #include <linux/ptrace.h>
 #include <linux/rcupdate.h>
 #include <asm/uv.h>
@@ -176,8 +178,32 @@ int uvsim_uvc_init(void)
 	return register_die_notifier(&trap_notifier);
 }
 
-/* No page is secure any more: nobody would answer for it. */
+/*
+ * A page that the kernel has marked asks the ultravisor some day, which then is no more. Marks are left
+ * where an export failed, and where a page was marked and then not made secure: the mark comes first.
+ */
+static void clear_marks(void)
+{
+	int node;
+
+	uvsim_knobs.export_fail_percent = 0;
+	for_each_online_node(node)
+		for (unsigned long pfn = node_start_pfn(node); pfn < node_end_pfn(node); pfn++) {
+			struct page *page = pfn_to_online_page(pfn);
+
+			cond_resched();
+			if (!page || !test_bit(PG_arch_1, (unsigned long *)&page->flags) ||
+			    !get_page_unless_zero(page))
+				continue;
+			if (uvsim_call_hook(page))
+				pr_err("uvsim: pfn:%lx stays marked as secure\n", pfn);
+			put_page(page);
+		}
+}
+
+/* All guests are gone: nobody makes a page secure any more. May sleep. */
 void uvsim_uvc_exit(void)
 {
+	clear_marks();
 	unregister_die_notifier(&trap_notifier);
 }

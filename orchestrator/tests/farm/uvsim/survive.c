@@ -18,6 +18,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -29,6 +30,7 @@ enum { MIB = 1 << 20, PAGE = 4096, REGION = 8 * MIB, SECURED = 16 * PAGE, FUZZER
 enum { MOST_LOST_KIB = 8192 };
 
 #define COUNTERS "/sys/kernel/debug/uvsim/counters"
+#define EXPORT_FAIL "/sys/kernel/debug/uvsim/export_fail_percent"
 #define CPU "/sys/devices/system/cpu/cpu1/online"
 
 static char *const region = (char *)0x200000000;
@@ -287,6 +289,28 @@ static void unload_under_load(double seconds)
 	printf("# unloaded %lu times under load\n", unloaded);
 }
 
+/*
+ * A page that cannot be made accessible when its guest ends must be when the module goes: whoever pins
+ * it later asks the ultravisor, and without one that is an illegal operation in the kernel.
+ */
+static void unload_with_a_secure_page(void)
+{
+	struct iovec here = { .iov_base = &(char){ 0 }, .iov_len = 1 };
+	struct iovec there = { .iov_base = region, .iov_len = 1 };
+	int guest = open("/dev/uvsim", O_RDWR);
+
+	memset(region, 1, SECURED);
+	must(guest >= 0 && !command(guest, UVSIM_MAP, REGION), "map");
+	must(!command(guest, UVSIM_SECURE, PAGE), "secure");
+	put(EXPORT_FAIL, "100");
+	close(guest);
+	errno = 0;
+	must(number(COUNTERS, "\nleft_secure ") == 1, "an export did not fail");
+	must(!syscall(SYS_delete_module, "uvsim", 0), "unload with a secure page");
+	must(process_vm_readv(getpid(), &here, 1, &there, 1, 0) == 1, "pin a page that was left secure");
+	load();
+}
+
 int main(int argc, char **argv)
 {
 	long opens = argc > 3 ? atol(argv[1]) : 0, kills = opens ? atol(argv[2]) : 0;
@@ -320,6 +344,7 @@ int main(int argc, char **argv)
 	await();
 	nothing_is_left("fuzzing");
 
+	unload_with_a_secure_page();
 	unload_under_load(seconds);
 	nothing_is_left("unloading");
 

@@ -38,19 +38,20 @@ struct uvsim_page_state {
  */
 #define UVSIM_MAP _IOWR('U', 0x10, struct uvsim_range)
 /*
- * Makes each page of the range secure, by the kernel's own gmap_convert_to_secure(). A page that
- * stays in use by somebody else ends it with EBUSY, one that was never mapped with ENXIO; `done`
- * says how many pages in front of it are secure.
+ * Makes each page of the range secure, by the kernel's own gmap_convert_to_secure(), which maps it
+ * if need be. A page that stays in use by somebody else ends it with EBUSY, one that is not the
+ * guest's with EFAULT; `done` says how many pages in front of it are secure.
  */
 #define UVSIM_SECURE _IOWR('U', 0x11, struct uvsim_range)
 /* Makes each page of the range accessible, as a kernel does that does it right. */
 #define UVSIM_EXPORT _IOWR('U', 0x12, struct uvsim_range)
+#define UVSIM_STATE _IOWR('U', 0x13, struct uvsim_page_state)
 /*
  * Does with each page of the range what the kernel does when it touches one that is secure itself
- * (do_secure_storage_access()). The pages must stay mapped meanwhile.
+ * (do_secure_storage_access()). The pages must stay mapped meanwhile. Where the export fails, as a
+ * knob can make it, the kernel has no way out of such an access but to oops.
  */
 #define UVSIM_TOUCH _IOWR('U', 0x15, struct uvsim_range)
-#define UVSIM_STATE _IOWR('U', 0x13, struct uvsim_page_state)
 /*
  * Adds a NIC to the network namespace of the calling thread: uvsink0 by the first call, uvsink1, its
  * peer, by the second. A third is EBUSY.

@@ -50,12 +50,12 @@ static unsigned int move_part(struct bio_vec *segment, unsigned int done, sector
 	unsigned int length = min_t(unsigned int, segment->bv_len - done, PAGE_SIZE - offset);
 	struct page *page = block_page(sector, write);
 
+	if (!page && write)
+		return 0;
 	if (page && write)
 		memcpy_page(page, offset, segment->bv_page, segment->bv_offset + done, length);
 	else if (page)
 		memcpy_page(segment->bv_page, segment->bv_offset + done, page, offset, length);
-	else if (write)
-		return 0;
 	else
 		memzero_page(segment->bv_page, segment->bv_offset + done, length);
 	return length;

@@ -134,6 +134,7 @@ static int begin_guest(struct guest *guest)
 	mmgrab(current->mm);
 	atomic_inc(&current->mm->context.protected_count);
 	WRITE_ONCE(guest->mm, current->mm);
+	/* Whoever sees it sees guest->mm too: for_each_page(). */
 	smp_store_release(&guest->gmap, gmap);
 	return 0;
 }
@@ -191,6 +192,7 @@ static int make_accessible(struct gmap *gmap, unsigned long address)
 static int for_each_page(struct guest *guest, struct uvsim_range *range,
 			 int (*act)(struct gmap *gmap, unsigned long address))
 {
+	/* Pairs with begin_guest(). */
 	struct gmap *gmap = smp_load_acquire(&guest->gmap);
 	unsigned long end = range->address + range->length;
 	int error = 0;
@@ -201,7 +203,7 @@ static int for_each_page(struct guest *guest, struct uvsim_range *range,
 		return -EPERM;
 	range->done = 0;
 	for (unsigned long address = range->address; address < end; address += PAGE_SIZE) {
-		error = act(gmap, address);
+		error = fatal_signal_pending(current) ? -EINTR : act(gmap, address);
 		if (error)
 			break;
 		range->done++;
@@ -221,9 +223,9 @@ static int page_state(struct uvsim_page_state *answer)
 		kfree(known);
 		return -EFAULT;
 	}
-	*answer = (struct uvsim_page_state){ .address = answer->address };
-	if (test_bit(PG_arch_1, (unsigned long *)&page->flags))
-		answer->state |= UVSIM_PAGE_MARKED;
+	answer->state = test_bit(PG_arch_1, (unsigned long *)&page->flags) ? UVSIM_PAGE_MARKED : 0;
+	answer->imports = 0;
+	answer->exports = 0;
 	if (uvsim_state_get(page_to_pfn(page), known)) {
 		answer->state |= (known->secure ? UVSIM_PAGE_SECURE : 0) |
 				 (known->shared ? UVSIM_PAGE_SHARED : 0);

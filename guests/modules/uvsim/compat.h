@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What differs between the kernels that uvsim is built for. Nothing else in uvsim asks for a version.
+ * What differs between the kernels that uvsim is built for. Nothing else here asks for a version.
  */
 #ifndef UVSIM_COMPAT_H
 #define UVSIM_COMPAT_H

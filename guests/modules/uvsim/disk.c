@@ -42,7 +42,7 @@ static struct page *block_page(sector_t sector, bool wanted)
 	return xa_is_err(other) ? NULL : other;
 }
 
-/* Moves the part of a segment that lies in one page of the disk; returns its length, 0 without memory. */
+/* Moves the part of a segment that lies in one page of the disk. Its length, 0 without memory. */
 static unsigned int move_part(struct bio_vec *segment, unsigned int done, sector_t sector,
 			      bool write)
 {

@@ -3,9 +3,10 @@
  * /dev/uvsim: an open file is a fake protected guest, whose memory is that of the process that maps
  * it. It never runs: only what the host's kernel does for such a guest's memory is done.
  *
- * As with KVM the guest's address space is a gmap of the process's mm, and mm->context.protected_count
- * says that pages have to be exported when they are unmapped (arch/s390/include/asm/pgtable.h
- * ptep_get_and_clear() and its like). Guest addresses are those of the process.
+ * As with KVM the guest's address space is a gmap of the process's mm, and
+ * mm->context.protected_count says that pages have to be exported when they are unmapped
+ * (arch/s390/include/asm/pgtable.h ptep_get_and_clear() and its like). Guest addresses are those of
+ * the process.
  */
 #include <linux/fs.h>
 #include <linux/miscdevice.h>
@@ -24,7 +25,7 @@
 #include "uvsim.h"
 #include "uvsim_uapi.h"
 
-/* Each failed one may wait until all CPUs have drained their lists of pages (lru_add_drain_all()). */
+/* Each that fails waits until all CPUs have drained their lists of pages (lru_add_drain_all()). */
 enum { MOST_TRIES = 10 };
 
 /* A guest's memory, all calls of UVSIM_MAP together: the kernel takes memory for each MiB of it. */
@@ -119,7 +120,7 @@ static int begin_guest(struct guest *guest)
 
 	if (guest->gmap)
 		return guest->mm == current->mm ? 0 : -EPERM;
-	/* Page tables have room for what KVM keeps beside them only if the process began with it. */
+	/* Page tables have room for what KVM keeps beside them if the process began with it. */
 	if (!current->mm->context.alloc_pgste)
 		return -EOPNOTSUPP;
 	error = s390_enable_sie();

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The hook called where the kernel should call it: each fix is a knob, and makes its own paths clean.
+ * The hook called where the kernel should: each fix is a knob, and makes its own paths clean.
  *
- *  - fix_splice: when data of the page cache leaves a pipe (fs/splice.c page_cache_pipe_buf_confirm()).
+ *  - fix_splice: when data of the page cache leaves a pipe (fs/splice.c
+ *    page_cache_pipe_buf_confirm()).
  *  - fix_vmsplice: when a user page is put into a pipe (fs/splice.c add_to_pipe()).
  *  - fix_zerocopy: when user pages become fragments of a packet (net/core/datagram.c
  *    __zerocopy_sg_from_iter()).
- *  - fix_dio: when user pages become segments of a bio (block/bio.c bio_iov_iter_get_pages()). Pages
- *    that come from a pipe take that way too; they are no user pages, and not this fix's.
+ *  - fix_dio: when user pages become segments of a bio (block/bio.c bio_iov_iter_get_pages()).
+ *    Pages that come from a pipe take that way too; they are no user pages, and not this fix's.
  *
  * All of them hold a reference to the page by then, so that it cannot become secure again before
  * the I/O is done.

@@ -54,7 +54,7 @@ void uvsim_entry_fill(struct uvsim_entry *entry, enum uvsim_event event, struct 
 	entry->time = local_clock();
 	entry->event = event;
 	entry->pid = task_pid_nr(current);
-	/* Not get_task_comm(), which takes the task's lock: this may have interrupted whoever holds it. */
+	/* Not get_task_comm(): it takes the task's lock, whose holder this may have interrupted. */
 	memcpy(entry->task, current->comm, sizeof(entry->task));
 	entry->references = page_ref_count(page);
 	entry->callers = stack_trace_save(entry->caller, UVSIM_CALLERS, 1);

@@ -51,5 +51,5 @@ static void __exit uvsim_exit(void)
 
 module_init(uvsim_init);
 module_exit(uvsim_exit);
-MODULE_DESCRIPTION("Emulated ultravisor: are protected guests' pages accessible when devices get them?");
+MODULE_DESCRIPTION("Emulated ultravisor: do devices get protected guests' pages?");
 MODULE_LICENSE("GPL");

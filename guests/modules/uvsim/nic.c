@@ -3,8 +3,8 @@
  * uvsink0 and uvsink1: two NICs with a wire between them, for guests without any of the host's.
  *
  * They gather fragments and sum up packets themselves, as hardware does, so that the network stack
- * hands them the very pages that were sent. Each fragment is checked as a DMA engine would touch it;
- * then the other end receives a copy, and the sender's pages are free again.
+ * hands them the very pages that were sent. Each fragment is checked as a DMA engine would touch
+ * it; then the other end receives a copy, and the sender's pages are free again.
  */
 #include <linux/etherdevice.h>
 #include <linux/netdevice.h>

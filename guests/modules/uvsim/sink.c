@@ -5,8 +5,9 @@
  *  - virtqueue_add_*(): all that a virtio device reads or writes (drivers/virtio/virtio_ring.c).
  *  - dma_map_page_attrs(), dma_map_sg_attrs(), dma_map_sgtable(): any other device
  *    (kernel/dma/mapping.c).
- *  - submit_bio_noacct(): early. What lies below may still copy the data, so it is no violation, and
- *    a WARN() only where the knob `early` asks for it. Disks that only the CPU reads never count.
+ *  - submit_bio_noacct(): early. What lies below may still copy the data, so it is no violation,
+ *    and a WARN() only where the knob `early` asks for it. Disks that only the CPU reads never
+ *    count.
  */
 #include <linux/bio.h>
 #include <linux/blkdev.h>

@@ -4,8 +4,8 @@
  *
  * A page is known from the first time it is made secure until it is freed, so that what this takes
  * grows with the guests' memory, not with the machine's. Everything here is under state_lock, with
- * interrupts disabled: the trap comes with a page table's lock held, sinks are called from softirqs,
- * and pages are freed anywhere. For that last reason nothing is freed under the lock.
+ * interrupts disabled: the trap comes with a page table's lock held, sinks are called from
+ * softirqs, and pages are freed anywhere. For that last reason nothing is freed under the lock.
  */
 #include <linux/mm.h>
 #include <linux/module.h>

@@ -14,7 +14,7 @@
 
 #include "uvsim.h"
 
-/* Of the translation-exception identification: the access was by way of the home space, the kernel's. */
+/* Of the translation-exception identification: by way of the home space, which is the kernel's. */
 enum { TEID_HOME_SPACE = 3 };
 
 static void (*do_secure_storage_access)(struct pt_regs *regs);
@@ -29,7 +29,7 @@ int uvsim_touch(struct mm_struct *mm, unsigned long address)
 		return -EOPNOTSUPP;
 	mmap_read_lock(mm);
 	area = vma_lookup(mm, address);
-	/* Guests' memory only: what else is mapped may have no struct page, and so no references. */
+	/* Guests' memory only: what else is mapped may have no struct page, so no references. */
 	if (area && !(area->vm_flags & (VM_IO | VM_PFNMAP)))
 		page = uvsim_mapped_page(mm, address);
 	mmap_read_unlock(mm);
@@ -40,7 +40,7 @@ int uvsim_touch(struct mm_struct *mm, unsigned long address)
 	return 0;
 }
 
-/* It is not exported, and no kprobe may be set on it: kallsyms knows it, and a kprobe knows kallsyms. */
+/* Not exported, and closed to kprobes: kallsyms knows it, and a kprobe knows kallsyms. */
 void uvsim_touch_init(void)
 {
 	struct kprobe probe = { .symbol_name = "kallsyms_lookup_name" };

@@ -179,8 +179,9 @@ int uvsim_uvc_init(void)
 }
 
 /*
- * A page that the kernel has marked asks the ultravisor some day, which then is no more. Marks are left
- * where an export failed, and where a page was marked and then not made secure: the mark comes first.
+ * For a page that it has marked the kernel asks the ultravisor some day, which then is no more.
+ * Marks are left where an export failed, and where a page was not made secure after all: they come
+ * first.
  */
 static void clear_marks(void)
 {

@@ -191,7 +191,7 @@ void uvsim_uvc_exit(void);
 
 /* --- drive.c: /dev/uvsim --- */
 
-/* The process whose memory a handle names, or NULL. Any context; as long as the RCU read lock is held. */
+/* The process whose memory a handle names, or NULL. Any context, with the RCU read lock held. */
 struct mm_struct *uvsim_guest_mm(unsigned long handle);
 long uvsim_guests(void);
 /* Counts a report of a guest's page, and says how many there were. Any context. */

@@ -21,7 +21,7 @@ struct uvsim_page_state {
 	__u64 address;
 	/* Answers. */
 	__u32 state; /* UVSIM_PAGE_... */
-	/* References beyond those of the mappings: 1 for the page cache, 1 for a filesystem's private data, ... */
+	/* References beyond the mappings': the page cache's, one for private data, ... */
 	__s32 references;
 	__u64 imports; /* how often it was made secure, and accessible again */
 	__u64 exports;
@@ -33,8 +33,9 @@ struct uvsim_page_state {
 
 /*
  * Makes the range memory of the guest, at guest addresses equal to its own. Both address and length
- * are multiples of 1 MiB; a guest may have 4 GiB in all (E2BIG). The process must have been started
- * with vm.allocate_pgste=1 (EOPNOTSUPP). The first call binds the guest to it (EPERM for any other).
+ * are multiples of 1 MiB; a guest may have 4 GiB in all (E2BIG). The process must have been
+ * started with vm.allocate_pgste=1 (EOPNOTSUPP). The first call binds the guest to it (EPERM for
+ * any other).
  */
 #define UVSIM_MAP _IOWR('U', 0x10, struct uvsim_range)
 /*
@@ -53,8 +54,8 @@ struct uvsim_page_state {
  */
 #define UVSIM_TOUCH _IOWR('U', 0x15, struct uvsim_range)
 /*
- * Adds a NIC to the network namespace of the calling thread: uvsink0 by the first call, uvsink1, its
- * peer, by the second. A third is EBUSY.
+ * Adds a NIC to the network namespace of the calling thread: uvsink0 by the first call, uvsink1,
+ * its peer, by the second. A third is EBUSY, a namespace that has one of that name EEXIST.
  */
 #define UVSIM_NIC _IO('U', 0x14)
 

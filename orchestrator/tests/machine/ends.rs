@@ -53,6 +53,8 @@ async fn panic_is_kept_to_be_looked_at() {
         let (mut machine, _streams) = started(&spec(&qemu, kernel.clone())).await;
         assert_eq!(next(&mut machine).await, MachineEvent::Resumed);
         assert_eq!(next(&mut machine).await, MachineEvent::Panicked(PANIC));
+        // QEMU tells of the panic first, and then stops (system/runstate.c qemu_system_guest_panicked()).
+        assert_eq!(next(&mut machine).await, MachineEvent::Paused);
 
         let state = machine.capture_state(AMPLE).await.unwrap();
         assert_eq!(state.status, "guest-panicked");

@@ -22,7 +22,6 @@ static const char *const names[] = {
 	[UVSIM_REFERENCED] = "referenced",
 	[UVSIM_SUBMITTED] = "submitted to a block device",
 	[UVSIM_AT_SINK] = "reached a device",
-	[UVSIM_FREED] = "freed",
 };
 
 enum { CALLERS_SHOWN = 5 };

@@ -69,27 +69,24 @@ int uvsim_state_import(unsigned long pfn, unsigned long owner)
 	return error;
 }
 
-bool uvsim_state_export(unsigned long pfn, enum uvsim_event how)
+void uvsim_state_export(unsigned long pfn, enum uvsim_event how)
 {
 	struct uvsim_page *known;
 	struct uvsim_entry entry;
 	unsigned long flags;
-	bool was = false;
 
 	if (uvsim_state_is_empty())
-		return false;
+		return;
 	uvsim_entry_fill(&entry, how, pfn_to_page(pfn));
 	spin_lock_irqsave(&state_lock, flags);
 	known = xa_load(&pages, pfn);
 	if (known && known->secure) {
-		was = true;
 		known->secure = false;
 		known->shared = false;
 		known->exports++;
 		uvsim_history_add(&known->history, &entry);
 	}
 	spin_unlock_irqrestore(&state_lock, flags);
-	return was;
 }
 
 bool uvsim_state_pin_shared(unsigned long pfn)

@@ -71,7 +71,6 @@ enum uvsim_event {
 	UVSIM_REFERENCED,
 	UVSIM_SUBMITTED,
 	UVSIM_AT_SINK,
-	UVSIM_FREED,
 };
 
 enum { UVSIM_EVENTS_KEPT = 8, UVSIM_CALLERS = 16 };
@@ -112,7 +111,7 @@ struct uvsim_page {
 
 /* All of these in any context; they take state_lock, with interrupts disabled. */
 int uvsim_state_import(unsigned long pfn, unsigned long owner);
-bool uvsim_state_export(unsigned long pfn, enum uvsim_event how);
+void uvsim_state_export(unsigned long pfn, enum uvsim_event how);
 bool uvsim_state_pin_shared(unsigned long pfn);
 void uvsim_state_note(unsigned long pfn, enum uvsim_event event);
 /* The same, and whether the host has no access to the page. */

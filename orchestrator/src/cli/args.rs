@@ -192,6 +192,31 @@ pub(super) struct GuestArgs {
     pub(super) cpu: Option<String>,
 }
 
+/// What `run` and `calibrate` ask of lives alike.
+#[derive(Debug, ClapArgs)]
+pub(super) struct LivesArgs {
+    /// The seed of every random choice inside the guest [default: the scenario's]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..1 << 53))]
+    pub(super) seed: Option<u64>,
+
+    /// How often each cell is run, each time in a fresh guest
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) repeat: u32,
+
+    /// How many guests run side by side [default: what CPUs and memory allow; printed]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) jobs: Option<u32>,
+
+    /// Boot each guest, instead of letting each go on from a copy of one that was booted and saved
+    ///
+    /// A life that goes on from a copy is as fresh as after a boot, WARN_ON_ONCE and all, and begins in a fraction of a
+    /// second. One guest of each kind (kernel, modules of farm's own, machine, kernel arguments, QEMU) is booted and saved when it is
+    /// first needed, and stays in the cache. Needs QEMU 9; where a guest cannot be saved it boots, and that is said. Boot them to
+    /// see each life's whole console, what is different from boot to boot, and how the kernel goes off.
+    #[arg(long)]
+    pub(super) cold: bool,
+}
+
 #[derive(Debug, ClapArgs)]
 pub(super) struct RunArgs {
     /// Scenarios or groups by name (see `farm scenario list`), or scenarios by path
@@ -211,31 +236,13 @@ pub(super) struct RunArgs {
     #[arg(long = "fix", value_enum, value_name = "FIX")]
     pub(super) fixes: Vec<FixArg>,
 
-    /// The seed of every random choice inside the guest [default: the scenario's]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..1 << 53))]
-    pub(super) seed: Option<u64>,
+    #[command(flatten)]
+    pub(super) lives: LivesArgs,
 
     /// Don't count the kernel functions that scenarios ask for (`touches`): the kernel is a little faster, and nothing
     /// proves that a step reached them
     #[arg(long)]
     pub(super) uncounted: bool,
-
-    /// How often each cell is run, each time in a fresh guest
-    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..))]
-    pub(super) repeat: u32,
-
-    /// How many guests run side by side [default: what CPUs and memory allow; printed]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    pub(super) jobs: Option<u32>,
-
-    /// Boot each guest, instead of letting each go on from a copy of one that was booted and saved
-    ///
-    /// A life that goes on from a copy is as fresh as after a boot, WARN_ON_ONCE and all, and begins in a fraction of a
-    /// second. One guest of each kind (kernel, modules of farm's own, machine, kernel arguments, QEMU) is booted and saved when it is
-    /// first needed, and stays in the cache. Needs QEMU 9; where a guest cannot be saved it boots, and that is said. Boot them to
-    /// see each life's whole console, what is different from boot to boot, and how the kernel goes off.
-    #[arg(long)]
-    pub(super) cold: bool,
 
     /// How the guest's CPUs take turns
     ///
@@ -285,21 +292,8 @@ pub(super) struct CalibrateArgs {
     #[command(flatten)]
     pub(super) guest: GuestArgs,
 
-    /// The seed of every random choice inside the guest [default: the scenario's]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..1 << 53))]
-    pub(super) seed: Option<u64>,
-
-    /// How often each cell is run, each time in a fresh guest
-    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..))]
-    pub(super) repeat: u32,
-
-    /// How many guests run side by side [default: what CPUs and memory allow; printed]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    pub(super) jobs: Option<u32>,
-
-    /// Boot each guest, instead of letting each go on from a copy of one that was booted and saved
-    #[arg(long)]
-    pub(super) cold: bool,
+    #[command(flatten)]
+    pub(super) lives: LivesArgs,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -27,7 +27,7 @@ pub(super) fn calibrate(environment: &Environment, options: &CalibrateArgs) -> R
         protection: None,
         fixes: None,
         schedule: Schedule::Parallel,
-        seed: options.seed,
+        seed: options.lives.seed,
         counting: Counting::On,
     };
     let grounds = Grounds::new(environment, &runtime, &options.guest, asked)?;
@@ -49,11 +49,11 @@ pub(super) fn calibrate(environment: &Environment, options: &CalibrateArgs) -> R
     let planned = Planned {
         scenarios: &scenarios,
         assignments,
-        jobs: options.jobs,
-        repeat: options.repeat,
+        jobs: options.lives.jobs,
+        repeat: options.lives.repeat,
         fail_fast: FailFast::No,
         comparison: Comparison::No,
-        warmth: if options.cold { Warmth::Cold } else { Warmth::Warm },
+        warmth: if options.lives.cold { Warmth::Cold } else { Warmth::Warm },
         recheck: None,
         search: None,
         calibration: Some(record),

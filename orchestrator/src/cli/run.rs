@@ -37,7 +37,7 @@ pub(super) fn run(environment: &Environment, options: &RunArgs) -> Result<ExitCo
     };
     let counting = if options.uncounted || options.until.is_some() { Counting::Off } else { Counting::On };
     let fixes = (!fixes.is_empty()).then_some(fixes);
-    let asked = Asked { protection, fixes, schedule, seed: options.seed, counting };
+    let asked = Asked { protection, fixes, schedule, seed: options.lives.seed, counting };
     let grounds = Grounds::new(environment, &runtime, &options.guest, asked)?;
     if schedule == Schedule::Deterministic {
         if options.recheck.is_some() {
@@ -76,19 +76,19 @@ pub(super) fn run(environment: &Environment, options: &RunArgs) -> Result<ExitCo
     let search = match &options.until {
         None => None,
         Some(UntilArg { text, until }) => {
-            let asked = SearchAsked { until: text.clone(), seed: options.seed.unwrap_or(DEFAULT_SEED) };
+            let asked = SearchAsked { until: text.clone(), seed: options.lives.seed.unwrap_or(DEFAULT_SEED) };
             Some(SearchRequest { asked, until: *until, catalog: library()?.catalog })
         }
     };
     let planned = Planned {
         scenarios: &scenarios,
         assignments,
-        jobs: options.jobs,
+        jobs: options.lives.jobs,
         // One life has nothing to be compared with.
-        repeat: if options.check_exact { options.repeat.max(2) } else { options.repeat },
+        repeat: if options.check_exact { options.lives.repeat.max(2) } else { options.lives.repeat },
         fail_fast: if options.fail_fast { FailFast::Yes } else { FailFast::No },
         comparison: if options.check_exact { Comparison::Exact } else { Comparison::No },
-        warmth: if options.cold { Warmth::Cold } else { Warmth::Warm },
+        warmth: if options.lives.cold { Warmth::Cold } else { Warmth::Warm },
         recheck,
         search,
         calibration: None,

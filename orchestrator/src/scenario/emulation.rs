@@ -103,8 +103,6 @@ pub(crate) static UVSIM: Section = Section {
     fields: &[&FIX, &BUSY, &PARTIAL, &EXPORT_FAILURE, &OWNER_MISMATCH, &FREEZE_DELAY, &PIN_SHARED, &EARLY],
 };
 
-const PERCENT: Number = Number { min: 0, max: 100 };
-
 pub(crate) static FIX: Field<ListOf<OneOf<Fix>>> = Field {
     name: "fix",
     shape: FIXES,
@@ -113,48 +111,33 @@ pub(crate) static FIX: Field<ListOf<OneOf<Fix>>> = Field {
           from the page cache, `vmsplice` as they enter one from a process, `zerocopy` as they are sent with \
           `MSG_ZEROCOPY`, `dio` as direct I/O takes them. `farm run --fix` takes its place.",
 };
-static BUSY: Field<Number> = Field {
-    name: "busy",
-    shape: PERCENT,
-    absent: Absent::Default("0"),
-    doc: "How many calls in a hundred are answered with \"busy\" (condition code 2).",
-};
-static PARTIAL: Field<Number> = Field {
-    name: "partial",
-    shape: PERCENT,
-    absent: Absent::Default("0"),
-    doc: "How many calls in a hundred are done in part (condition code 3).",
-};
-static EXPORT_FAILURE: Field<Number> = Field {
-    name: "export-failure",
-    shape: PERCENT,
-    absent: Absent::Default("0"),
-    doc: "How many exports of a secure page in a hundred fail.",
-};
-static OWNER_MISMATCH: Field<Number> = Field {
-    name: "owner-mismatch",
-    shape: PERCENT,
-    absent: Absent::Default("0"),
-    doc: "How many pages in a hundred are said to belong to another guest.",
-};
+/// In how many cases of a hundred the ultravisor does something.
+const fn percent(name: &'static str, doc: &'static str) -> Field<Number> {
+    Field { name, shape: Number { min: 0, max: 100 }, absent: Absent::Default("0"), doc }
+}
+const fn flag(name: &'static str, doc: &'static str) -> Field<OneOf<bool>> {
+    Field { name, shape: FLAG, absent: Absent::Default("false"), doc }
+}
+static BUSY: Field<Number> =
+    percent("busy", "How many calls in a hundred are answered with \"busy\" (condition code 2).");
+static PARTIAL: Field<Number> =
+    percent("partial", "How many calls in a hundred are done in part (condition code 3).");
+static EXPORT_FAILURE: Field<Number> =
+    percent("export-failure", "How many exports of a secure page in a hundred fail.");
+static OWNER_MISMATCH: Field<Number> =
+    percent("owner-mismatch", "How many pages in a hundred are said to belong to another guest.");
 static FREEZE_DELAY: Field<Time> = Field {
     name: "freeze-delay",
     shape: Time { min: Duration::ZERO, max: Duration::from_millis(1), unit: MICROSECOND },
     absent: Absent::Default("0s"),
     doc: "How long a page's conversion takes, during which the kernel holds its references frozen.",
 };
-static PIN_SHARED: Field<OneOf<bool>> = Field {
-    name: "pin-shared",
-    shape: FLAG,
-    absent: Absent::Default("false"),
-    doc: "Whether pages can be pinned as shared, so that the kernel need not export them.",
-};
-static EARLY: Field<OneOf<bool>> = Field {
-    name: "early",
-    shape: FLAG,
-    absent: Absent::Default("false"),
-    doc: "Whether secure pages are reported already where they are submitted to a block device, whose driver may yet copy them.",
-};
+static PIN_SHARED: Field<OneOf<bool>> =
+    flag("pin-shared", "Whether pages can be pinned as shared, so that the kernel need not export them.");
+static EARLY: Field<OneOf<bool>> = flag(
+    "early",
+    "Whether secure pages are reported already where they are submitted to a block device, whose driver may yet copy them.",
+);
 
 /// The knobs that a scenario gives, and the others' defaults; nothing if one is wrong.
 pub(crate) fn read(group: Group<'_>, problems: &Problems) -> Option<Knobs> {

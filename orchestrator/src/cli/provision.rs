@@ -154,7 +154,10 @@ impl Provision {
             return Ok(guest.clone());
         }
         let guest = match self.own_modules(environment, kernel, &modules)? {
-            Ok(modules) => Ok(self.make_guest(environment, kernel, &modules, qemu)?),
+            Ok(own) => {
+                let manifest = self.manifest.with_requested(&modules);
+                Ok(self.make_guest(environment, kernel, &manifest, &own, qemu)?)
+            }
             Err(no_guest) => Err(no_guest),
         };
         made.insert(key, guest.clone());
@@ -165,10 +168,11 @@ impl Provision {
         &self,
         environment: &Environment,
         kernel: &Kernel,
+        manifest: &Manifest,
         own_modules: &BTreeMap<String, Utf8PathBuf>,
         qemu: &Qemu,
     ) -> Result<Arc<Guest>, Failure> {
-        let Self { programs, busybox, manifest, .. } = self;
+        let Self { programs, busybox, .. } = self;
         let parts = ImageParts { kernel, programs, busybox, manifest, own_modules };
         let image = lite_image(&environment.cache, parts, &output::note)?;
         let symbols = match &kernel.vmlinux {

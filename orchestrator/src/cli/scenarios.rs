@@ -15,7 +15,7 @@ pub(super) fn library() -> Result<Library, Failure> {
         Failure::new(ExitCode::Fault, lines.join("\n"))
     })?;
     let mut modules = module_names(&assets::GUESTS);
-    modules.extend(Manifest::parse(assets::LITE_YAML)?.modules);
+    modules.extend(Manifest::parse(assets::LITE_YAML)?.known_modules());
     let catalog = catalog.with_modules(modules);
     Ok(Library { scenarios: assets::SCENARIOS.clone(), catalog })
 }

@@ -66,9 +66,10 @@ pub(super) fn survey(file: &File) -> io::Result<Survey> {
     let mut found: Vec<(u32, u64)> = Vec::new();
     let mut buffer = vec![0; CHUNK];
     for (start, end) in extents(file)? {
-        let mut at = start / PAGE as u64 * PAGE as u64;
+        let mut at = start;
         while at < end {
-            let length = read_full(file, &mut buffer, at)?;
+            let stretch = CHUNK.min((end - at) as usize);
+            let length = read_full(file, &mut buffer[..stretch], at)?;
             // The file's end may lie within a page.
             buffer[length..].fill(0);
             for (number, page) in buffer[..length.next_multiple_of(PAGE)].chunks(PAGE).enumerate() {
@@ -109,7 +110,7 @@ fn read_full(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
     Ok(have)
 }
 
-/// The stretches of a file that are no holes, whole chunks of it, in order and without overlaps.
+/// The stretches of a file that are no holes, whole pages of it, in order and without overlaps.
 fn extents(file: &File) -> io::Result<Vec<(u64, u64)>> {
     let mut extents: Vec<(u64, u64)> = Vec::new();
     let mut at = 0;
@@ -119,8 +120,8 @@ fn extents(file: &File) -> io::Result<Vec<(u64, u64)>> {
             start => start?,
         };
         let end = seek(file, SeekFrom::Hole(start))?;
-        let from = start / CHUNK as u64 * CHUNK as u64;
-        let to = end.next_multiple_of(CHUNK as u64);
+        let from = start / PAGE as u64 * PAGE as u64;
+        let to = end.next_multiple_of(PAGE as u64);
         match extents.last_mut() {
             Some(last) if from <= last.1 => last.1 = to,
             _ => extents.push((from, to)),
@@ -160,6 +161,8 @@ pub(super) fn copy(from: &File, to: &File) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+
     use super::*;
 
     fn page(number: u32) -> Vec<u8> {
@@ -210,6 +213,14 @@ mod tests {
         {
             assert_eq!(survey(&file(pages)).unwrap().slot, None);
         }
+    }
+
+    #[test]
+    fn a_copy_has_the_holes_of_the_original() {
+        let copied = tempfile::tempfile().unwrap();
+        copy(&file(&[(1, page(0)), (16000, vec![1; PAGE])]), &copied).unwrap();
+        // Two pages, and what the file system itself needs for them.
+        assert!(copied.metadata().unwrap().blocks() * 512 <= 16 * PAGE as u64);
     }
 
     #[test]

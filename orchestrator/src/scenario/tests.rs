@@ -405,7 +405,7 @@ fn library() -> Library {
     let catalog = Catalog::embedded();
     let catalog = catalog.unwrap_or_else(|problems| panic!("{}", print(&problems)));
     let mut modules = crate::guest::module_names(&crate::assets::GUESTS);
-    modules.extend(crate::guest::Manifest::parse(crate::assets::LITE_YAML).unwrap().modules);
+    modules.extend(crate::guest::Manifest::parse(crate::assets::LITE_YAML).unwrap().known_modules());
     Library { scenarios: SCENARIOS.clone(), catalog: catalog.with_modules(modules) }
 }
 

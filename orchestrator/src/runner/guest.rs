@@ -34,8 +34,12 @@ pub struct Guest {
 /// A guest ready to start, and its scratch files.
 pub(super) struct PreparedGuest {
     pub(super) spec: Spec,
-    scratch: Vec<Utf8PathBuf>,
+    scratch: Scratch,
 }
+
+/// Files that are big, and can be made again from the cell.
+#[derive(Default)]
+struct Scratch(Vec<Utf8PathBuf>);
 
 /// To be raised whenever the same parts make another saved guest.
 const SAVED_FORMAT: u32 = 1;
@@ -70,7 +74,7 @@ impl Guest {
         files: &LifeFiles,
     ) -> Result<PreparedGuest, PrepareError> {
         let spec = self.spec(cell, memory, files.directory());
-        let mut prepared = PreparedGuest { spec, scratch: Vec::new() };
+        let mut prepared = PreparedGuest { spec, scratch: Scratch::default() };
         match self.make_files(cell, job, files, &mut prepared) {
             Ok(()) => Ok(prepared),
             Err(error) => {
@@ -152,11 +156,11 @@ impl Guest {
     ) -> Result<(), PrepareError> {
         if let Memory::Fresh = prepared.spec.memory {
             let initrd = files.path("initrd");
-            prepared.scratch.push(initrd.clone());
+            prepared.scratch.0.push(initrd.clone());
             write_initrd(&self.image, job, &initrd)?;
         }
         for (disk, path) in cell.shape.disks.iter().zip(&prepared.spec.disks) {
-            prepared.scratch.push(path.clone());
+            prepared.scratch.0.push(path.clone());
             fresh_disk(&self.cache, *disk, path, &quiet)?;
         }
         Ok(())
@@ -205,16 +209,50 @@ fn random() -> Result<Entropy, PrepareError> {
 }
 
 impl PreparedGuest {
-    /// Removes the scratch files: they are big, and can be made again from the cell.
+    /// Removes the scratch files, which nobody needs by name once QEMU has opened them.
     pub(super) fn remove(self) -> Result<(), PrepareError> {
-        for path in self.scratch {
-            match fs::remove_file(&path) {
-                Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                    return Err(PrepareError::Remove { path, source });
-                }
-                _ => {}
-            }
+        self.scratch.remove()
+    }
+}
+
+impl Scratch {
+    fn remove(mut self) -> Result<(), PrepareError> {
+        for path in std::mem::take(&mut self.0) {
+            remove(&path).map_err(|source| PrepareError::Remove { path, source })?;
         }
         Ok(())
+    }
+}
+
+/// An interrupt may give a guest up while QEMU starts.
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        for path in &self.0 {
+            if let Err(error) = remove(path) {
+                tracing::warn!(%path, %error, "a scratch file stays");
+            }
+        }
+    }
+}
+
+fn remove(path: &Utf8Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scratch_files_go_when_a_guest_is_given_up() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| Utf8PathBuf::try_from(directory.path().join(name)).unwrap();
+        fs::write(path("initrd"), "bytes").unwrap();
+        fs::write(path("disk0.raw"), "bytes").unwrap();
+        drop(Scratch(vec![path("initrd"), path("never-made"), path("disk0.raw")]));
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
     }
 }

@@ -105,6 +105,32 @@ enum stress_result secure_pages(struct stress_path *path, const void *bytes, siz
 	return STRESS_OK;
 }
 
+int secure_page(const void *page)
+{
+	struct uvsim_range range = { .address = (uintptr_t)page, .length = GUEST_PAGE };
+	int error = ioctl(guest.device, UVSIM_SECURE, &range) ? errno : 0;
+
+	guest.made += range.done;
+	guest.busy += error == EBUSY;
+	return error;
+}
+
+int secure_touch(const void *page)
+{
+	struct uvsim_range range = { .address = (uintptr_t)page, .length = GUEST_PAGE };
+
+	return ioctl(guest.device, UVSIM_TOUCH, &range) ? errno : 0;
+}
+
+int secure_references(const void *page, int *references)
+{
+	struct uvsim_page_state state = { .address = (uintptr_t)page };
+	int error = ioctl(guest.device, UVSIM_STATE, &state) ? errno : 0;
+
+	*references = state.references;
+	return error;
+}
+
 struct in_addr secure_far_address(void)
 {
 	return (struct in_addr){ .s_addr = inet_addr("10.0.0.2") };

@@ -30,6 +30,21 @@ enum stress_result secure_guard(struct stress_path *path, void *bytes, size_t si
 /* Makes the pages of a guarded range secure; those that somebody else is using stay as they are. */
 enum stress_result secure_pages(struct stress_path *path, const void *bytes, size_t length);
 
+/*
+ * Makes one page of a guarded range secure. 0, EBUSY where it stays in use, EFAULT where nothing
+ * can be mapped, or another errno. For the main thread.
+ */
+int secure_page(const void *page);
+
+/* Has the kernel touch the page as if it were to access it itself. 0 or an errno; any thread. */
+int secure_touch(const void *page);
+
+/*
+ * The references to a page beside those of its mappings: the page cache's is one. 0 or an errno;
+ * EFAULT where even the kernel gets none.
+ */
+int secure_references(const void *page, int *references);
+
 /* The namespace that the calling thread makes sockets in: that of the far NIC, or its own. */
 enum stress_result secure_far(struct stress_path *path, bool far);
 

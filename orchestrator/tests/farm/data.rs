@@ -57,6 +57,8 @@ fn arguments(program: &Program, bug: u32) -> Vec<String> {
         "tee" => 250,
         // A turn is some eight of them.
         "pagecache" => 120,
+        // Or some 250.
+        "freeze" => 4000,
         _ => 60,
     };
     let common = ["--seed=1".to_owned(), format!("--worker={bug}"), format!("--ops={ops}")];
@@ -72,7 +74,10 @@ fn arguments(program: &Program, bug: u32) -> Vec<String> {
         ("churn", "still"),
     ];
     let own = own.iter().filter(|(name, _)| has(name)).map(|(name, value)| format!("--{name}={value}"));
-    common.into_iter().chain(["--dir=/mnt/0".to_owned()]).chain(own).collect()
+    // Of its paths that leave the kernel whole, the one with a second process.
+    let secure =
+        ["--secure", "--mode=pipe"].into_iter().filter(|_| program.name == "freeze").map(str::to_owned);
+    common.into_iter().chain(["--dir=/mnt/0".to_owned()]).chain(own).chain(secure).collect()
 }
 
 /// Every second program from `first` on, in one guest: to start it takes longer than what they do, but a scenario has
@@ -95,7 +100,7 @@ fn every_bug_is_a_hit(first: usize) {
     compile("common.o", &["-c", guests("stress").join("common.c").as_str()]);
 
     // ext4: tmpfs has no direct I/O in 6.1. A disk to swap to; a second CPU and movable memory to be taken away.
-    let mut scenario = "name: plant\npurpose: a test\nmachine: {cpus: 2, memory: 1G, \
+    let mut scenario = "name: plant\npurpose: a test\nprotection: emulated\nmachine: {cpus: 2, memory: 1G, \
                         disks: [{size: 64M}, {size: 64M, format: raw}], kernel-args: [movablecore=512M]}\n\
                         steps:\n"
         .to_owned();

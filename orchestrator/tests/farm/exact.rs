@@ -132,7 +132,7 @@ fn what_cannot_be_exact_is_refused() {
 mod soak {
     use std::time::Duration;
 
-    use super::super::harness::{Farm, newer_qemu};
+    use super::super::harness::{Farm, newer_qemu, verdict};
     use super::{GUP, RACE, SPLICE, exact, scenario};
 
     const LIMIT: Duration = Duration::from_secs(80 * 60);
@@ -167,5 +167,25 @@ mod soak {
     #[test]
     fn twenty_seeds_of_three_scenarios_that_are_resumed() {
         all_lives_are_the_same(&[]);
+    }
+
+    /// Both ways to take a reference while the kernel has the page's count frozen; the first warning ends the guest.
+    #[test]
+    fn five_seeds_of_a_freeze_race() {
+        newer_qemu();
+        let lives = LIVES.to_string();
+        let options = ["--schedule", "deterministic", "--check-exact", "--jobs", "2", "--json"];
+        for seed in ["1", "2", "3", "4", "5"] {
+            let farm = Farm::new();
+            let race = ["run", "secure-freeze-gup", "--seed", seed, "--repeat", &lives];
+            let command = farm.warm_command(&[&race[..], &options].concat());
+            let run = farm.finish_within(LIMIT, command).with_code(0);
+            let exact = exact(&run);
+            let counts = (&exact["cells"], &exact["lives"], &exact["different"]);
+            assert_eq!(counts, (&2.into(), &(2 * LIVES).into(), &0.into()), "seed {seed}: {exact}");
+            for life in run.json()["lives"].as_array().unwrap() {
+                assert_eq!(verdict(life), ("passed", "as foreseen: WARNING in try_grab_page"), "{life}");
+            }
+        }
     }
 }

@@ -105,7 +105,7 @@ fn contains(bytes: &[u8], text: &str) -> bool {
 
 #[test]
 fn a_module_is_the_same_to_the_byte_wherever_it_is_built_and_fits_its_kernel() {
-    for name in ["debian-12", "debian-13"] {
+    for name in ["debian-12", "debian-13", "debian-14"] {
         let (kernel, tree) = kernel_and_tree(name);
         let release = kernel.key.release.as_str();
         let request = ModuleRequest { name: "good", release, tree: &tree };

@@ -25,9 +25,9 @@ fn fetcher(cache: &Cache) -> Fetcher<'_> {
 }
 
 #[test]
-fn both_debian_kernels_are_fetched_once_and_are_what_they_say() {
+fn debians_kernels_are_fetched_once_and_are_what_they_say() {
     let cache = cache();
-    for (name, series) in [("debian-12", "6.1."), ("debian-13", "6.12.")] {
+    for (name, series) in [("debian-12", "6.1."), ("debian-13", "6.12."), ("debian-14", "7.")] {
         let kernel = fetcher(&cache).kernel(catalog().kernel(name).unwrap()).unwrap();
         assert!(kernel.key.release.starts_with(series), "{:?}", kernel.key);
         assert_eq!(kernel.key.name, name);

@@ -24,13 +24,16 @@ const FOLDER: &str = "modules";
 /// No debug information: nobody looks for it, and it has the build's paths in it.
 const FLAGS: &str = "-g0";
 /// Words on make's command line, which beat those of the tree's own configuration.
-const SETTINGS: [&str; 5] = [
+const SETTINGS: [&str; 7] = [
     "ARCH=s390",
     "CROSS_COMPILE=s390x-linux-gnu-",
     // Debian's headers name the compiler of their kernel by its version.
     "CC=s390x-linux-gnu-gcc",
     // -fmin-function-alignment came with GCC 14; without this the kernel's Makefile takes -falign-functions.
     "CONFIG_CC_HAS_MIN_FUNCTION_ALIGNMENT=",
+    // -mstack-protector-guard=global, which 7.2 wants, came with GCC 16. A module is free to go without.
+    "CONFIG_STACKPROTECTOR=",
+    "CONFIG_STACKPROTECTOR_STRONG=",
     // BTF needs a pahole as new as the kernel, and changes nothing in the code.
     "CONFIG_DEBUG_INFO_BTF_MODULES=",
 ];

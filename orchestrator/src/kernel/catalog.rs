@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+/// The package of the C library, on every architecture that farm runs on.
+const LIBC: &str = "libc6";
+
 /// The checked file: every source that is referred to exists.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Catalog {
@@ -36,6 +39,8 @@ pub struct KernelPackages {
     pub image: Packages,
     /// Where the programs of its build come from, for this host.
     pub kbuild: Source,
+    /// The C library that these need, where the host's own may be too old.
+    pub libc: Option<Packages>,
 }
 
 /// Packages that are taken, in one version, from one source. Never empty.
@@ -87,6 +92,9 @@ struct RawKernel {
     package: String,
     source: String,
     kbuild: String,
+    /// Default: the programs run with the host's C library.
+    #[serde(default)]
+    libc: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -113,7 +121,8 @@ impl Catalog {
             check.word("kernel", name);
             let image = check.packages(name, std::slice::from_ref(&kernel.package), &kernel.source);
             let kbuild = check.source(name, &kernel.kbuild);
-            let recipe = Recipe::Package(KernelPackages { image, kbuild });
+            let libc = kernel.libc.as_ref().map(|source| check.packages(name, &[LIBC.to_owned()], source));
+            let recipe = Recipe::Package(KernelPackages { image, kbuild, libc });
             kernels.push(NamedKernel { name: name.clone(), purpose: kernel.purpose.clone(), recipe });
         }
         let busybox =
@@ -188,22 +197,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_repositorys_catalog_names_both_debian_kernels_apart() {
+    fn the_repositorys_catalog_names_debians_kernels_apart() {
         let text = crate::assets::KERNELS_YAML;
         let catalog = Catalog::parse(text).unwrap();
         let sources: Vec<_> = catalog
             .kernels
             .iter()
             .map(|kernel| {
-                let Recipe::Package(KernelPackages { image, kbuild }) = &kernel.recipe;
-                [&kernel.name, &image.names[0], &image.source.name, &kbuild.name].map(String::as_str)
+                let Recipe::Package(KernelPackages { image, kbuild, libc }) = &kernel.recipe;
+                let libc = libc.as_ref().map_or("", |libc| &libc.source.name);
+                [&kernel.name, &image.names[0], &image.source.name, &kbuild.name, libc]
             })
             .collect();
         assert_eq!(
             sources,
             [
-                ["debian-12", "linux-image-s390x", "bookworm", "bookworm"],
-                ["debian-13", "linux-image-s390x", "trixie", "bookworm-backports"],
+                ["debian-12", "linux-image-s390x", "bookworm", "bookworm", ""],
+                ["debian-13", "linux-image-s390x", "trixie", "bookworm-backports", ""],
+                ["debian-14", "linux-image-s390x", "forky", "forky", "forky"],
             ]
         );
         let bookworm = &catalog.busybox.source;

@@ -2,7 +2,8 @@
 //!
 //! Debian splits what such a build needs into three packages: the headers of one configuration, the headers that
 //! all configurations share, and the build's own programs (modpost, fixdep), which run on this host. They are meant
-//! for /usr; [`BuildTree::lay_out`] puts them together anywhere, with links.
+//! for /usr; [`BuildTree::lay_out`] puts them together anywhere, with links. Programs of a newer Debian than the host
+//! run with a C library that is unpacked beside them.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -11,6 +12,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 
 use super::apt::Candidate;
 use super::catalog::{KernelPackages, NamedKernel, Packages, Recipe};
+use super::libc::link_programs;
 use super::package::{Fetcher, GUEST_ARCHITECTURE, Wanted, keep_only};
 use super::qemu::host_architecture;
 use super::{Kernel, KernelError, read, sha256_hex};
@@ -39,6 +41,8 @@ enum Place {
         configured: Utf8PathBuf,
         common: Utf8PathBuf,
         kbuild: Utf8PathBuf,
+        /// The directory of a C library and its loader, if the host's own does not serve.
+        libc: Option<Utf8PathBuf>,
     },
 }
 
@@ -69,13 +73,22 @@ impl BuildTree {
     pub(crate) fn lay_out(&self, work: &Utf8Path) -> Result<Vec<String>, KernelError> {
         match &self.place {
             Place::Tree(directory) => Ok(vec!["-C".to_owned(), directory.to_string()]),
-            Place::Packages { configured, common, kbuild } => {
-                let [objects, sources] = [CONFIGURED, COMMON].map(|name| work.join(name));
+            Place::Packages { configured, common, kbuild, libc } => {
+                let [objects, sources, programs] = [CONFIGURED, COMMON, KBUILD].map(|name| work.join(name));
+                let kbuild = match libc {
+                    Some(libc) => {
+                        link_programs(kbuild, libc, &programs)?;
+                        &programs
+                    }
+                    None => kbuild,
+                };
                 link_all(configured, kbuild, &objects)?;
                 link_all(common, kbuild, &sources)?;
-                // The configured part's own Makefile only includes the common one, by its path under /usr.
+                // The configured part's own Makefile only includes the common one and names the output's directory,
+                // both by their paths under /usr.
+                let output = format!("KBUILD_OUTPUT={objects}");
                 let makefile = sources.join("Makefile").into_string();
-                Ok(vec!["-C".to_owned(), objects.into_string(), "-f".to_owned(), makefile])
+                Ok(vec!["-C".to_owned(), objects.into_string(), "-f".to_owned(), makefile, output])
             }
         }
     }
@@ -84,7 +97,7 @@ impl BuildTree {
 impl Fetcher<'_> {
     /// The headers of a named kernel, out of the cache if they have been fetched.
     pub fn headers(&self, named: &NamedKernel, kernel: &Kernel) -> Result<BuildTree, KernelError> {
-        let Recipe::Package(KernelPackages { image, kbuild }) = &named.recipe;
+        let Recipe::Package(KernelPackages { image, kbuild, libc }) = &named.recipe;
         let release = &kernel.key.release;
         let common = release
             .strip_suffix(&format!("-{GUEST_ARCHITECTURE}"))
@@ -98,6 +111,7 @@ impl Fetcher<'_> {
             packages: &headers,
             architecture: GUEST_ARCHITECTURE,
             behind: &[],
+            along: &[],
             // A module takes the versions of the kernel's symbols from here.
             version_of: Some(&kernel.key),
             tidy: &tidy_headers,
@@ -113,14 +127,18 @@ impl Fetcher<'_> {
             architecture,
             // The one name that stays: the package of the programs has their version in its name.
             behind: &["linux-headers-", "linux-kbuild-"],
+            along: &[],
             version_of: None,
             tidy: &tidy_kbuild,
         })?;
+        let libc = libc.as_ref().map(|libc| self.libc(libc, architecture)).transpose()?;
+        // A C library changes nothing in what the programs make.
         let names = [&headers, &programs].map(|entry| entry.file_name().unwrap_or_default());
         let place = Place::Packages {
             configured: headers.join(CONFIGURED),
             common: headers.join(COMMON),
             kbuild: programs.join(KBUILD),
+            libc,
         };
         Ok(BuildTree { identity: names.join(" "), place })
     }
@@ -306,14 +324,20 @@ mod tests {
         }
         let [configured, common, kbuild] =
             ["configured", "common", "kbuild"].map(|part| place.root.join(part));
-        let packages = Place::Packages { configured, common, kbuild };
+        let packages = Place::Packages { configured, common, kbuild, libc: None };
         let tree = BuildTree { identity: String::new(), place: packages };
         let work = place.root.join("work");
         fs::create_dir(&work).unwrap();
         let arguments = tree.lay_out(&work).unwrap();
         assert_eq!(
             arguments,
-            ["-C", &format!("{work}/configured"), "-f", &format!("{work}/common/Makefile")]
+            [
+                "-C",
+                &format!("{work}/configured"),
+                "-f",
+                &format!("{work}/common/Makefile"),
+                &format!("KBUILD_OUTPUT={work}/configured")
+            ]
         );
         for (path, content) in [
             ("configured/.config", "configured/.config"),

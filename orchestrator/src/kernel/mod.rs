@@ -4,6 +4,7 @@ mod apt;
 mod boot;
 mod catalog;
 mod headers;
+mod libc;
 mod modules;
 mod own;
 mod package;

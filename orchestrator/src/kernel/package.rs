@@ -18,6 +18,10 @@ use crate::plan::KernelKey;
 pub(super) const GUEST_ARCHITECTURE: &str = "s390x";
 /// The images proper that a metapackage depends on are called so.
 const IMAGE_PREFIX: &str = "linux-image-";
+/// The packages that Debian 14 has split the image into: what the others share, the boot image, the modules.
+const IMAGE_PARTS: [&str; 3] = ["linux-base-", "linux-binary-", "linux-modules-"];
+/// What these have beside the modules, and the older ones in boot/ with the release in its name.
+const BESIDE_MODULES: [&str; 2] = ["vmlinuz", "config"];
 /// What farm knows of an entry, written into it when it is made.
 const RECORD: &str = "farm.json";
 /// Enough of a SHA-256 to tell two builds of one version apart.
@@ -45,6 +49,8 @@ pub(super) struct Wanted<'a> {
     pub(super) architecture: &'a str,
     /// For a metapackage, the way to what counts: from package to package, the dependency whose name begins so.
     pub(super) behind: &'a [&'a str],
+    /// What comes along: all dependencies of that whose names begin so. None is there always.
+    pub(super) along: &'a [&'a str],
     /// The kernel whose version all packages must have, if any.
     pub(super) version_of: Option<&'a KernelKey>,
     pub(super) tidy: &'a Tidy<'a>,
@@ -80,6 +86,7 @@ impl Fetcher<'_> {
             packages: &packages.image,
             architecture: GUEST_ARCHITECTURE,
             behind: &[IMAGE_PREFIX],
+            along: &IMAGE_PARTS,
             version_of: None,
             tidy: &|root, candidates| tidy_kernel(root, candidates, self.progress),
         })?;
@@ -100,6 +107,7 @@ impl Fetcher<'_> {
             packages,
             architecture: GUEST_ARCHITECTURE,
             behind: &[],
+            along: &[],
             version_of: None,
             tidy: &tidy_busybox,
         })?;
@@ -161,7 +169,16 @@ impl Fetcher<'_> {
                 apt.candidate(proper)
             })
         };
-        wanted.packages.names.iter().map(find).collect()
+        let mut candidates = Vec::new();
+        for name in &wanted.packages.names {
+            let found = find(name)?;
+            let comes_along = |name: &&String| wanted.along.iter().any(|prefix| name.starts_with(prefix));
+            let along = found.depends.iter().filter(comes_along);
+            let along: Vec<_> = along.map(|name| apt.candidate(name)).collect::<Result<_, _>>()?;
+            candidates.push(found);
+            candidates.extend(along);
+        }
+        Ok(candidates)
     }
 
     fn fill(
@@ -233,6 +250,7 @@ fn tidy_kernel(root: &Utf8Path, candidates: &[Candidate], progress: Progress<'_>
         what,
     };
     let release = modules::settle(root)?.ok_or_else(|| lacks("lib/modules"))?;
+    settle_boot(root, &release)?;
     let boot = boot_path(root, &release);
     if !boot.is_file() {
         return Err(lacks("boot/vmlinuz-RELEASE"));
@@ -252,6 +270,19 @@ fn tidy_kernel(root: &Utf8Path, candidates: &[Candidate], progress: Progress<'_>
         command_line_bytes: facts.command_line_bytes,
     };
     write_record(root, &record)
+}
+
+/// Moves what lies beside the modules to boot/.
+fn settle_boot(root: &Utf8Path, release: &str) -> Result<(), KernelError> {
+    let failed = |source| KernelError::Io { path: root.to_owned(), source };
+    for name in BESIDE_MODULES {
+        let place = root.join(format!("lib/modules/{release}/{name}"));
+        if place.is_file() {
+            fs::create_dir_all(root.join("boot")).map_err(failed)?;
+            fs::rename(&place, root.join(format!("boot/{name}-{release}"))).map_err(failed)?;
+        }
+    }
+    Ok(())
 }
 
 fn tidy_busybox(root: &Utf8Path, candidates: &[Candidate]) -> Result<(), KernelError> {
@@ -369,6 +400,23 @@ mod tests {
         verify(&deb, abc).unwrap();
         let error = verify(&deb, "00").unwrap_err().to_string();
         assert!(error.contains(abc) && error.contains("index says 00"), "{error}");
+    }
+
+    #[test]
+    fn what_lies_beside_the_modules_is_put_where_older_packages_have_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = Utf8Path::from_path(directory.path()).unwrap();
+        let modules = root.join("lib/modules/7.2");
+        fs::create_dir_all(&modules).unwrap();
+        for name in ["vmlinuz", "config", "modules.order"] {
+            fs::write(modules.join(name), name).unwrap();
+        }
+        settle_boot(root, "7.2").unwrap();
+        assert_eq!(fs::read_to_string(boot_path(root, "7.2")).unwrap(), "vmlinuz");
+        assert_eq!(fs::read_to_string(root.join("boot/config-7.2")).unwrap(), "config");
+        assert_eq!(modules.read_dir_utf8().unwrap().count(), 1);
+        // As it is with older ones.
+        settle_boot(root, "7.2").unwrap();
     }
 
     #[test]

@@ -38,6 +38,7 @@ impl Fetcher<'_> {
             packages,
             architecture,
             behind: &[],
+            along: &[],
             version_of: None,
             tidy: &tidy,
         })?;

@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What differs between the kernels that uvsim is built for. Nothing else here asks for a version.
+ * What differs between the kernels that uvsim is built for, but for a guest's address space, which
+ * is in compat_space.h. Nothing else here asks for a version.
  */
 #ifndef UVSIM_COMPAT_H
 #define UVSIM_COMPAT_H
 
 #include <linux/blkdev.h>
 #include <linux/mm.h>
+#include <linux/ptrace.h>
 #include <linux/sched.h>
 #include <linux/version.h>
-#include <asm/gmap.h>
 #include <asm/uv.h>
 
 /* The hook, arch_make_page_accessible() until 6.9: arch/s390/kernel/uv.c. */
@@ -54,41 +55,30 @@ static inline int uvsim_mapcount(struct page *page)
 #define uvsim_pmd_is_leaf(pmd) pmd_large(pmd)
 #endif
 
-/* Makes a page secure as the kernel does; the locks that this takes are its own. May sleep. */
-static inline int uvsim_convert_to_secure(struct gmap *gmap, unsigned long address)
+/* Where memory is mapped for a device other than by lists: kernel/dma/mapping.c. */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 18, 0)
+#define UVSIM_DMA_MAP "dma_map_phys"
+
+/* dma_map_phys(device, address, length, ...) */
+static inline struct page *uvsim_dma_page(const struct pt_regs *regs, size_t *offset,
+					  size_t *length)
 {
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 15, 0)
-	/* gmap_convert_to_secure() is KVM's own since then; this is what it calls. */
-	struct uv_cb_cts uvcb = {
-		.header.cmd = UVC_CMD_CONV_TO_SEC_STOR,
-		.header.len = sizeof(uvcb),
-		.guest_handle = gmap->guest_handle,
-		.gaddr = address,
-	};
-
-	return make_hva_secure(gmap->mm, address, &uvcb);
-#else
-	return gmap_convert_to_secure(gmap, address);
-#endif
+	*offset = offset_in_page(regs->gprs[3]);
+	*length = regs->gprs[4];
+	return phys_to_page(regs->gprs[3]);
 }
+#else
+#define UVSIM_DMA_MAP "dma_map_page_attrs"
 
-/*
- * KSM merges no page of the current process from now on. KVM does this before it makes a guest a
- * protected one: arch/s390/kvm/kvm-s390.c kvm_s390_handle_pv(). May sleep.
- */
-static inline int uvsim_stop_merging(void)
+/* dma_map_page_attrs(device, page, offset, length, ...) */
+static inline struct page *uvsim_dma_page(const struct pt_regs *regs, size_t *offset,
+					  size_t *length)
 {
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 10, 0)
-	return s390_disable_cow_sharing();
-#else
-	int error;
-
-	mmap_write_lock(current->mm);
-	error = gmap_mark_unmergeable();
-	mmap_write_unlock(current->mm);
-	return error;
-#endif
+	*offset = regs->gprs[4];
+	*length = regs->gprs[5];
+	return (struct page *)regs->gprs[3];
 }
+#endif
 
 /* NULL or an error pointer if there is none to be had. */
 static inline struct gendisk *uvsim_alloc_disk(void)

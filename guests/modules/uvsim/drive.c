@@ -3,10 +3,8 @@
  * /dev/uvsim: an open file is a fake protected guest, whose memory is that of the process that maps
  * it. It never runs: only what the host's kernel does for such a guest's memory is done.
  *
- * As with KVM the guest's address space is a gmap of the process's mm, and
- * mm->context.protected_count says that pages have to be exported when they are unmapped
- * (arch/s390/include/asm/pgtable.h ptep_get_and_clear() and its like). Guest addresses are those of
- * the process.
+ * As with KVM mm->context.protected_count says that pages have to be exported when they are
+ * unmapped (arch/s390/include/asm/pgtable.h ptep_get_and_clear() and its like).
  */
 #include <linux/fs.h>
 #include <linux/miscdevice.h>
@@ -22,6 +20,7 @@
 #include <linux/xarray.h>
 
 #include "compat.h"
+#include "compat_space.h"
 #include "uvsim.h"
 #include "uvsim_uapi.h"
 
@@ -32,10 +31,10 @@ enum { MOST_TRIES = 10 };
 static const u64 most_mapped = 4ULL * SZ_1G;
 
 struct guest {
-	struct mutex lock; /* of what is set up once: mm, gmap, nics */
+	struct mutex lock; /* of what is set up once: mm, space, nics */
 	u32 handle;
 	struct mm_struct *mm;
-	struct gmap *gmap; /* set last, read without the lock */
+	struct uvsim_space *space; /* set last, read without the lock */
 	u64 mapped; /* bytes */
 	struct uvsim_nics nics;
 	atomic_t reports;
@@ -96,9 +95,9 @@ static int guest_release(struct inode *inode, struct file *file)
 	struct guest *guest = file->private_data;
 
 	uvsim_nics_remove(&guest->nics);
-	if (guest->gmap) {
+	if (guest->space) {
 		uvsim_state_release(guest->handle);
-		gmap_remove(guest->gmap);
+		uvsim_space_remove(guest->space);
 		atomic_dec(&guest->mm->context.protected_count);
 	}
 	xa_erase(&guests, guest->handle);
@@ -115,28 +114,18 @@ static int guest_release(struct inode *inode, struct file *file)
 /* With guest->lock held. */
 static int begin_guest(struct guest *guest)
 {
-	struct gmap *gmap;
-	int error;
+	struct uvsim_space *space;
 
-	if (guest->gmap)
+	if (guest->space)
 		return guest->mm == current->mm ? 0 : -EPERM;
-	/* Page tables have room for what KVM keeps beside them if the process began with it. */
-	if (!current->mm->context.alloc_pgste)
-		return -EOPNOTSUPP;
-	error = s390_enable_sie();
-	if (!error)
-		error = uvsim_stop_merging();
-	if (error)
-		return error;
-	gmap = gmap_create(current->mm, -1UL);
-	if (!gmap)
-		return -ENOMEM;
-	gmap->guest_handle = guest->handle;
+	space = uvsim_space_create(guest->handle);
+	if (IS_ERR(space))
+		return PTR_ERR(space);
 	mmgrab(current->mm);
 	atomic_inc(&current->mm->context.protected_count);
 	WRITE_ONCE(guest->mm, current->mm);
-	/* Whoever sees it sees guest->mm too: for_each_page(). */
-	smp_store_release(&guest->gmap, gmap);
+	/* Whoever sees it sees guest->mm too: on_each_page(). */
+	smp_store_release(&guest->space, space);
 	return 0;
 }
 
@@ -149,18 +138,17 @@ static int map_range(struct guest *guest, const struct uvsim_range *range)
 	mutex_lock(&guest->lock);
 	error = range->length > most_mapped - guest->mapped ? -E2BIG : begin_guest(guest);
 	if (!error)
-		error = gmap_map_segment(guest->gmap, range->address, range->address,
-					 range->length);
+		error = uvsim_space_map(guest->space, range->address, range->length);
 	if (!error)
 		guest->mapped += range->length;
 	mutex_unlock(&guest->lock);
 	return error;
 }
 
-static int make_secure(struct gmap *gmap, unsigned long address)
+static int make_secure(struct uvsim_space *space, unsigned long address)
 {
 	for (int i = 0; i < MOST_TRIES; i++) {
-		int error = uvsim_convert_to_secure(gmap, address);
+		int error = uvsim_space_make_secure(space, address);
 
 		if (error != -EAGAIN)
 			return error;
@@ -172,12 +160,12 @@ static int make_secure(struct gmap *gmap, unsigned long address)
 	return -EBUSY;
 }
 
-static int touch(struct gmap *gmap, unsigned long address)
+static int touch(struct uvsim_space *space, unsigned long address)
 {
-	return uvsim_touch(gmap->mm, address);
+	return uvsim_touch(space->mm, address);
 }
 
-static int make_accessible(struct gmap *gmap, unsigned long address)
+static int make_accessible(struct uvsim_space *space, unsigned long address)
 {
 	struct page *page;
 	int error;
@@ -190,21 +178,21 @@ static int make_accessible(struct gmap *gmap, unsigned long address)
 }
 
 /* Each page of the range, until one fails. */
-static int for_each_page(struct guest *guest, struct uvsim_range *range,
-			 int (*act)(struct gmap *gmap, unsigned long address))
+static int on_each_page(struct guest *guest, struct uvsim_range *range,
+			int (*act)(struct uvsim_space *space, unsigned long address))
 {
 	/* Pairs with begin_guest(). */
-	struct gmap *gmap = smp_load_acquire(&guest->gmap);
+	struct uvsim_space *space = smp_load_acquire(&guest->space);
 	unsigned long end = range->address + range->length;
 	int error = 0;
 
-	if (!gmap || !PAGE_ALIGNED(range->address | range->length) || end < range->address)
+	if (!space || !PAGE_ALIGNED(range->address | range->length) || end < range->address)
 		return -EINVAL;
 	if (guest->mm != current->mm)
 		return -EPERM;
 	range->done = 0;
 	for (unsigned long address = range->address; address < end; address += PAGE_SIZE) {
-		error = fatal_signal_pending(current) ? -EINTR : act(gmap, address);
+		error = fatal_signal_pending(current) ? -EINTR : act(space, address);
 		if (error)
 			break;
 		range->done++;
@@ -246,11 +234,11 @@ static int range_command(struct guest *guest, unsigned int command, struct uvsim
 	case UVSIM_MAP:
 		return map_range(guest, range);
 	case UVSIM_SECURE:
-		return for_each_page(guest, range, make_secure);
+		return on_each_page(guest, range, make_secure);
 	case UVSIM_TOUCH:
-		return for_each_page(guest, range, touch);
+		return on_each_page(guest, range, touch);
 	default:
-		return for_each_page(guest, range, make_accessible);
+		return on_each_page(guest, range, make_accessible);
 	}
 }
 

@@ -59,9 +59,9 @@ noinline void uvsim_report_sink(struct page *page, const char *sink, const char 
 
 	if (!known)
 		return;
-	__warn_printk("uvsim: inaccessible page pfn:%lx refcount:%d mapcount:%d flags:%pGp reached %s(%s) without " UVSIM_HOOK "()\n",
+	__warn_printk("uvsim: inaccessible page pfn:%lx refcount:%d mapcount:%d flags:%pGp reached %s(%s) without %s()\n",
 		      page_to_pfn(page), page_ref_count(page), uvsim_mapcount(page), &page->flags,
-		      sink, device);
+		      sink, device, UVSIM_HOOK);
 	uvsim_history_print(&known->history);
 	kfree(known);
 	uvsim_warn_here();

@@ -3,8 +3,8 @@
  * Where the kernel hands memory to devices: kprobes at the entries of functions.
  *
  *  - virtqueue_add_*(): all that a virtio device reads or writes (drivers/virtio/virtio_ring.c).
- *  - dma_map_page_attrs(), dma_map_sg_attrs(), dma_map_sgtable(): any other device
- *    (kernel/dma/mapping.c).
+ *  - dma_map_page_attrs(), since 6.18 dma_map_phys(), below it; dma_map_sg_attrs(),
+ *    dma_map_sgtable(): any other device (kernel/dma/mapping.c).
  *  - submit_bio_noacct(): early. What lies below may still copy the data, so it is no violation,
  *    and a WARN() only where the knob `early` asks for it. Disks that only the CPU reads never
  *    count.
@@ -112,12 +112,17 @@ static int list_added(struct kprobe *probe, struct pt_regs *regs)
 	return 0;
 }
 
-/* dma_map_page_attrs(device, page, offset, size, ...) */
+/* The device first. */
 static int dma_page_mapped(struct kprobe *probe, struct pt_regs *regs)
 {
-	if (!uvsim_state_is_empty())
-		uvsim_check((struct page *)argument(regs, 1), argument(regs, 2), argument(regs, 3),
-			    "dma_map_page", dev_name((struct device *)argument(regs, 0)));
+	size_t offset, length;
+	struct page *page;
+
+	if (uvsim_state_is_empty())
+		return 0;
+	page = uvsim_dma_page(regs, &offset, &length);
+	uvsim_check(page, offset, length, "dma_map_page",
+		    dev_name((struct device *)argument(regs, 0)));
 	return 0;
 }
 
@@ -157,7 +162,7 @@ static struct kprobe probes[] = {
 	{ .symbol_name = "virtqueue_add_outbuf", .pre_handler = list_added },
 	{ .symbol_name = "virtqueue_add_inbuf", .pre_handler = list_added },
 	{ .symbol_name = "virtqueue_add_inbuf_ctx", .pre_handler = list_added },
-	{ .symbol_name = "dma_map_page_attrs", .pre_handler = dma_page_mapped },
+	{ .symbol_name = UVSIM_DMA_MAP, .pre_handler = dma_page_mapped },
 	{ .symbol_name = "dma_map_sg_attrs", .pre_handler = dma_list_mapped },
 	{ .symbol_name = "dma_map_sgtable", .pre_handler = dma_table_mapped },
 	{ .symbol_name = UVSIM_HOOK, .pre_handler = hook_called },

@@ -16,7 +16,6 @@
 #include <linux/types.h>
 
 struct bio;
-struct gmap;
 struct net;
 struct sk_buff;
 

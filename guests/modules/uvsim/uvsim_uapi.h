@@ -33,15 +33,15 @@ struct uvsim_page_state {
 
 /*
  * Makes the range memory of the guest, at guest addresses equal to its own. Both address and length
- * are multiples of 1 MiB; a guest may have 4 GiB in all (E2BIG). The process must have been
- * started with vm.allocate_pgste=1 (EOPNOTSUPP). The first call binds the guest to it (EPERM for
- * any other).
+ * are multiples of 1 MiB; a guest may have 4 GiB in all (E2BIG). Until 6.13 the process must have
+ * been started with vm.allocate_pgste=1 (EOPNOTSUPP). The first call binds the guest to it (EPERM
+ * for any other).
  */
 #define UVSIM_MAP _IOWR('U', 0x10, struct uvsim_range)
 /*
- * Makes each page of the range secure, by the kernel's own gmap_convert_to_secure(), which maps it
- * if need be. A page that stays in use by somebody else ends it with EBUSY, one that is not the
- * guest's with EFAULT; `done` says how many pages in front of it are secure.
+ * Makes each page of the range secure, by the kernel's own code, and maps it if need be. A page
+ * that stays in use by somebody else ends it with EBUSY, one that is not the guest's with EFAULT;
+ * `done` says how many pages in front of it are secure.
  */
 #define UVSIM_SECURE _IOWR('U', 0x11, struct uvsim_range)
 /* Makes each page of the range accessible, as a kernel does that does it right. */

@@ -1,7 +1,7 @@
 //! What the emulated ultravisor wants of a guest: its module, and what is written before the first step.
 
 use super::{Cell, Protection, Request};
-use crate::scenario::{Facts, Fix, Knobs, Scenario};
+use crate::scenario::{Facts, Fix, Knobs, Release, Scenario};
 
 /// The module of farm's own.
 const MODULE: &str = "uvsim";
@@ -43,13 +43,15 @@ impl Cell {
             return Vec::new();
         }
         // A process gets page tables that can be a guest's when it is exec'd (init_new_context(),
-        // arch/s390/include/asm/mmu_context.h).
-        let page_tables = ("/proc/sys/vm/allocate_pgste".to_owned(), "1".to_owned());
+        // arch/s390/include/asm/mmu_context.h). Since 7.0 guests have page tables of their own.
+        let page_tables = Release::parse(&self.kernel.release)
+            .is_before(&Release::parse("7.0"))
+            .then(|| ("/proc/sys/vm/allocate_pgste".to_owned(), "1".to_owned()));
         let seed = ("seed", u64::from(fold(self.seed)));
         let knobs = std::iter::once(seed).chain(turned(&self.uvsim));
         let knobs =
             knobs.map(|(name, value)| (format!("/sys/kernel/debug/{MODULE}/{name}"), value.to_string()));
-        std::iter::once(page_tables).chain(knobs).collect()
+        page_tables.into_iter().chain(knobs).collect()
     }
 }
 
@@ -105,6 +107,11 @@ steps: [{stress: splice, for: 1s}]
         };
         assert_eq!(sets(YAML, &request()), first(1));
         assert_eq!(sets(YAML, &Request { seed: Some(7), ..request() }), first(7));
+        for (release, begins_with) in [("6.19.14", 0), ("7.0.0-rc1", 1), ("7.2.12+deb14-s390x", 1)] {
+            let mut other = request();
+            other.kernels[0].release = release.into();
+            assert_eq!(sets(YAML, &other), first(1)[begins_with..], "{release}");
+        }
         // 53 bits, of which the upper 21 are all set, and the lower 32 are 5.
         let long = (1 << 53) - (1 << 32) + 5;
         assert_eq!(sets(YAML, &Request { seed: Some(long), ..request() }), first(0x1f_ffff ^ 5));

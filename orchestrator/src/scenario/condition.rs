@@ -63,6 +63,10 @@ impl Release {
         Self(numbers)
     }
 
+    pub(crate) fn is_before(&self, series: &Self) -> bool {
+        self.against(series).is_lt()
+    }
+
     /// Compares as many numbers as `series` has: 6.1.5 equals the series 6.1, and is not above it.
     fn against(&self, series: &Self) -> Ordering {
         let own = self.0.iter().copied().chain(std::iter::repeat(0));

@@ -35,6 +35,7 @@ use serde::{Serialize, Serializer};
 pub use check::{Source, check};
 pub(crate) use fields::{MOST_BESIDE, MOST_STEPS, MOST_TOUCHES, MOST_WORKERS};
 
+pub(crate) use condition::Release;
 pub use condition::{Condition, Facts, Protection};
 pub use emulation::{Fix, Knobs};
 pub use load::{Library, LoadError};

@@ -4,6 +4,7 @@
 //! Whatever is compared is run by turns, so that a host that gets slower does not favour either side, and medians are
 //! given with the least and the most.
 
+mod cost;
 mod measure;
 mod plain;
 mod warm;
@@ -65,6 +66,8 @@ enum Subject {
     Crowd,
     /// Lives that go on from a saved guest
     Warm,
+    /// What the emulated ultravisor costs
+    Cost,
 }
 
 /// What is measured, and where.
@@ -103,6 +106,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         (Subject::Jobs, Bench::jobs),
         (Subject::Crowd, Bench::crowd),
         (Subject::Warm, Bench::warm),
+        (Subject::Cost, Bench::cost),
     ] {
         if wanted(subject) {
             measure(&bench)?;

@@ -62,6 +62,11 @@ static void set_up(const struct setup *setup)
 	case SETUP_MODULE:
 		boot_load_module(setup->what);
 		break;
+	case SETUP_FORMAT:
+		error = format_disk(setup->what);
+		if (error)
+			die("format %s: %s", setup->what, strerror(error));
+		break;
 	case SETUP_MOUNT:
 		boot_make_directories(setup->where);
 		if (mount(setup->what, setup->where, setup->type, 0, NULL))

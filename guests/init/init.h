@@ -9,6 +9,7 @@
  *   slot.c     the job of a saved guest, which comes by way of its memory
  *   report.c   the results stream: KTAP lines and JSON lines; errors
  *   capture.c  what a worker printed: bounded, escaped
+ *   format.c   an empty file system on a disk of the guest's own
  *   cgroup.c   the control group that a step's workers run in
  *   worker.c   one child process: a program, a write to a file, or the shell
  *   count.c    how often the kernel calls the functions that a step is to reach
@@ -36,8 +37,8 @@
 
 /* job.c */
 struct setup {
-	enum { SETUP_MODULE, SETUP_MOUNT, SETUP_SET } kind;
-	const char *what;	/* module: file name; mount: device; set: text */
+	enum { SETUP_MODULE, SETUP_FORMAT, SETUP_MOUNT, SETUP_SET } kind;
+	const char *what;	/* module: file name; format, mount: device; set: text */
 	const char *type;	/* mount only */
 	const char *where;	/* mount: directory; set: file */
 };
@@ -100,6 +101,9 @@ int boot_write_file(const char *path, const char *text);
 uint64_t now_us(void);
 void port_write(int fd, const char *bytes, size_t length);
 _Noreturn void power_off(void);
+
+/* format.c: 0 or an error number */
+int format_disk(const char *path);
 
 /* slot.c */
 void slot_wait(void);

@@ -288,7 +288,7 @@ static bool entropy_line(struct parser *p, const char *key, char *value)
 	return true;
 }
 
-/* Modules, mounts and writes are done in their order, before the first step. */
+/* Modules, file systems, mounts and writes are done in their order, before the first step. */
 static bool setup_line(struct parser *p, const char *key, char *value)
 {
 	struct job *job = p->job;
@@ -301,6 +301,12 @@ static bool setup_line(struct parser *p, const char *key, char *value)
 		if (!words(p, key, value, word, 1))
 			return false;
 		*setup = (struct setup){ .kind = SETUP_MODULE, .what = word[0] };
+		return true;
+	}
+	if (!strcmp(key, "format")) {
+		if (!words(p, key, value, word, 1))
+			return false;
+		*setup = (struct setup){ .kind = SETUP_FORMAT, .what = word[0] };
 		return true;
 	}
 	if (!strcmp(key, "mount")) {
@@ -340,7 +346,8 @@ static bool job_line(struct parser *p, const char *key, char *value)
 	if (!strcmp(key, "heartbeat"))
 		return words(p, key, value, word, 1) &&
 		       number(p, key, word[0], 1, MAX_MS, &job->heartbeat_ms);
-	if (!strcmp(key, "module") || !strcmp(key, "mount") || !strcmp(key, "set"))
+	if (!strcmp(key, "module") || !strcmp(key, "format") || !strcmp(key, "mount") ||
+	    !strcmp(key, "set"))
 		return setup_line(p, key, value);
 	if (!strcmp(key, "step")) {
 		if (job->shell)

@@ -11,6 +11,7 @@ use super::archive::Archive;
 use super::image::LiteImage;
 use crate::kernel::hex;
 use crate::plan::step_seed;
+use crate::scenario::emulation;
 use crate::scenario::{Action, Disk, DiskFormat, HeartbeatLimit, Interference, Step, Touch};
 
 /// A guest refuses longer lines.
@@ -34,6 +35,8 @@ pub struct Job {
     pub delay: u32,
     /// Files under /farm/modules, in the order to load them.
     pub modules: Vec<String>,
+    /// Disks of the guest's own that get an empty file system.
+    pub formats: Vec<String>,
     pub mounts: Vec<Mount>,
     /// Files of the guest and the text that is written to each, in this order, before the first step.
     pub sets: Vec<(String, String)>,
@@ -123,7 +126,7 @@ pub struct CellJob {
 }
 
 impl CellJob {
-    /// All ext4 disks mounted, all steps in their order.
+    /// All ext4 disks mounted, and that of the emulated ultravisor where a step uses it; all steps in their order.
     pub fn new(request: JobRequest<'_>, image: &LiteImage) -> Result<Self, GuestError> {
         let mut executables: Vec<Executable> = Vec::new();
         let steps = request
@@ -157,7 +160,7 @@ impl CellJob {
 impl Job {
     /// A shell in the place of the request's steps, with the same disks.
     pub fn shell(request: JobRequest<'_>, image: &LiteImage) -> Result<Self, GuestError> {
-        let mounts: Vec<Mount> = request
+        let mut mounts: Vec<Mount> = request
             .disks
             .iter()
             .enumerate()
@@ -168,6 +171,13 @@ impl Job {
                 directory: format!("/mnt/{number}"),
             })
             .collect();
+        let mut formats = Vec::new();
+        if request.steps.iter().any(uses_disk_of_uvsim) {
+            let device = format!("/dev/{}", emulation::DISK);
+            formats.push(device.clone());
+            let directory = emulation::DISK_DIRECTORY.to_owned();
+            mounts.push(Mount { file_system: "ext4".to_owned(), device, directory });
+        }
         let mut modules = match mounts.first() {
             Some(Mount { file_system, .. }) => image.modules_for(file_system)?,
             None => Vec::new(),
@@ -182,6 +192,7 @@ impl Job {
             heartbeat: SLOWEST_BEAT.min(request.heartbeat.0 / BEATS_IN_LIMIT),
             delay: request.delay,
             modules,
+            formats,
             mounts,
             sets: request.sets,
             work: Work::Shell,
@@ -202,6 +213,9 @@ impl Job {
         for module in &self.modules {
             lines.add("module", &[module])?;
         }
+        for device in &self.formats {
+            lines.add("format", &[device])?;
+        }
         for Mount { file_system, device, directory } in &self.mounts {
             lines.add("mount", &[file_system, device, directory])?;
         }
@@ -218,6 +232,10 @@ impl Job {
         }
         Ok(lines.text)
     }
+}
+
+fn uses_disk_of_uvsim(step: &Step) -> bool {
+    matches!(&step.action, Action::Stress { dir, .. } if dir == emulation::DISK_DIRECTORY)
 }
 
 fn job_action(step: &Step, seed: u64, executables: &mut Vec<Executable>) -> JobAction {
@@ -464,6 +482,36 @@ mod tests {
         ");
         let executables: Vec<_> = cell.executables.iter().map(|e| (e.number, e.path.as_str())).collect();
         assert_eq!(executables, [(1, "/home/me/a"), (2, "/home/me/b")]);
+    }
+
+    #[test]
+    fn the_emulated_ultravisors_disk_gets_a_file_system_where_a_step_uses_it() {
+        let step = |dir: &str| Step {
+            name: "dio".to_owned(),
+            action: Action::Stress {
+                program: "dio".to_owned(),
+                args: Vec::new(),
+                budget: Budget::Ops(1),
+                workers: 1,
+                dir: dir.to_owned(),
+                secure: true,
+            },
+            limit: Duration::from_secs(30),
+            beside: Vec::new(),
+            touches: Vec::new(),
+        };
+        let image = image(&[("ext4", &["jbd2.ko", "ext4.ko"]), ("uvsim", &["uvsim.ko"])]);
+        let set_up = |dir: &str| {
+            let steps = [step("/tmp"), step(dir)];
+            let request = JobRequest { modules: vec!["uvsim".to_owned()], ..request(&[], &steps) };
+            let text = CellJob::new(request, &image).unwrap().job.text().unwrap();
+            text.lines().skip(5).take_while(|line| !line.starts_with("step")).collect::<Vec<_>>().join("\n")
+        };
+        assert_eq!(set_up("/tmp"), "module uvsim.ko");
+        assert_eq!(
+            set_up("/mnt/uvsinkb"),
+            "module jbd2.ko\nmodule ext4.ko\nmodule uvsim.ko\nformat /dev/uvsinkb\nmount ext4 /dev/uvsinkb /mnt/uvsinkb"
+        );
     }
 
     #[test]

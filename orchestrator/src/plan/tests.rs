@@ -189,7 +189,15 @@ fn what_the_emulated_ultravisor_does_changes_the_id_and_its_defaults_do_not() {
     ] {
         assert!(ids.insert(id(&format!("{emulated}uvsim: {{{knob}}}\n"), &request())), "{knob}");
     }
-    assert!(ids.insert(id(&emulated.replace("for: 3s", "for: 3s, secure: true"), &request())), "secure");
+    for step in [
+        "secure: true",
+        "dir: uvsinkb",
+    ] {
+        assert!(
+            ids.insert(id(&emulated.replace("for: 3s", &format!("for: 3s, {step}")), &request())),
+            "{step}"
+        );
+    }
     let fixes = |fixes: &[Fix]| Request { fixes: Some(fixes.to_vec()), ..asked.clone() };
     let of_scenario = |fix: &str| id(&format!("{emulated}uvsim: {{fix: [{fix}]}}\n"), &request());
     assert_eq!(id(YAML, &fixes(&[Fix::Dio, Fix::Splice])), of_scenario("splice, dio"));

@@ -10,6 +10,11 @@ use super::problem::Problems;
 use super::read::{Absent, At, Field, Group, Section};
 use super::shape::{Describe, FLAG, ListOf, MICROSECOND, Mismatch, Number, OneOf, Shape, Time};
 
+/// The module's RAM disk, which counts as a device …
+pub(crate) const DISK: &str = "uvsinkb";
+/// … and where its file system is mounted in a guest whose steps use it.
+pub(crate) const DISK_DIRECTORY: &str = "/mnt/uvsinkb";
+
 /// A kernel path in which the module calls `arch_make_page_accessible()` where the kernel does not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -56,11 +56,12 @@ impl Shape for When {
     }
 }
 
-/// Where a stress program's files go, as a field: `tmp` or a disk's number.
+/// Where a stress program's files go, as a field: `tmp`, a disk's number, or the emulated ultravisor's own disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Dir {
     Tmp,
     Disk(usize),
+    Uvsinkb,
 }
 
 pub(crate) static SCENARIO: Section = Section {
@@ -287,7 +288,8 @@ pub(crate) mod step {
         name: "dir",
         shape: OneOf { words: &DIRS },
         absent: Absent::Means("the first ext4 disk, or `tmp` if there is none"),
-        doc: "Where the program's files go: `diskN` is `/mnt/N`, `tmp` the tmpfs at `/tmp`.",
+        doc: "Where the program's files go: `diskN` is `/mnt/N`, `tmp` the tmpfs at `/tmp`. `uvsinkb`, with `protection: emulated` \
+              only, is `/mnt/uvsinkb`: a file system on the RAM disk of the module `uvsim`, which counts as a device.",
     };
     pub(crate) static SECURE: Field<OneOf<bool>> = Field {
         name: "secure",
@@ -335,7 +337,7 @@ pub(crate) mod step {
         doc: "What is written to it, in one write.",
     };
 
-    const DIRS: [(&str, Dir); MOST_DISKS + 1] = [
+    const DIRS: [(&str, Dir); MOST_DISKS + 2] = [
         ("tmp", Dir::Tmp),
         ("disk0", Dir::Disk(0)),
         ("disk1", Dir::Disk(1)),
@@ -345,6 +347,7 @@ pub(crate) mod step {
         ("disk5", Dir::Disk(5)),
         ("disk6", Dir::Disk(6)),
         ("disk7", Dir::Disk(7)),
+        (super::super::emulation::DISK, Dir::Uvsinkb),
     ];
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use camino::Utf8Path;
 
 use super::check::EmulatedOnly;
+use super::emulation::DISK_DIRECTORY;
 use super::executable::{ReadFile, read_executable};
 use super::fields::{
     BESIDE, Dir, EXEC_STEP, LIMIT_BEYOND_FOR, LIMIT_OTHERWISE, STRESS_STEP, TOUCH, WRITE_STEP, beside,
@@ -145,6 +146,10 @@ impl Steps<'_> {
         };
         match dir.value {
             Dir::Tmp => Some("/tmp".to_owned()),
+            Dir::Uvsinkb => {
+                self.emulated.check(dir.at, "dir: uvsinkb");
+                Some(DISK_DIRECTORY.to_owned())
+            }
             Dir::Disk(index) if self.disks.get(index).is_some_and(formatted) => Some(format!("/mnt/{index}")),
             Dir::Disk(index) => {
                 let what = if index < self.disks.len() { "is not formatted" } else { "does not exist" };

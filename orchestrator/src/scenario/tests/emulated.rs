@@ -42,6 +42,12 @@ fn a_secure_step_tells_its_program() {
 }
 
 #[test]
+fn the_modules_disk_is_a_place_for_files() {
+    let yaml = "name: a\npurpose: p\nprotection: emulated\nsteps: [{stress: splice, for: 3s, dir: uvsinkb}]\n";
+    assert_eq!(parse(yaml).steps[0].action.arguments().join(" "), "--for=3000 --dir=/mnt/uvsinkb");
+}
+
+#[test]
 fn a_hit_is_expected_until_something_mends_it() {
     let yaml =
         "protection: emulated\nexpect: [{title: x, mended-by: [vmsplice, splice], when: kernel >= 6.5}]";
@@ -79,6 +85,7 @@ fn what_is_wrong_is_told_with_its_place_and_what_mends_it() {
         ),
         (with_steps("  - {stress: splice, for: 3s, secure: true}"), vain("5:39", "secure")),
         (with_steps("  - {stress: splice, for: 3s, secure: false}"), "(none)".to_owned()),
+        (with_steps("  - {stress: splice, for: 3s, dir: uvsinkb}"), vain("5:36", "dir: uvsinkb")),
         (
             top("protection: emulated\nexpect: [{title: x, mended-by: []}]"),
             "a.yaml:4:32: mended-by: expected 1 to 4 entries, found 0".to_owned(),

@@ -131,6 +131,9 @@ static enum stress_result register_buffer(struct stress_path *path, struct area 
 {
 	struct iovec memory = { area->buffer.memory.bytes, area->buffer.memory.size };
 
+	/* Now or never: as long as they are registered they cannot become secure. */
+	if (secure_pages(path, memory.iov_base, memory.iov_len) != STRESS_OK)
+		return STRESS_FAIL;
 	if (!uring_register(&area->engine.ring, &memory, 1))
 		return STRESS_OK;
 	/* 6.1 says EOPNOTSUPP, and later kernels EFAULT, of all files but those in memory. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * The guest that --secure makes of the program. Included by common.c alone: it defines what
- * secure.h declares. All but the counts is done once, and all of it by the main thread.
+ * secure.h declares. It is of the main thread alone; a child makes one of its own.
  */
 #ifndef FARM_STRESS_GUEST_H
 #define FARM_STRESS_GUEST_H
@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <net/if.h>
 #include <sched.h>
+#include <stdatomic.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -25,7 +26,9 @@ enum { GUEST_PAGE = 4096 };
 static struct {
 	int device;
 	int near, far; /* network namespaces */
-	uint64_t made, busy;
+	struct {
+		atomic_ullong made, busy;
+	} *counts; /* of the program and its children */
 } guest = { .device = -1, .near = -1, .far = -1 };
 
 /* Ends the program where there is no ultravisor. */
@@ -33,6 +36,12 @@ static void guest_begin(void)
 {
 	if (!stress_options.secure)
 		return;
+	guest.counts = mmap(NULL, sizeof(*guest.counts), PROT_READ | PROT_WRITE,
+			    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (guest.counts == MAP_FAILED) {
+		printf("Bail out! no memory for counts: %s\n", strerror(errno));
+		exit(EXIT_FAILED);
+	}
 	guest.device = open("/dev/uvsim", O_RDWR | O_CLOEXEC);
 	if (guest.device >= 0)
 		return;
@@ -47,8 +56,8 @@ static bool guest_end(void)
 	if (!stress_options.secure)
 		return true;
 	printf("# %llu times a page was made secure, %llu times one was in use\n",
-	       (unsigned long long)guest.made, (unsigned long long)guest.busy);
-	return guest.made;
+	       atomic_load(&guest.counts->made), atomic_load(&guest.counts->busy));
+	return atomic_load(&guest.counts->made);
 }
 
 void *secure_reserve(size_t size)
@@ -78,6 +87,15 @@ enum stress_result secure_guard(struct stress_path *path, void *bytes, size_t si
 	return STRESS_OK;
 }
 
+enum stress_result secure_child(struct stress_path *path)
+{
+	if (!stress_options.secure)
+		return STRESS_OK;
+	close(guest.device);
+	guest.device = open("/dev/uvsim", O_RDWR | O_CLOEXEC);
+	return guest.device < 0 ? stress_error(path, "open /dev/uvsim for a child") : STRESS_OK;
+}
+
 enum stress_result secure_pages(struct stress_path *path, const void *bytes, size_t length)
 {
 	uintptr_t from = (uintptr_t)bytes / GUEST_PAGE * GUEST_PAGE;
@@ -93,13 +111,13 @@ enum stress_result secure_pages(struct stress_path *path, const void *bytes, siz
 		};
 		bool failed = ioctl(guest.device, UVSIM_SECURE, &range);
 
-		guest.made += range.done;
+		atomic_fetch_add(&guest.counts->made, range.done);
 		from += range.done * GUEST_PAGE;
 		if (!failed)
 			break;
 		if (errno != EBUSY)
 			return stress_error(path, "make a page secure");
-		guest.busy++;
+		atomic_fetch_add(&guest.counts->busy, 1);
 		from += GUEST_PAGE;
 	}
 	return STRESS_OK;

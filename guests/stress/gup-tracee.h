@@ -35,7 +35,8 @@ struct order {
 	enum { FILL, SHOW } what;
 	enum memory_kind kind;
 	enum churn churn;
-	bool evict; /* sends the pages to swap or the file, before it churns */
+	/* Before it churns, it sends the pages to swap or the file, or makes them secure. */
+	bool evict, secure;
 	uint32_t generation;
 	uint64_t start, length;
 };
@@ -112,22 +113,40 @@ static inline bool send_all(int socket, const unsigned char *bytes, size_t lengt
 	return true;
 }
 
-/* The child's life. It must not use stdio: that holds what the parent has not yet written. */
-static inline void __attribute__((noreturn)) tracee_main(const struct tracee *tracee, int socket,
-							 uint64_t key)
+/* With --secure the child is the guest: what is taken are its pages, and the parent has none. */
+static inline bool tracee_guard(struct stress_path *path, const struct tracee *tracee)
+{
+	enum stress_result result = secure_child(path);
+
+	for (int kind = 0; kind < MEMORY_KINDS && result == STRESS_OK && stress_options.secure;
+	     kind++)
+		result = secure_guard(path, tracee->memory[kind].bytes, tracee->memory[kind].size);
+	return result == STRESS_OK;
+}
+
+/*
+ * The child's life. It prints whole lines or nothing: the parent had nothing unwritten when it
+ * forked, since stdout is written line by line.
+ */
+static inline void __attribute__((noreturn)) tracee_main(struct stress_path *path,
+							 const struct tracee *tracee, int socket)
 {
 	struct order order = { .churn = STILL };
 	const unsigned char ready = 1;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (!tracee_guard(path, tracee))
+		_exit(1);
 	while (tracee_listen(socket, &tracee->memory[order.kind], order.churn, &order)) {
 		const struct memory *memory = &tracee->memory[order.kind];
 		unsigned char *bytes = memory->bytes + order.start;
 		bool done;
 
 		if (order.what == FILL) {
-			pattern_fill(key, order.generation, bytes, order.length, order.start);
+			pattern_fill(path->key, order.generation, bytes, order.length, order.start);
 			done = (!order.evict || tracee_evict(memory)) &&
+			       (!order.secure ||
+				secure_pages(path, memory->bytes, memory->size) == STRESS_OK) &&
 			       send_all(socket, &ready, 1);
 		} else {
 			done = send_all(socket, bytes, order.length);
@@ -145,7 +164,7 @@ static inline enum stress_result tracee_start(struct stress_path *path, struct t
 	int sockets[2];
 
 	for (int kind = 0; kind < MEMORY_KINDS && result == STRESS_OK; kind++) {
-		result = memory_open(path, &tracee->memory[kind], kind, MAP_SHARED, "memory",
+		result = memory_make(path, &tracee->memory[kind], kind, MAP_SHARED, "memory",
 				     max_length);
 		tracee->model[kind] = stress_alloc(tracee->memory[kind].size);
 	}
@@ -158,7 +177,7 @@ static inline enum stress_result tracee_start(struct stress_path *path, struct t
 	tracee->pid = fork();
 	if (tracee->pid == 0) {
 		close(sockets[0]);
-		tracee_main(tracee, sockets[1], path->key);
+		tracee_main(path, tracee, sockets[1]);
 	}
 	close(sockets[1]);
 	return tracee->pid < 0 ? stress_error(path, "fork") : STRESS_OK;
@@ -210,6 +229,7 @@ static inline enum stress_result tracee_fill(struct stress_path *path, struct tr
 	unsigned char ready;
 
 	pattern_fill(path->key, path->generation, tracee->model[kind] + start, length, start);
+	order.secure = !order.evict;
 	if (planted(path, 4)) /* a stale page */
 		order.generation--;
 	result = tracee_order(path, tracee, &order, &ready, 1);

@@ -60,8 +60,8 @@ static inline enum stress_result memory_map(struct stress_path *path, struct mem
 	return STRESS_OK;
 }
 
-/* Room for ranges of up to max_length; tag names the file. */
-static inline enum stress_result memory_open(struct stress_path *path, struct memory *memory,
+/* Room for ranges of up to max_length, where it can become a guest's; tag names the file. */
+static inline enum stress_result memory_make(struct stress_path *path, struct memory *memory,
 					     enum memory_kind kind, int sharing, const char *tag,
 					     size_t max_length)
 {
@@ -77,6 +77,16 @@ static inline enum stress_result memory_open(struct stress_path *path, struct me
 		result = file_open(path, &memory->file, tag, memory->size);
 	if (result == STRESS_OK)
 		result = memory_map(path, memory);
+	return result;
+}
+
+/* The same, and with --secure it is this process's guest's. */
+static inline enum stress_result memory_open(struct stress_path *path, struct memory *memory,
+					     enum memory_kind kind, int sharing, const char *tag,
+					     size_t max_length)
+{
+	enum stress_result result = memory_make(path, memory, kind, sharing, tag, max_length);
+
 	if (result == STRESS_OK && stress_options.secure)
 		result = secure_guard(path, memory->bytes, memory->size);
 	return result;

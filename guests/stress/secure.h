@@ -27,6 +27,12 @@ void *secure_reserve(size_t size);
 /* Makes them so. */
 enum stress_result secure_guard(struct stress_path *path, void *bytes, size_t size);
 
+/*
+ * Makes a forked child a guest of its own; call it before any other here. What it makes secure
+ * counts as the program's.
+ */
+enum stress_result secure_child(struct stress_path *path);
+
 /* Makes the pages of a guarded range secure; those that somebody else is using stay as they are. */
 enum stress_result secure_pages(struct stress_path *path, const void *bytes, size_t length);
 

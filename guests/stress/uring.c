@@ -82,6 +82,12 @@ static bool has_receiver(const struct stress_path *path)
 	       path->variant != CACHE_FIXED;
 }
 
+/* The paths whose memory is registered. */
+static bool is_fixed(const struct stress_path *path)
+{
+	return path->variant == SEND_ZC_FIXED || path->variant == CACHE_FIXED;
+}
+
 static struct iovec memory_of(const struct buffer *buffer)
 {
 	return (struct iovec){ buffer->memory.bytes, buffer->memory.size };
@@ -91,8 +97,14 @@ static enum stress_result open_buffer(struct stress_path *path, struct route *ro
 {
 	static const enum memory_kind kinds[BUFFERS] = { ANONYMOUS, MEMFD };
 
-	return buffer_open(path, &route->buffers[index], kinds[index],
-			   stress_number(ARG_MAX_LENGTH));
+	const struct memory *memory = &route->buffers[index].memory;
+	enum stress_result result = buffer_open(path, &route->buffers[index], kinds[index],
+						stress_number(ARG_MAX_LENGTH));
+
+	/* Now or never: as long as they are registered they cannot become secure. */
+	if (result == STRESS_OK && is_fixed(path))
+		result = secure_pages(path, memory->bytes, memory->size);
+	return result;
 }
 
 static enum stress_result register_buffers(struct stress_path *path, struct route *route)
@@ -139,7 +151,7 @@ static enum stress_result set_up_memory(struct stress_path *path, struct route *
 
 	for (int i = 0; i < BUFFERS && result == STRESS_OK; i++)
 		result = open_buffer(path, route, i);
-	if (result == STRESS_OK && (path->variant == SEND_ZC_FIXED || path->variant == CACHE_FIXED))
+	if (result == STRESS_OK && is_fixed(path))
 		result = register_buffers(path, route);
 	return result;
 }

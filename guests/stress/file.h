@@ -10,8 +10,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/fs.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -85,14 +87,10 @@ static inline enum stress_result file_make_memfd(struct stress_path *path, int *
 	return STRESS_OK;
 }
 
-/* The same, with its model. */
-static inline enum stress_result file_open(struct stress_path *path, struct stress_file *file,
-					   const char *tag, uint64_t size)
+/* The model of an open file, which holds zeros. */
+static inline enum stress_result file_model(struct stress_path *path, struct stress_file *file,
+					    const char *tag, uint64_t size)
 {
-	enum stress_result result = file_make(path, &file->fd, tag, size);
-
-	if (result != STRESS_OK)
-		return result;
 	file->tag = tag;
 	file->size = size;
 	file->memory_size = size;
@@ -101,6 +99,36 @@ static inline enum stress_result file_open(struct stress_path *path, struct stre
 	if (!file->model || !file->scratch)
 		return stress_error(path, "map memory for the %s file", tag);
 	return STRESS_OK;
+}
+
+/* Makes an unlinked file of holes, with its model. */
+static inline enum stress_result file_open(struct stress_path *path, struct stress_file *file,
+					   const char *tag, uint64_t size)
+{
+	enum stress_result result = file_make(path, &file->fd, tag, size);
+
+	return result == STRESS_OK ? file_model(path, file, tag, size) : result;
+}
+
+/*
+ * The first `size` bytes of a disk, which are zeros then, as a file with its model. SKIP where
+ * there is none, and where it is mounted or another worker's.
+ */
+static inline enum stress_result file_open_disk(struct stress_path *path, struct stress_file *file,
+						const char *disk, uint64_t size)
+{
+	uint64_t zeros[2] = { 0, size };
+
+	if (access(disk, F_OK))
+		return stress_skip(path, "no %s here", disk);
+	file->fd = open(disk, O_RDWR | O_EXCL | O_CLOEXEC);
+	if (file->fd < 0 && errno == EBUSY)
+		return stress_skip(path, "%s is in use", disk);
+	if (file->fd < 0)
+		return stress_error(path, "open %s", disk);
+	if (ioctl(file->fd, BLKZEROOUT, zeros))
+		return stress_error(path, "zero %llu bytes of %s", (unsigned long long)size, disk);
+	return file_model(path, file, "disk", size);
 }
 
 static inline void file_close(struct stress_file *file)

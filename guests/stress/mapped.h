@@ -46,13 +46,11 @@ static inline void mapped_flush(void *argument)
 	mapped->flush_error = error;
 }
 
-static inline enum stress_result mapped_open(struct stress_path *path, struct mapped *mapped,
-					     uint64_t size)
+/* Maps the file, which is open. */
+static inline enum stress_result mapped_begin(struct stress_path *path, struct mapped *mapped)
 {
-	enum stress_result result = file_open(path, &mapped->file, "mapped", size);
+	const uint64_t size = mapped->file.size;
 
-	if (result != STRESS_OK)
-		return result;
 	mapped->map_size = size;
 	mapped->map = file_map(mapped->file.fd, 0, size);
 	if (!mapped->map)

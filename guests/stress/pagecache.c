@@ -10,6 +10,7 @@
  * bit over: zap_pte_range() for MADV_DONTNEED and munmap(), try_to_unmap_one() for MADV_PAGEOUT
  * (madvise_cold_or_pageout_pte_range()), move_ptes() for mremap().
  *  - mapping: stores and loads against write(2) and read(2).
+ *  - disk: the same on a disk itself, whose page cache is block/fops.c's.
  *  - mremap: a mapping is moved, grown, shrunk, doubled (old length 0) or left behind empty
  *    (MREMAP_DONTUNMAP) with its pages dirty: mm/mremap.c move_vma() -> move_page_tables().
  *  - punch-hole, zero-range, collapse-insert: fallocate(2), and MADV_REMOVE for whole pages:
@@ -35,7 +36,7 @@
 #include "pagecache.args.h"
 #include "sizes.h"
 
-enum variant { MAPPING, MREMAP, PUNCH_HOLE, ZERO_RANGE, COLLAPSE_INSERT, CELLS, CELLS_PUNCH };
+enum variant { MAPPING, DISK, MREMAP, PUNCH_HOLE, ZERO_RANGE, COLLAPSE_INSERT, CELLS, CELLS_PUNCH };
 
 struct field {
 	struct mapped mapped;
@@ -48,6 +49,18 @@ static bool has_cells(const struct stress_path *path)
 	return path->variant == CELLS || path->variant == CELLS_PUNCH;
 }
 
+static enum stress_result open_file(struct stress_path *path, struct stress_file *file)
+{
+	const uint64_t size = stress_number(ARG_FILE_SIZE);
+	char name[16], disk[32];
+
+	if (path->variant != DISK)
+		return file_open(path, file, "mapped", size);
+	stress_choice(ARG_DISK, name, sizeof(name));
+	snprintf(disk, sizeof(disk), "/dev/%s", name);
+	return file_open_disk(path, file, disk, size);
+}
+
 static enum stress_result set_up(struct stress_path *path)
 {
 	const size_t max = stress_number(ARG_MAX_LENGTH);
@@ -57,7 +70,9 @@ static enum stress_result set_up(struct stress_path *path)
 
 	path->state = field;
 	field->mapped = (struct mapped)MAPPED_CLOSED;
-	result = mapped_open(path, &field->mapped, stress_number(ARG_FILE_SIZE));
+	result = open_file(path, &field->mapped.file);
+	if (result == STRESS_OK)
+		result = mapped_begin(path, &field->mapped);
 	if (result != STRESS_OK)
 		return result;
 	if (fstatfs(field->mapped.file.fd, &status))
@@ -319,6 +334,7 @@ static enum stress_result turn(struct stress_path *path)
 	mapped_flush_sometimes(path, mapped);
 	switch (path->variant) {
 	case MAPPING:
+	case DISK:
 		result = turn_mapping(path, mapped, offset, length);
 		break;
 	case MREMAP:
@@ -344,6 +360,7 @@ static enum stress_result turn(struct stress_path *path)
 
 STRESS_MAIN("pagecache", check_sizes,
 	    STRESS_PATH("mapping", MAPPING),
+	    STRESS_PATH("disk", DISK),
 	    STRESS_PATH("mremap", MREMAP),
 	    STRESS_PATH("punch-hole", PUNCH_HOLE),
 	    STRESS_PATH("zero-range", ZERO_RANGE),

@@ -13,6 +13,11 @@
  * Page i belongs to class i % CLASSES, whose pages hold the same content. Each turn gives one class
  * a new content, and lends another one to a pipe (vmsplice(2)) while ksmd goes about; then both
  * must still hold what was written, in memory and in the pipe.
+ *
+ * With --secure the memory becomes an emulated protected guest's once it has been offered for
+ * merging. As KVM does, the kernel then takes the offer back (arch/s390/mm/gmap.c
+ * s390_enable_sie() or gmap_mark_unmergeable(), 6.12 s390_disable_cow_sharing()): a secure page
+ * has no content that ksmd could compare, so that none may be merged any more.
  */
 #define _GNU_SOURCE
 #include <sys/uio.h>
@@ -22,6 +27,8 @@
 #include "ksm.args.h"
 
 #define KSM "/sys/kernel/mm/ksm/"
+/* Pages of this process that are merged. */
+#define MERGED "/proc/self/ksm_merging_pages"
 
 enum {
 	CLASSES = 32,
@@ -55,6 +62,16 @@ static void renew(struct stress_path *path, size_t class)
 			memcpy(page_of(merging, class, copy), merging->want, PAGE);
 }
 
+static enum stress_result secure(struct stress_path *path, size_t class)
+{
+	struct merging *merging = path->state;
+	enum stress_result result = STRESS_OK;
+
+	for (size_t copy = 0; copy < COPIES && result == STRESS_OK; copy++)
+		result = secure_pages(path, page_of(merging, class, copy), PAGE);
+	return result;
+}
+
 static enum stress_result set_knobs(struct stress_path *path)
 {
 	struct merging *merging = path->state;
@@ -74,7 +91,8 @@ static enum stress_result set_knobs(struct stress_path *path)
 static enum stress_result set_up(struct stress_path *path)
 {
 	struct merging *merging = stress_alloc(sizeof(*merging));
-	void *memory;
+	int flags = MAP_PRIVATE | MAP_ANONYMOUS;
+	void *memory = NULL;
 
 	path->state = merging;
 	*merging = (struct merging){
@@ -88,8 +106,10 @@ static enum stress_result set_up(struct stress_path *path)
 		return stress_skip(path, "no " KSM "run here: %m");
 	if (pipe2(merging->pipe, O_CLOEXEC))
 		return stress_error(path, "make a pipe");
-	memory = mmap(NULL, CLASSES * COPIES * PAGE, PROT_READ | PROT_WRITE,
-		      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (stress_options.secure)
+		memory = secure_reserve(CLASSES * COPIES * PAGE);
+	flags |= memory ? MAP_FIXED : 0;
+	memory = mmap(memory, CLASSES * COPIES * PAGE, PROT_READ | PROT_WRITE, flags, -1, 0);
 	if (memory == MAP_FAILED)
 		return stress_error(path, "map %d pages", CLASSES * COPIES);
 	merging->memory = memory;
@@ -98,6 +118,9 @@ static enum stress_result set_up(struct stress_path *path)
 		renew(path, class);
 	if (madvise(memory, CLASSES * COPIES * PAGE, MADV_MERGEABLE))
 		return stress_error(path, "offer %d pages for merging", CLASSES * COPIES);
+	if (stress_options.secure &&
+	    secure_guard(path, memory, CLASSES * COPIES * PAGE) != STRESS_OK)
+		return STRESS_FAIL;
 	vmstat_begin(&merging->vmstat);
 	return set_knobs(path);
 }
@@ -191,15 +214,19 @@ static enum stress_result turn(struct stress_path *path)
 	size_t written = rng_below(&path->rng, CLASSES);
 	size_t lent = (written + 1 + rng_below(&path->rng, CLASSES - 1)) % CLASSES;
 	enum stress_result result;
-	uint64_t shared;
+	uint64_t shared, merged;
 
 	renew(path, written);
-	result = lend(path, lent);
+	result = secure(path, written);
+	if (result == STRESS_OK)
+		result = lend(path, lent);
 	if (result != STRESS_OK)
 		return result;
 	pace(stress_number(ARG_RATE)); /* ksmd's time */
 	if (rng_one_in(&path->rng, 16))
 		result = knob_set(path, &merging->run, "2");
+	if (result == STRESS_OK && stress_options.secure && (merged = knob_number(MERGED)))
+		return stress_wrong_number(path, "merged", 0, 0, merged);
 	if (result == STRESS_OK)
 		result = take_back(path, lent);
 	if (result == STRESS_OK)

@@ -35,7 +35,7 @@ static inline enum stress_result region_open(struct stress_path *path, struct re
 {
 	int flags = backing == ANONYMOUS ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED;
 	enum stress_result result = STRESS_OK;
-	void *memory;
+	void *memory = NULL;
 
 	*region = (struct region)REGION_CLOSED;
 	region->pages = size / PAGE;
@@ -45,10 +45,16 @@ static inline enum stress_result region_open(struct stress_path *path, struct re
 		result = file_make_memfd(path, &region->fd, "region", region->pages * PAGE);
 	if (result != STRESS_OK)
 		return result;
-	memory = mmap(NULL, region->pages * PAGE, PROT_READ | PROT_WRITE, flags, region->fd, 0);
+	if (stress_options.secure)
+		memory = secure_reserve(region->pages * PAGE);
+	flags |= memory ? MAP_FIXED : 0;
+	memory = mmap(memory, region->pages * PAGE, PROT_READ | PROT_WRITE, flags, region->fd, 0);
 	if (memory == MAP_FAILED)
 		return stress_error(path, "map %zu pages", region->pages);
 	region->memory = memory;
+	if (stress_options.secure &&
+	    secure_guard(path, memory, region->pages * PAGE) != STRESS_OK)
+		return STRESS_FAIL;
 	region->generations = stress_alloc(region->pages * sizeof(*region->generations));
 	region->want = stress_alloc(PAGE);
 	return STRESS_OK;
@@ -89,6 +95,14 @@ static inline void region_renew(struct stress_path *path, struct region *region,
 			continue;
 		memcpy(region->memory + page * PAGE, region_want(path, region, page), PAGE);
 	}
+}
+
+/* With --secure, makes the pages secure. */
+static inline enum stress_result region_secure(struct stress_path *path,
+					       const struct region *region, size_t first,
+					       size_t count)
+{
+	return secure_pages(path, region->memory + first * PAGE, count * PAGE);
 }
 
 /* Gives the pages back to the kernel: they are zeros. */

@@ -12,8 +12,11 @@
  *    earlier.
  *  - swapoff: swapoff(2) while pages are out: mm/swapfile.c try_to_unuse() brings each one back.
  *
- * The device is a raw virtio disk, or zram (its module must be loaded), which compresses into
- * memory. The program writes the disk's header itself, as mkswap(8) would.
+ * With --secure the memory is an emulated protected guest's, and secure when it goes out: the kernel
+ * has to make it accessible when it takes it from the page table.
+ *
+ * The device is a raw virtio disk, that of the module uvsim, or zram (its module must be loaded),
+ * which compresses into memory. The program writes the disk's header itself, as mkswap(8) would.
  */
 #define _GNU_SOURCE
 #include <linux/fs.h>
@@ -182,7 +185,10 @@ static enum stress_result go_out(struct stress_path *path, size_t first)
 {
 	struct swapping *swapping = path->state;
 	struct region *region = &swapping->region;
-	enum stress_result result = page_out(path, first);
+	enum stress_result result = region_secure(path, region, first, WINDOW);
+
+	if (result == STRESS_OK)
+		result = page_out(path, first);
 
 	if (result == STRESS_OK && path->variant == SWAPOFF)
 		result = off_and_on(path);

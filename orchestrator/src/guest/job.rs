@@ -379,7 +379,7 @@ mod tests {
 
     fn interference(program: &str, args: &[(&str, ArgValue)]) -> Interference {
         let args = args.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
-        Interference { program: program.to_owned(), args }
+        Interference { program: program.to_owned(), args, secure: false }
     }
 
     fn exec(name: &str, path: Utf8PathBuf, args: &[&str]) -> Step {

@@ -214,8 +214,11 @@ fn canonical_step(step: &Step) -> Value {
     // What a step does not have leaves no trace, so that ids from before there was such a thing stay.
     if !beside.is_empty() {
         let program = |one: &Interference| {
-            let Interference { program, args } = one;
-            json!([program, canonical_args(args)])
+            let Interference { program, args, secure } = one;
+            match secure {
+                false => json!([program, canonical_args(args)]),
+                true => json!([program, canonical_args(args), "secure"]),
+            }
         };
         inputs.push(json!(["beside", beside.iter().map(program).collect::<Vec<_>>()]));
     }

@@ -192,6 +192,8 @@ fn what_the_emulated_ultravisor_does_changes_the_id_and_its_defaults_do_not() {
     for step in [
         "secure: true",
         "dir: uvsinkb",
+        "beside: [{interference: ksm}]",
+        "beside: [{interference: ksm, secure: true}]",
     ] {
         assert!(
             ids.insert(id(&emulated.replace("for: 3s", &format!("for: 3s, {step}")), &request())),

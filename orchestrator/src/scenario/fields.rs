@@ -393,7 +393,7 @@ pub(crate) static BESIDE: Section = Section {
     title: "interference",
     doc: "Each entry of `beside`. It is started before the workers and told to end when the last of them has ended. If it \
           fails, so does the step; a step beside which none of its interference could run is skipped.",
-    fields: &[&beside::INTERFERENCE, &beside::ARGS],
+    fields: &[&beside::INTERFERENCE, &beside::ARGS, &beside::SECURE],
 };
 
 pub(crate) mod beside {
@@ -410,6 +410,13 @@ pub(crate) mod beside {
         shape: FreeMap("a map of the program's own options"),
         absent: Absent::Means("each option's default"),
         doc: "The program's own options.",
+    };
+    pub(crate) static SECURE: Field<OneOf<bool>> = Field {
+        name: "secure",
+        shape: FLAG,
+        absent: Absent::Default("false"),
+        doc: "Whether the program's own memory is that of an emulated protected guest, made secure again and again: that \
+              of `swap` and `ksm`, and of no other; with `protection: emulated` only.",
     };
 }
 

@@ -159,12 +159,14 @@ pub struct Interference {
     pub program: String,
     /// As those of a stress program.
     pub args: Vec<(String, ArgValue)>,
+    /// Its own memory is that of an emulated protected guest.
+    pub secure: bool,
 }
 
 impl Interference {
     /// The command line behind the program's name. What init adds (seed and worker) is not in it.
     pub fn arguments(&self) -> Vec<String> {
-        options(&self.args).collect()
+        options(&self.args).chain(self.secure.then(|| "--secure".to_owned())).collect()
     }
 }
 

@@ -187,7 +187,11 @@ impl Steps<'_> {
             let name = group.scalar(&beside::INTERFERENCE)?;
             let program = self.program(name, "interference", self.catalog.interference())?;
             let args = self.args(program, group.free(&beside::ARGS));
-            Some(Interference { program: program.name.clone(), args })
+            let secure = group.scalar(&beside::SECURE)?;
+            if secure.value {
+                self.emulated.check(secure.at, beside::SECURE.name);
+            }
+            Some(Interference { program: program.name.clone(), args, secure: secure.value })
         };
         group.groups(&step::BESIDE).iter().filter_map(read).collect()
     }

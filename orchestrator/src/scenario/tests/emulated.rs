@@ -42,9 +42,13 @@ fn a_secure_step_tells_its_program() {
 }
 
 #[test]
-fn the_modules_disk_is_a_place_for_files() {
-    let yaml = "name: a\npurpose: p\nprotection: emulated\nsteps: [{stress: splice, for: 3s, dir: uvsinkb}]\n";
-    assert_eq!(parse(yaml).steps[0].action.arguments().join(" "), "--for=3000 --dir=/mnt/uvsinkb");
+fn secure_interference_and_the_modules_disk_tell_their_programs() {
+    let yaml = "name: a\npurpose: p\nprotection: emulated\nsteps:\n  \
+                - {stress: splice, for: 3s, dir: uvsinkb, beside: [{interference: swap, secure: true}, {interference: ksm, secure: false}]}\n";
+    let step = &parse(yaml).steps[0];
+    assert_eq!(step.action.arguments().join(" "), "--for=3000 --dir=/mnt/uvsinkb");
+    let beside: Vec<String> = step.beside.iter().map(|one| one.arguments().join(" ")).collect();
+    assert_eq!(beside, ["--secure", ""]);
 }
 
 #[test]
@@ -86,6 +90,10 @@ fn what_is_wrong_is_told_with_its_place_and_what_mends_it() {
         (with_steps("  - {stress: splice, for: 3s, secure: true}"), vain("5:39", "secure")),
         (with_steps("  - {stress: splice, for: 3s, secure: false}"), "(none)".to_owned()),
         (with_steps("  - {stress: splice, for: 3s, dir: uvsinkb}"), vain("5:36", "dir: uvsinkb")),
+        (
+            with_steps("  - {stress: splice, for: 3s, beside: [{interference: ksm, secure: true}]}"),
+            vain("5:68", "secure"),
+        ),
         (
             top("protection: emulated\nexpect: [{title: x, mended-by: []}]"),
             "a.yaml:4:32: mended-by: expected 1 to 4 entries, found 0".to_owned(),

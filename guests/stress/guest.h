@@ -96,9 +96,23 @@ enum stress_result secure_child(struct stress_path *path)
 	return guest.device < 0 ? stress_error(path, "open /dev/uvsim for a child") : STRESS_OK;
 }
 
+/* A page that the kernel has forgotten to be secure would never be made accessible again. */
+static enum stress_result check_mark(struct stress_path *path, uintptr_t page)
+{
+	struct uvsim_page_state state = { .address = page };
+
+	if (ioctl(guest.device, UVSIM_STATE, &state))
+		return stress_error(path, "ask for the state of a page");
+	if (!(state.state & UVSIM_PAGE_SECURE) || state.state & UVSIM_PAGE_MARKED)
+		return STRESS_OK;
+	stress_note(path, "a page is secure, and the kernel has lost its mark (PG_arch_1)");
+	return STRESS_FAIL;
+}
+
 enum stress_result secure_pages(struct stress_path *path, const void *bytes, size_t length)
 {
-	uintptr_t from = (uintptr_t)bytes / GUEST_PAGE * GUEST_PAGE;
+	const uintptr_t first = (uintptr_t)bytes / GUEST_PAGE * GUEST_PAGE;
+	uintptr_t from = first;
 	uintptr_t end = (uintptr_t)bytes + length;
 
 	if (!stress_options.secure)
@@ -120,7 +134,7 @@ enum stress_result secure_pages(struct stress_path *path, const void *bytes, siz
 		atomic_fetch_add(&guest.counts->busy, 1);
 		from += GUEST_PAGE;
 	}
-	return STRESS_OK;
+	return check_mark(path, first);
 }
 
 int secure_page(const void *page)

@@ -142,8 +142,8 @@ int secure_page(const void *page)
 	struct uvsim_range range = { .address = (uintptr_t)page, .length = GUEST_PAGE };
 	int error = ioctl(guest.device, UVSIM_SECURE, &range) ? errno : 0;
 
-	guest.made += range.done;
-	guest.busy += error == EBUSY;
+	atomic_fetch_add(&guest.counts->made, range.done);
+	atomic_fetch_add(&guest.counts->busy, error == EBUSY);
 	return error;
 }
 

@@ -36,15 +36,15 @@ impl Bench {
     pub(super) fn cost(&self) -> Result<()> {
         let columns = ["kernel", "program", "without uvsim", "loaded, idle", "more", "pages secure", "more"];
         heading("What the emulated ultravisor costs", &columns);
-        for kernel in KERNELS {
-            for (program, mode) in PROGRAMS {
-                let of = |module| self.instructions_per_op(kernel, program, mode, module);
-                let (without, idle, active) = (of(Module::Absent)?, of(Module::Idle)?, of(Module::Active)?);
-                let more = |with: f64| format!("{:.1} %", (with / without - 1.0) * 100.0);
-                let name = format!("`{program}`, {mode}");
-                let [base, quiet, busy] = [without, idle, active].map(|number| format!("{number:.0}"));
-                row(&[kernel.into(), name, base, quiet, more(idle), busy, more(active)]);
-            }
+        // On 6.12 splice waits: ten times as much passes on the guest's clock, and less with the module than without.
+        let kernel = KERNELS[0];
+        for (program, mode) in PROGRAMS {
+            let of = |module| self.instructions_per_op(kernel, program, mode, module);
+            let (without, idle, active) = (of(Module::Absent)?, of(Module::Idle)?, of(Module::Active)?);
+            let more = |with: f64| format!("{:.1} %", (with / without - 1.0) * 100.0);
+            let name = format!("`{program}`, {mode}");
+            let [base, quiet, busy] = [without, idle, active].map(|number| format!("{number:.0}"));
+            row(&[kernel.into(), name, base, quiet, more(idle), busy, more(active)]);
         }
         Ok(())
     }

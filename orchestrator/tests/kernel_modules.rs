@@ -118,7 +118,9 @@ fn a_module_is_the_same_to_the_byte_wherever_it_is_built_and_fits_its_kernel() {
         // Big-endian ELF of type ET_REL for machine 22, EM_S390.
         assert_eq!((&module[..6], &module[16..20]), (&b"\x7fELF\x02\x02"[..], &[0, 1, 0, 22][..]));
         assert!(contains(&module, &format!("vermagic={release} SMP ")), "{name}");
-        assert!(contains(&module, "guests/modules/good/good.c\0"), "{name}");
+        // Since 6.13 the kernel compiles a module in the module's directory, and says no more of it.
+        let source = if name == "debian-14" { "good.c\0" } else { "guests/modules/good/good.c\0" };
+        assert!(contains(&module, source), "{name}");
         for place in [one.path().to_str().unwrap(), shared_cache().root().as_str(), "/home", "/root"] {
             assert!(!contains(&module, place), "{place} is in the module for {name}");
         }

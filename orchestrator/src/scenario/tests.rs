@@ -514,7 +514,7 @@ fn a_scenario_as_json_is_plain() {
             "workers": 1, "dir": "/tmp", "secure": false,
         }},
         "limit_ms": 33000,
-        "beside": [{"program": "compact", "args": [["rate", {"text": "2"}]]}],
+        "beside": [{"program": "compact", "args": [["rate", {"text": "2"}]], "secure": false}],
         "touches": [{"functions": ["a", "b"], "least": 5, "when": null}],
     });
     assert_eq!(json, want);

@@ -44,7 +44,7 @@ fn a_secure_step_tells_its_program() {
 #[test]
 fn secure_interference_and_the_modules_disk_tell_their_programs() {
     let yaml = "name: a\npurpose: p\nprotection: emulated\nsteps:\n  \
-                - {stress: splice, for: 3s, dir: uvsinkb, beside: [{interference: swap, secure: true}, {interference: ksm, secure: false}]}\n";
+                - {stress: splice, for: 3s, dir: uvsinkb, beside: [{interference: compact, secure: true}, {interference: ksm, secure: false}]}\n";
     let step = &parse(yaml).steps[0];
     assert_eq!(step.action.arguments().join(" "), "--for=3000 --dir=/mnt/uvsinkb");
     let beside: Vec<String> = step.beside.iter().map(|one| one.arguments().join(" ")).collect();

@@ -462,7 +462,8 @@ fn smoke_is_short_and_covers_every_program_and_both_file_systems() {
         seen.push((program.clone(), dir.clone()));
     }
     assert!(time <= Duration::from_secs(8), "{time:?}");
-    for program in library().catalog.programs() {
+    // Without an emulated ultravisor `freeze` has nothing to do.
+    for program in library().catalog.programs().iter().filter(|program| program.name != "freeze") {
         assert!(seen.contains(&(program.name.clone(), "/mnt/0".to_owned())), "{}", program.name);
     }
     assert!(seen.iter().any(|(_, dir)| dir == "/tmp"), "{seen:?}");

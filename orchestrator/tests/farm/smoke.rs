@@ -76,7 +76,9 @@ fn works(life: &Value) {
     let steps = life["steps"].as_array().unwrap();
     let names: Vec<_> = steps.iter().map(|step| step["name"].as_str().unwrap()).collect();
     let catalog = Catalog::embedded().unwrap();
-    let programs = catalog.programs().iter().map(|program| program.name.as_str());
+    // Without an emulated ultravisor `freeze` has nothing to do.
+    let programs =
+        catalog.programs().iter().map(|program| program.name.as_str()).filter(|name| *name != "freeze");
     for program in programs.chain(["splice-tmpfs"]) {
         assert!(names.contains(&program), "{program} is not in the short look at every program: {names:?}");
     }

@@ -63,9 +63,7 @@ static void set_up(const struct setup *setup)
 		boot_load_module(setup->what);
 		break;
 	case SETUP_FORMAT:
-		error = format_disk(setup->what);
-		if (error)
-			die("format %s: %s", setup->what, strerror(error));
+		format_disk(setup->what);
 		break;
 	case SETUP_MOUNT:
 		boot_make_directories(setup->where);

@@ -38,7 +38,7 @@
 /* job.c */
 struct setup {
 	enum { SETUP_MODULE, SETUP_FORMAT, SETUP_MOUNT, SETUP_SET } kind;
-	const char *what;	/* module: file name; format, mount: device; set: text */
+	char *what;	/* module: file name; format, mount: device; set: text */
 	const char *type;	/* mount only */
 	const char *where;	/* mount: directory; set: file */
 };
@@ -102,8 +102,8 @@ uint64_t now_us(void);
 void port_write(int fd, const char *bytes, size_t length);
 _Noreturn void power_off(void);
 
-/* format.c: 0 or an error number */
-int format_disk(const char *path);
+/* format.c */
+void format_disk(char *path);
 
 /* slot.c */
 void slot_wait(void);

@@ -1,4 +1,4 @@
-//! What the command line takes and refuses of emulated protection, where no guest needs to run.
+//! What the command line takes and refuses of emulated protection, and that a secure page is seen.
 
 use super::harness::{Farm, verdict};
 
@@ -41,4 +41,20 @@ fn what_cannot_be_fixed_or_calibrated_is_refused() {
         assert_eq!((refused.stdout.as_str(), refused.stderr.as_str()), ("", error));
     }
     assert!(!farm.state().exists(), "no run was begun");
+}
+
+/// Init makes a file system on the disk, which nobody outside the guest has seen.
+#[test]
+fn pages_that_reach_the_modules_own_disk_secure_are_seen() {
+    let farm = Farm::new();
+    let arguments = ["run", "secure-vmsplice-uvsinkb", "--kernel", "debian-12", "--json"];
+    let run = farm.finish(farm.command(&arguments)).with_code(0);
+    let life = run.life("secure-vmsplice-uvsinkb");
+    assert_eq!(verdict(&life).0, "passed");
+    let titles: Vec<_> =
+        life["hits"].as_array().unwrap().iter().map(|hit| &hit["judged"]["hit"]["title"]).collect();
+    assert!(
+        titles.contains(&&"uvsim: inaccessible page reached dma(uvsinkb) in do_splice".into()),
+        "{titles:?}"
+    );
 }

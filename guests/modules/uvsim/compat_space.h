@@ -47,16 +47,15 @@ static inline int uvsim_stop_merging(void)
 }
 #endif
 
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 14, 0)
-
 struct uvsim_space {
 	struct mm_struct *mm;
 	u32 handle;
-	struct xarray parts; /* by number of the MiB: what was mapped */
+	struct xarray parts; /* since 6.14, by number of the MiB: what was mapped */
+	struct gmap *gmap; /* before */
 };
 
-/* That of the current process; an error pointer if there is none to be had. May sleep. */
-static inline struct uvsim_space *uvsim_space_create(u32 handle)
+/* That of the current process, still empty; or an error pointer. May sleep. */
+static inline struct uvsim_space *uvsim_space_begin(u32 handle)
 {
 	struct uvsim_space *space;
 	int error = uvsim_stop_merging();
@@ -68,7 +67,18 @@ static inline struct uvsim_space *uvsim_space_create(u32 handle)
 		return ERR_PTR(-ENOMEM);
 	space->mm = current->mm;
 	space->handle = handle;
-	xa_init(&space->parts);
+	return space;
+}
+
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 14, 0)
+
+/* That of the current process; an error pointer if there is none to be had. May sleep. */
+static inline struct uvsim_space *uvsim_space_create(u32 handle)
+{
+	struct uvsim_space *space = uvsim_space_begin(handle);
+
+	if (!IS_ERR(space))
+		xa_init(&space->parts);
 	return space;
 }
 
@@ -173,11 +183,6 @@ static inline void uvsim_space_remove(struct uvsim_space *space)
 
 #else /* before 6.14 */
 
-struct uvsim_space {
-	struct mm_struct *mm;
-	struct gmap *gmap;
-};
-
 static inline struct uvsim_space *uvsim_space_create(u32 handle)
 {
 	struct uvsim_space *space;
@@ -187,14 +192,11 @@ static inline struct uvsim_space *uvsim_space_create(u32 handle)
 	if (!current->mm->context.alloc_pgste)
 		return ERR_PTR(-EOPNOTSUPP);
 	error = s390_enable_sie();
-	if (!error)
-		error = uvsim_stop_merging();
 	if (error)
 		return ERR_PTR(error);
-	space = kzalloc(sizeof(*space), GFP_KERNEL);
-	if (!space)
-		return ERR_PTR(-ENOMEM);
-	space->mm = current->mm;
+	space = uvsim_space_begin(handle);
+	if (IS_ERR(space))
+		return space;
 	space->gmap = gmap_create(current->mm, -1UL);
 	if (!space->gmap) {
 		kfree(space);

@@ -8,7 +8,7 @@ use std::sync::Mutex;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use farm::cache::{Cache, Kind, Progress, quiet};
-use farm::kernel::{Fetcher, KernelError, MirrorChoice, Mirrors, Packages, Refresh, Source};
+use farm::kernel::{Fetcher, KernelError, MirrorChoice, Mirrors, Packages, Pinned, Refresh, Source};
 
 const SUITE: &str = "here";
 
@@ -92,9 +92,20 @@ impl Place {
         refresh: Refresh,
         progress: Progress<'_>,
     ) -> Result<Utf8PathBuf, KernelError> {
+        self.fetch_pinned(mirrors, refresh, progress, Vec::new())
+    }
+
+    fn fetch_pinned(
+        &self,
+        mirrors: Mirrors,
+        refresh: Refresh,
+        progress: Progress<'_>,
+        pinned: Vec<Pinned>,
+    ) -> Result<Utf8PathBuf, KernelError> {
         let cache = self.cache();
         let mirrors = MirrorChoice::These(mirrors);
-        let source = Source { name: SUITE.to_owned(), main: vec![SUITE.to_owned()], security: Vec::new() };
+        let name = SUITE.to_owned();
+        let source = Source { main: vec![name.clone()], name, security: Vec::new(), pinned };
         let packages = Packages { names: vec!["busybox-static".to_owned()], source };
         Fetcher { cache: &cache, refresh, mirrors, progress }.busybox(&packages)
     }
@@ -122,6 +133,35 @@ fn an_archive_that_is_not_signed_gives_nothing_and_apt_says_why() {
     assert_eq!((package.as_str(), suites.as_str()), ("busybox-static", SUITE));
     assert!(complaints.contains("not signed"), "{complaints}");
     assert!(place.cache().entries(Kind::Package).unwrap().is_empty());
+}
+
+#[test]
+fn what_no_verified_index_lists_is_the_pinned_version_and_only_that() {
+    let place = Place::new();
+    let uri = place.archive();
+    let keyring = Utf8Path::new("/usr/share/keyrings/debian-archive-keyring.gpg");
+    let file = "busybox-static_1.0_s390x.deb";
+    let deb = place.root.join("archive").join(file);
+    let pinned = |sha256: String| Pinned {
+        package: "busybox-static".to_owned(),
+        version: "1.0".to_owned(),
+        file: file.to_owned(),
+        bytes: fs::metadata(&deb).unwrap().len(),
+        sha256,
+        depends: Vec::new(),
+    };
+    let said = Mutex::new(Vec::new());
+    let progress = |line: &str| said.lock().unwrap().push(line.to_owned());
+    let fetch = |pinned| place.fetch_pinned(Mirrors::at(&uri, keyring), Refresh::No, &progress, vec![pinned]);
+    let error = fetch(pinned("00".repeat(32))).unwrap_err();
+    assert!(error.to_string().contains("Hash Sum mismatch"), "{error}");
+    assert!(place.cache().entries(Kind::Package).unwrap().is_empty());
+
+    let busybox = fetch(pinned(sha256(&deb))).unwrap();
+    assert_eq!(fs::read(&busybox).unwrap(), b"busybox");
+    let said = said.into_inner().unwrap();
+    let expected = "no verified index lists busybox-static; taking the pinned 1.0, by its SHA-256";
+    assert!(said.iter().any(|line| line == expected), "{said:?}");
 }
 
 #[test]

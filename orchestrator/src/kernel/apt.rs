@@ -9,8 +9,8 @@ use std::io;
 use camino::{Utf8Path, Utf8PathBuf};
 
 use super::KernelError;
-use super::catalog::Source;
-use super::tool::{APT_CACHE, APT_GET, Tool, last_words};
+use super::catalog::{Pinned, Source};
+use super::tool::{APT_CACHE, APT_GET, APT_HELPER, Tool, last_words};
 use crate::cache::{Cache, Kind, Progress, Workspace};
 
 /// From Debian's package debian-archive-keyring.
@@ -105,22 +105,26 @@ fn mirror_in(listing: &str, archive: Archive) -> Option<String> {
         .map(str::to_owned)
 }
 
-/// A version of a package that apt offers.
+/// A version of a package that can be downloaded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Candidate {
     pub(crate) package: String,
     pub(crate) version: String,
-    /// Of the .deb, as the signed index says.
+    /// Of the .deb, as the signed index says or farm's own catalog.
     pub(crate) sha256: String,
     pub(crate) bytes: u64,
     /// The names of the packages it depends on; of alternatives the first.
     pub(crate) depends: Vec<String>,
+    /// Where the .deb is, if no index that apt could verify lists it.
+    pub(crate) pinned_at: Option<String>,
 }
 
 /// apt with the indices of one source, brought up to date. Other farms wait until this is dropped.
 pub(crate) struct Apt<'a> {
     workspace: Workspace,
     source: &'a Source,
+    /// The mirror of the main archive, once the indices were fetched.
+    main: String,
     /// What `apt-get update` complained about. One suite's trouble must not keep the others from use, so this
     /// is only shown when a package is missing in the end.
     complaints: String,
@@ -136,7 +140,7 @@ impl<'a> Apt<'a> {
     ) -> Result<Self, KernelError> {
         let key = format!("{}-{architecture}", source.name);
         let workspace = cache.workspace(Kind::Apt, &key, progress)?;
-        Ok(Self { workspace, source, complaints: String::new() })
+        Ok(Self { workspace, source, main: String::new(), complaints: String::new() })
     }
 
     /// Fetches the indices of all suites. Those that fail are remembered as complaints.
@@ -149,6 +153,9 @@ impl<'a> Apt<'a> {
         let sources = sources_file(self.source, mirrors, architecture)?;
         if !mirrors.keyring.is_file() {
             return Err(KernelError::NoKeyring { path: mirrors.keyring.clone() });
+        }
+        if !self.source.main.is_empty() {
+            self.main = mirrors.uri(Archive::Main)?.trim_end_matches('/').to_owned();
         }
         let root = &self.workspace.path;
         for directory in ["lists/partial", "cache/archives/partial"] {
@@ -174,12 +181,24 @@ impl<'a> Apt<'a> {
         Ok(())
     }
 
-    /// The newest version of a package in the source's suites: with pinning off, apt's candidate.
-    pub(crate) fn candidate(&self, package: &str) -> Result<Candidate, KernelError> {
+    /// The newest version of a package in the source's suites: with pinning off, apt's candidate. What no verified
+    /// index lists, for a mirror can serve an index that its signature does not fit, is the version that the
+    /// catalog has pinned.
+    pub(crate) fn candidate(&self, package: &str, progress: Progress<'_>) -> Result<Candidate, KernelError> {
         let mut command = self.command(APT_CACHE)?;
         // Its exit status only says whether there was output.
         let output = APT_CACHE.output(command.args(["show", "--no-all-versions", package]))?;
-        parse_stanza(&String::from_utf8_lossy(&output.stdout)).ok_or_else(|| {
+        if let Some(candidate) = parse_stanza(&String::from_utf8_lossy(&output.stdout)) {
+            return Ok(candidate);
+        }
+        let pinned = self.source.pinned.iter().find(|pinned| pinned.package == package);
+        if let Some(pinned) = pinned {
+            progress(&format!(
+                "no verified index lists {package}; taking the pinned {}, by its SHA-256",
+                pinned.version
+            ));
+        }
+        pinned.map(|pinned| self.pinned(pinned)).ok_or_else(|| {
             let complaints = match (self.complaints.as_str(), last_words(&output.stderr)) {
                 ("", said) => said,
                 (complaints, _) => complaints.to_owned(),
@@ -192,7 +211,18 @@ impl<'a> Apt<'a> {
         })
     }
 
-    /// Downloads the .deb into a directory; apt compares it with the signed index.
+    fn pinned(&self, pinned: &Pinned) -> Candidate {
+        Candidate {
+            package: pinned.package.clone(),
+            version: pinned.version.clone(),
+            sha256: pinned.sha256.clone(),
+            bytes: pinned.bytes,
+            depends: pinned.depends.clone(),
+            pinned_at: Some(format!("{}/{}", self.main, pinned.file)),
+        }
+    }
+
+    /// Downloads the .deb into a directory; apt compares it with the candidate's SHA-256.
     pub(crate) fn download(
         &self,
         candidate: &Candidate,
@@ -201,6 +231,13 @@ impl<'a> Apt<'a> {
     ) -> Result<Utf8PathBuf, KernelError> {
         let Candidate { package, version, bytes, .. } = candidate;
         progress(&format!("fetching {package} {version}, {}", mebibytes(*bytes)));
+        if let Some(uri) = &candidate.pinned_at {
+            let deb = into.join(format!("{package}_pinned.deb"));
+            let mut command = self.command(APT_HELPER)?;
+            let hash = format!("SHA256:{}", candidate.sha256);
+            APT_HELPER.stdout(command.args(["download-file", uri.as_str(), deb.as_str(), &hash]))?;
+            return Ok(deb);
+        }
         let mut command = self.command(APT_GET)?;
         command.args(["--quiet", "download", &format!("{package}={version}")]).current_dir(into);
         APT_GET.stdout(&mut command)?;
@@ -287,6 +324,7 @@ fn parse_stanza(text: &str) -> Option<Candidate> {
         sha256: field("SHA256")?.to_owned(),
         bytes: field("Size")?.parse().ok()?,
         depends: depends.split(',').filter_map(first_word).collect(),
+        pinned_at: None,
     })
 }
 
@@ -307,6 +345,7 @@ mod tests {
             name: "s".into(),
             main: vec!["m".into(), "m-updates".into()],
             security: vec!["m-sec".into()],
+            pinned: Vec::new(),
         }
     }
 

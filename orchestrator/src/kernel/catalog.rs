@@ -56,6 +56,22 @@ pub struct Source {
     pub name: String,
     pub main: Vec<String>,
     pub security: Vec<String>,
+    pub pinned: Vec<Pinned>,
+}
+
+/// A version of a package that stands in for one that no verified index lists.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pinned {
+    pub package: String,
+    pub version: String,
+    /// Below the root of the main archive.
+    pub file: String,
+    pub bytes: u64,
+    pub sha256: String,
+    /// The names of the packages it depends on.
+    #[serde(default)]
+    pub depends: Vec<String>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -83,6 +99,9 @@ struct RawSource {
     /// Default: none; backports, for one, have no security archive.
     #[serde(default)]
     security: Vec<String>,
+    /// Default: what no verified index lists is not to be had.
+    #[serde(default)]
+    pinned: Vec<Pinned>,
 }
 
 #[derive(Deserialize)]
@@ -157,6 +176,26 @@ impl Check<'_> {
             for suite in source.main.iter().chain(&source.security) {
                 self.word("suite", suite);
             }
+            for pinned in &source.pinned {
+                self.pinned(name, pinned);
+            }
+        }
+    }
+
+    fn pinned(&mut self, source: &str, pinned: &Pinned) {
+        for name in [&pinned.package].into_iter().chain(&pinned.depends) {
+            self.word("package", name);
+        }
+        let package = &pinned.package;
+        if self.sources.get(source).is_none_or(|source| source.main.is_empty()) {
+            self.problems
+                .push(format!("{package:?} is pinned in {source:?}, which has nothing of the main archive"));
+        }
+        if pinned.sha256.len() != 64 || !pinned.sha256.chars().all(|c| matches!(c, '0'..='9' | 'a'..='f')) {
+            self.problems.push(format!("the pinned {package:?} has no SHA-256 of 64 digits"));
+        }
+        if !pinned.file.starts_with("pool/") || pinned.file.split('/').any(|part| part == "..") {
+            self.problems.push(format!("the pinned {package:?} is not below pool/"));
         }
     }
 
@@ -179,8 +218,13 @@ impl Check<'_> {
                 known.join(", ")
             ));
         }
-        let (main, security) = found.map_or_else(Default::default, |s| (s.main.clone(), s.security.clone()));
-        Source { name: source.to_owned(), main, security }
+        let suites = |of: fn(&RawSource) -> &Vec<String>| found.map(of).cloned().unwrap_or_default();
+        Source {
+            name: source.to_owned(),
+            main: suites(|source| &source.main),
+            security: suites(|source| &source.security),
+            pinned: found.map(|source| source.pinned.clone()).unwrap_or_default(),
+        }
     }
 
     /// Names become file names and words of apt's configuration and command line.
@@ -224,7 +268,8 @@ mod tests {
     #[test]
     fn every_problem_is_reported_at_once() {
         let text = "
-sources: { Empty: { main: [] } }
+sources:
+  Empty: { main: [], pinned: [{ package: p, version: '1', file: /p, bytes: 1, sha256: 00FF }] }
 kernels: { a: { purpose: p, package: 'x y', source: nowhere, kbuild: neither } }
 busybox: { package: busybox, source: Empty }
 qemu: { packages: [], source: Empty }
@@ -233,6 +278,9 @@ qemu: { packages: [], source: Empty }
         let expected = [
             "\"Empty\" is not made of",
             "has no suites",
+            "nothing of the main archive",
+            "no SHA-256 of 64",
+            "not below pool/",
             "\"x y\"",
             "\"nowhere\"",
             "\"neither\"",

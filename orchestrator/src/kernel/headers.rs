@@ -265,7 +265,7 @@ mod tests {
 
     fn candidate(package: &str, version: &str) -> Candidate {
         let (package, version) = (package.into(), version.into());
-        Candidate { package, version, sha256: String::new(), bytes: 0, depends: Vec::new() }
+        Candidate { package, version, sha256: String::new(), bytes: 0, depends: Vec::new(), pinned_at: None }
     }
 
     #[test]

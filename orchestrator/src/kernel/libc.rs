@@ -122,6 +122,7 @@ mod tests {
             sha256: String::new(),
             bytes: 0,
             depends: Vec::new(),
+            pinned_at: None,
         };
         let error = tidy_libc(&unpacked, std::slice::from_ref(&library)).unwrap_err();
         assert_eq!(error.to_string(), "the package libc6 2.43-7 lacks usr/lib/TRIPLET/libc.so.6");

@@ -22,7 +22,9 @@ use sha2::{Digest, Sha256};
 
 pub use self::apt::{Archive, Mirrors};
 pub use self::boot::{BootFacts, NotBootable, inspect};
-pub use self::catalog::{Catalog, CatalogError, KernelPackages, NamedKernel, Packages, Recipe, Source};
+pub use self::catalog::{
+    Catalog, CatalogError, KernelPackages, NamedKernel, Packages, Pinned, Recipe, Source,
+};
 pub use self::headers::BuildTree;
 pub use self::own::OwnKernel;
 pub(crate) use self::package::keep_only;

@@ -157,16 +157,17 @@ impl Fetcher<'_> {
     }
 
     fn candidates(&self, apt: &Apt<'_>, wanted: &Wanted<'_>) -> Result<Vec<Candidate>, KernelError> {
+        let candidate = |name: &str| apt.candidate(name, self.progress);
         let find = |name: &String| {
-            wanted.behind.iter().try_fold(apt.candidate(name)?, |candidate, prefix| {
-                let mut depends = candidate.depends.iter();
+            wanted.behind.iter().try_fold(candidate(name)?, |found, prefix| {
+                let mut depends = found.depends.iter();
                 let proper = depends.find(|dependency| dependency.starts_with(prefix)).ok_or_else(|| {
                     KernelError::NoDependency {
-                        package: candidate.package.clone(),
+                        package: found.package.clone(),
                         prefix: (*prefix).to_owned(),
                     }
                 })?;
-                apt.candidate(proper)
+                candidate(proper)
             })
         };
         let mut candidates = Vec::new();
@@ -174,7 +175,7 @@ impl Fetcher<'_> {
             let found = find(name)?;
             let comes_along = |name: &&String| wanted.along.iter().any(|prefix| name.starts_with(prefix));
             let along = found.depends.iter().filter(comes_along);
-            let along: Vec<_> = along.map(|name| apt.candidate(name)).collect::<Result<_, _>>()?;
+            let along: Vec<_> = along.map(|name| candidate(name)).collect::<Result<_, _>>()?;
             candidates.push(found);
             candidates.extend(along);
         }
@@ -360,6 +361,7 @@ mod tests {
             sha256: sha256.into(),
             bytes: 1,
             depends: Vec::new(),
+            pinned_at: None,
         }
     }
 

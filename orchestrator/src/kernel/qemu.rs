@@ -98,6 +98,7 @@ mod tests {
             sha256: String::new(),
             bytes: 0,
             depends: Vec::new(),
+            pinned_at: None,
         }
     }
 

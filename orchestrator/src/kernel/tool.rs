@@ -24,6 +24,7 @@ pub(crate) struct Tool {
 
 pub(crate) const APT_GET: Tool = Tool { name: "apt-get", package: "apt" };
 pub(crate) const APT_CACHE: Tool = Tool { name: "apt-cache", package: "apt" };
+pub(crate) const APT_HELPER: Tool = Tool { name: "apt-helper", package: "apt" };
 pub(crate) const DPKG_DEB: Tool = Tool { name: "dpkg-deb", package: "dpkg" };
 pub(crate) const DEPMOD: Tool = Tool { name: "depmod", package: "kmod" };
 pub(crate) const MKFS_EXT4: Tool = Tool { name: "mkfs.ext4", package: "e2fsprogs" };
@@ -139,10 +140,10 @@ fn dying_with_farm(program: &Path, setpriv: &Path) -> Command {
     command
 }
 
-/// Debian keeps depmod and mkfs in sbin, which stands in root's PATH only.
+/// Debian keeps depmod and mkfs in sbin, which stands in root's PATH only, and apt's helper in nobody's.
 fn find_in(path: &OsStr, name: &str) -> Option<PathBuf> {
     std::env::split_paths(path)
-        .chain(["/usr/sbin", "/sbin"].map(PathBuf::from))
+        .chain(["/usr/sbin", "/sbin", "/usr/lib/apt"].map(PathBuf::from))
         .map(|directory| directory.join(name))
         .find(|candidate| candidate.is_file())
 }

@@ -9,6 +9,7 @@ mod job;
 mod kernel_module;
 mod manifest;
 mod module_index;
+mod rest;
 mod saved;
 mod slot;
 
@@ -23,6 +24,7 @@ pub use self::initrd::write_initrd;
 pub use self::job::{CellJob, Entropy, Executable, Job, JobAction, JobRequest, JobStep, Mount, Work};
 pub use self::kernel_module::{ModuleRequest, build_module, module_names};
 pub use self::manifest::Manifest;
+pub use self::rest::is_at_rest;
 pub use self::saved::SavedGuest;
 use crate::cache::CacheError;
 use crate::kernel::{KernelError, ToolError};

@@ -7,6 +7,7 @@ use camino::Utf8Path;
 use serde::{Deserialize, Serialize};
 
 use super::GuestError;
+use super::rest::is_at_rest;
 use super::slot::{Slot, copy, survey};
 use crate::cache::{Cache, Kind, quiet};
 
@@ -87,7 +88,40 @@ impl SavedGuest {
 fn open(entry: &Utf8Path, key: &str) -> io::Result<Option<SavedGuest>> {
     let record: Record = serde_json::from_slice(&fs::read(entry.join(RECORD))?)?;
     let memory = File::open(entry.join(MEMORY))?;
+    if !is_at_rest(&memory)? {
+        return Ok(None);
+    }
     let survey = survey(&memory)?;
     let slot = survey.slot.filter(|_| record == Record { key: key.to_owned(), sha256: survey.sha256 });
     Ok(slot.map(|slot| SavedGuest { memory, slot }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::FileExt as _;
+
+    use super::super::rest::tests::section;
+    use super::super::slot::tests::page;
+    use super::*;
+
+    const KEY: &str = "6.1.0-50-s390x-0123";
+
+    #[test]
+    fn a_saved_guest_that_was_not_at_rest_is_not_used_whatever_its_record_says() {
+        let root = tempfile::tempdir().unwrap();
+        let cache = Cache::new(Utf8Path::from_path(root.path()).unwrap()).unwrap();
+        let saved = SavedGuest::new_file(&cache).unwrap();
+        let slot = page(0);
+        saved.write_all_at(&[&slot[..], &section(7, 0, 0)].concat(), 0).unwrap();
+        SavedGuest::keep(&cache, KEY, &saved).unwrap();
+        assert!(SavedGuest::find(&cache, KEY).unwrap().is_some());
+
+        let entry = cache.existing(Kind::Saved, KEY).unwrap();
+        let memory = File::options().read(true).write(true).open(entry.join(MEMORY)).unwrap();
+        memory.write_all_at(&section(7, 0, 2), slot.len() as u64).unwrap();
+        let record = Record { key: KEY.to_owned(), sha256: survey(&memory).unwrap().sha256 };
+        fs::write(entry.join(RECORD), serde_json::to_string(&record).unwrap()).unwrap();
+        assert!(SavedGuest::find(&cache, KEY).unwrap().is_none());
+        assert_eq!(cache.existing(Kind::Saved, KEY), None);
+    }
 }

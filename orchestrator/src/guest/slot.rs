@@ -160,12 +160,12 @@ pub(super) fn copy(from: &File, to: &File) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::os::unix::fs::MetadataExt as _;
 
     use super::*;
 
-    fn page(number: u32) -> Vec<u8> {
+    pub(in crate::guest) fn page(number: u32) -> Vec<u8> {
         let mut page: Vec<u8> = MARK.iter().map(|byte| !byte).collect();
         page.extend(number.to_be_bytes());
         page.resize(PAGE, 0);

@@ -162,10 +162,7 @@ impl Fetcher<'_> {
             wanted.behind.iter().try_fold(candidate(name)?, |found, prefix| {
                 let mut depends = found.depends.iter();
                 let proper = depends.find(|dependency| dependency.starts_with(prefix)).ok_or_else(|| {
-                    KernelError::NoDependency {
-                        package: found.package.clone(),
-                        prefix: (*prefix).to_owned(),
-                    }
+                    KernelError::NoDependency { package: found.package.clone(), prefix: (*prefix).to_owned() }
                 })?;
                 candidate(proper)
             })

@@ -196,6 +196,11 @@ impl Machine {
         }
     }
 
+    /// Lets a guest that was saved go on, to be saved again later.
+    pub async fn go_on(&mut self, limit: Timeout) -> Result<(), MonitorError> {
+        self.ask(qmp::cont {}, limit).await.map(|_| ())
+    }
+
     /// Ends the machine, reaps it and says how it ended, which may be another way than asked for. May be dropped and
     /// called again, with [`Stop::Now`] when patience is over.
     pub async fn stop(&mut self, how: Stop) -> Ended {

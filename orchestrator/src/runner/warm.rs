@@ -8,11 +8,11 @@ use std::time::Duration;
 use camino::Utf8PathBuf;
 use tokio::io::AsyncReadExt;
 use tokio::sync::OnceCell;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::guest::Guest;
 use super::life::{Limits, Trouble, ending_of};
-use crate::guest::SavedGuest;
+use crate::guest::{SavedGuest, is_at_rest};
 use crate::machine::{Launcher, Machine, Memory, Stop, Streams, Timeout, end_is_zero};
 use crate::plan::Cell;
 use crate::store::LifeFiles;
@@ -23,6 +23,11 @@ use crate::workload::{Message, ResultsReader};
 const SAVE_LIMIT: Timeout = Timeout(Duration::from_secs(120));
 /// The first QEMU whose migration has `mapped-ram`.
 const FIRST_QEMU: u32 = 9;
+
+/// How often a guest is saved until no CPU has an interrupt to take, and how long it goes on in between: an idle CPU
+/// wakes up every few seconds.
+const MOST_SAVES: usize = 20;
+const BETWEEN_SAVES: Duration = Duration::from_millis(200);
 
 /// How often a run tries to save a guest of a kind: a busy host may have been the reason, and each time costs a boot.
 const MOST_FAILURES: usize = 3;
@@ -140,7 +145,7 @@ impl WarmGuests {
         let started = Machine::start(&prepared.spec, &self.launcher).await;
         prepared.remove()?;
         let (mut machine, mut streams) = started?;
-        let saved = self.boot_and_save(self.limits.boot_of(cell), &mut machine, &mut streams).await;
+        let saved = self.boot_and_save(self.limits.boot_of(cell), &mut machine, &mut streams, &memory).await;
         machine.stop(Stop::Now).await;
         saved?;
         Ok(SavedGuest::keep(&guest.cache, key, &memory)?)
@@ -151,6 +156,7 @@ impl WarmGuests {
         boot: Duration,
         machine: &mut Machine,
         streams: &mut Streams,
+        memory: &File,
     ) -> Result<(), Trouble> {
         let deadline = Instant::now() + boot;
         let mut results = ResultsReader::new();
@@ -177,9 +183,25 @@ impl WarmGuests {
                 }
             }
         }
-        machine.save(SAVE_LIMIT).await?;
-        Ok(())
+        save_at_rest(machine, memory).await
     }
+}
+
+/// Saves a waiting guest at a moment when no CPU has an interrupt to take: QEMU saves none.
+async fn save_at_rest(machine: &mut Machine, memory: &File) -> Result<(), Trouble> {
+    for times in 1..=MOST_SAVES {
+        machine.save(SAVE_LIMIT).await?;
+        if is_at_rest(memory)? {
+            tracing::debug!(times, "a guest was saved at rest");
+            return Ok(());
+        }
+        memory.set_len(0)?;
+        machine.go_on(SAVE_LIMIT).await?;
+        sleep(BETWEEN_SAVES).await;
+    }
+    Err(Trouble(format!(
+        "a CPU of the guest to be saved had an interrupt to take, {MOST_SAVES} times in a row"
+    )))
 }
 
 /// How a guest went that was only to boot.

@@ -18,12 +18,24 @@
 #define WORKERS ROOT "/workers"
 
 static bool there;
+/* The group that there is has held no process yet. */
+static bool fresh;
+
+static void make_workers(void)
+{
+	if (mkdir(WORKERS, 0755) && errno != EEXIST)
+		die("mkdir %s: %m", WORKERS);
+}
 
 void cgroup_open(void)
 {
 	there = !mount("cgroup2", ROOT, "cgroup2", 0, NULL);
-	if (there)
-		boot_write_file(ROOT "/cgroup.subtree_control", "+memory");
+	if (!there)
+		return;
+	boot_write_file(ROOT "/cgroup.subtree_control", "+memory");
+	/* A kernel's first group of its own has it patch its text (static keys), which a saved guest has behind it. */
+	make_workers();
+	fresh = true;
 }
 
 /*
@@ -37,10 +49,12 @@ int cgroup_renew_workers(void)
 
 	if (!there)
 		return -1;
-	if (rmdir(WORKERS) && errno != ENOENT && errno != EBUSY)
-		die("rmdir %s: %m", WORKERS);
-	if (mkdir(WORKERS, 0755) && errno != EEXIST)
-		die("mkdir %s: %m", WORKERS);
+	if (!fresh) {
+		if (rmdir(WORKERS) && errno != ENOENT && errno != EBUSY)
+			die("rmdir %s: %m", WORKERS);
+		make_workers();
+	}
+	fresh = false;
 	fd = open(WORKERS, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0)
 		die("open %s: %m", WORKERS);

@@ -122,13 +122,43 @@ static void lay_out(const char *archive, size_t length)
 	die("the job's archive is cut or damaged at byte %zu of %zu", at, length);
 }
 
+/* How many tasks the scheduler has to run, this one among them; 0 if it does not say. */
+static unsigned int runnable(void)
+{
+	unsigned int count = 0;
+	FILE *file = fopen("/proc/loadavg", "re");
+
+	if (!file)
+		return 0;
+	if (fscanf(file, "%*f %*f %*f %u/", &count) != 1)
+		count = 0;
+	fclose(file);
+	return count;
+}
+
+/*
+ * What a kernel goes on with after its start, such as the self-tests of its
+ * crypto, would go on in each copy. Waits until nothing of it was seen for a
+ * while, but not for ever.
+ */
+static void wait_until_idle(void)
+{
+	enum { LOOKS = 10, MOST_LOOKS = 500, PAUSE_US = 10000 };
+	int alone = 0;
+
+	for (int looks = 0; alone < LOOKS && looks < MOST_LOOKS; looks++) {
+		alone = runnable() <= 1 ? alone + 1 : 0;
+		usleep(PAUSE_US);
+	}
+}
+
 void slot_wait(void)
 {
-	struct slot_page *pages;
-	volatile uint32_t *length;
+	struct slot_page *pages = slot_open();
+	volatile uint32_t *length = &pages->length;
 	char *archive;
-	pages = slot_open();
-	length = &pages->length;
+
+	wait_until_idle();
 	report("{\"type\":\"waiting\"}\n");
 	report_flush();
 	/* It is stopped and saved at once: a sleep would only delay each of its copies. */

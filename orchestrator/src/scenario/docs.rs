@@ -98,6 +98,9 @@ fn render_section(heading: &str, section: &Section) -> String {
 fn render_program(program: &Program) -> String {
     let mut text =
         format!("\n### {}\n\n{}. Kernel: {}.\n\n", program.name, sentence(&program.purpose), program.kernel);
+    if program.secure_only {
+        text += "Only with `secure: true`.\n\n";
+    }
     if program.args.is_empty() {
         return text + "No options of its own.\n";
     }

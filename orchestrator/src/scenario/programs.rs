@@ -5,7 +5,9 @@
 use super::ArgValue;
 use super::problem::{Problem, Problems, quote, suggest};
 use super::read::{Absent, At, Field, Group, ListOfGroups, Section};
-use super::shape::{Describe, Letters, ListOf, Mismatch, Number, OneOf, Shape, Text, parse_size, print_size};
+use super::shape::{
+    Describe, FLAG, Letters, ListOf, Mismatch, Number, OneOf, Shape, Text, parse_size, print_size,
+};
 use super::tree::{self, Content, Key, Node};
 use crate::assets;
 
@@ -27,6 +29,8 @@ pub struct Program {
     pub purpose: String,
     /// The kernel functions it is after, for people.
     pub kernel: String,
+    /// Without an emulated ultravisor it has nothing to do.
+    pub secure_only: bool,
     pub args: Vec<Arg>,
 }
 
@@ -181,7 +185,7 @@ fn parse(file: &str, text: &str) -> Result<Vec<Program>, Vec<Problem>> {
 static PROGRAM: Section = Section {
     title: "a program",
     doc: "Each entry of the catalog.",
-    fields: &[&PROGRAM_NAME, &PURPOSE, &KERNEL, &ARGS],
+    fields: &[&PROGRAM_NAME, &PURPOSE, &KERNEL, &SECURE_ONLY, &ARGS],
 };
 static ARG: Section = Section {
     title: "an option",
@@ -199,6 +203,12 @@ static PURPOSE: Field<Text> =
     Field { name: "purpose", shape: LINE, absent: Absent::Required, doc: "What it does." };
 static KERNEL: Field<Text> =
     Field { name: "kernel", shape: LINE, absent: Absent::Required, doc: "The kernel functions it is after." };
+static SECURE_ONLY: Field<OneOf<bool>> = Field {
+    name: "secure-only",
+    shape: FLAG,
+    absent: Absent::Default("false"),
+    doc: "Whether it has nothing to do without `secure: true`.",
+};
 static ARGS: Field<ListOfGroups> = Field {
     name: "args",
     shape: ListOfGroups { of: "an option", min: 0, max: 32 },
@@ -264,10 +274,12 @@ fn read_program(node: &Node, problems: &Problems) -> Option<At<Program>> {
     let group = Group::open(node, &PROGRAM, problems)?;
     let (name, purpose) = (group.scalar(&PROGRAM_NAME), group.scalar(&PURPOSE));
     let kernel = group.scalar(&KERNEL);
+    let secure_only = group.scalar(&SECURE_ONLY);
     let args = group.groups(&ARGS).iter().filter_map(|node| read_arg(node, problems)).collect();
     let args = unique(args, |arg: &Arg| &arg.name, problems);
     let At { at, value: name } = name?;
-    Some(At { at, value: Program { name, purpose: purpose?.value, kernel: kernel?.value, args } })
+    let (purpose, kernel, secure_only) = (purpose?.value, kernel?.value, secure_only?.value);
+    Some(At { at, value: Program { name, purpose, kernel, secure_only, args } })
 }
 
 fn read_arg(node: &Node, problems: &Problems) -> Option<At<Arg>> {

@@ -74,6 +74,12 @@ impl Steps<'_> {
         if let Some(At { at, value: true }) = secure {
             self.emulated.check(at, step::SECURE.name);
         }
+        if let (Some(program), Some(At { at, value: false })) = (program, &secure)
+            && program.secure_only
+        {
+            let message = format!("{} has nothing to do without `secure: true`", program.name);
+            self.problems.report(*at, message, None);
+        }
         let limit = group.scalar(&step::STRESS_LIMIT);
         let limit = match (budget, limit) {
             (Some(Budget::For(time)), Some(limit)) if limit.value < time => {

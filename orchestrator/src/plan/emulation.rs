@@ -6,11 +6,11 @@ use crate::scenario::{Facts, Fix, Knobs, Release, Scenario};
 /// The module of farm's own.
 const MODULE: &str = "uvsim";
 
-/// What a request asks for goes before what the scenario says.
-pub(super) fn of(scenario: &Scenario, request: &Request) -> (Protection, Knobs) {
+/// What a request asks for goes before what the scenario says. The knobs once for each delay of the matrix.
+pub(super) fn of(scenario: &Scenario, request: &Request) -> (Protection, Vec<Knobs>) {
     let protection = request.protection.unwrap_or(scenario.protection);
     if protection != Protection::Emulated {
-        return (protection, Knobs::default());
+        return (protection, vec![Knobs::default()]);
     }
     let mut knobs = scenario.uvsim.clone();
     if let Some(fixes) = &request.fixes {
@@ -18,7 +18,11 @@ pub(super) fn of(scenario: &Scenario, request: &Request) -> (Protection, Knobs) 
         // As a scenario's are: an order means nothing.
         knobs.fix.sort_unstable();
     }
-    (protection, knobs)
+    let delays = &scenario.matrix.freeze_delay;
+    if delays.is_empty() {
+        return (protection, vec![knobs]);
+    }
+    (protection, delays.iter().map(|&freeze_delay| Knobs { freeze_delay, ..knobs.clone() }).collect())
 }
 
 impl Cell {

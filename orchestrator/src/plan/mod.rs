@@ -184,6 +184,9 @@ impl Cell {
         if matrix.seeds.len() > 1 {
             label += &format!(" seed={}", self.seed);
         }
+        if matrix.freeze_delay.len() > 1 {
+            label += &format!(" freeze-delay={}us", self.uvsim.freeze_delay.as_micros());
+        }
         for axis in &matrix.args {
             if let Some(value) =
                 self.steps.iter().find(|s| s.name == axis.step).and_then(|s| s.action.arg(&axis.arg))
@@ -228,11 +231,12 @@ pub fn expand(scenario: &Arc<Scenario>, request: &Request) -> Vec<Cell> {
         None => matrix.seeds.clone(),
     };
     let variants = step_variants(scenario);
-    let (protection, uvsim) = emulation::of(scenario, request);
+    let (protection, knobs) = emulation::of(scenario, request);
     let touches = scenario.steps.iter().any(|step| !step.touches.is_empty());
     let counting = if touches { request.counting } else { Counting::On };
     let mut cells = Vec::new();
-    for kernel in &request.kernels {
+    let kernels = request.kernels.iter();
+    for (kernel, uvsim) in kernels.flat_map(|kernel| knobs.iter().map(move |knobs| (kernel, knobs))) {
         let facts = Facts { kernel_release: &kernel.release, protection, fixes: &uvsim.fix };
         for &cpus in &cpu_counts {
             for &seed in &seeds {

@@ -184,8 +184,9 @@ matrix: {cpus: [1, 2, 4]}
                 continue;
             }
             let yaml = format!(
-                "name: fits\npurpose: a test\nsteps: [{{stress: {}, args: {{{set}}}, for: 1s}}]\n",
-                program.name
+                "name: fits\npurpose: a test\nprotection: emulated\n\
+                 steps: [{{stress: {}, args: {{{set}}}, for: 1s, secure: {}}}]\n",
+                program.name, program.secure_only
             );
             let scenario = check(Source { file: "a.yaml", text: &yaml }, &catalog, &Nowhere).unwrap();
             let cells = expand(&Arc::new(scenario), &request());

@@ -209,6 +209,18 @@ fn what_the_emulated_ultravisor_does_changes_the_id_and_its_defaults_do_not() {
 }
 
 #[test]
+fn delays_of_the_matrix_are_the_cells_that_the_knob_makes() {
+    let emulated = format!("{YAML}protection: emulated\n");
+    let matrix = format!("{emulated}matrix: {{freeze-delay: [0s, 50us]}}\n");
+    let cells = cells(&matrix, &request());
+    let labels: Vec<_> = cells.iter().map(Cell::label).collect();
+    assert_eq!(labels, ["two freeze-delay=0us", "two freeze-delay=50us"]);
+    let ids: Vec<_> = cells.iter().map(|cell| cell.id.to_string()).collect();
+    let of_knob = format!("{emulated}uvsim: {{freeze-delay: 50us}}\n");
+    assert_eq!(ids, [id(&emulated, &request()), id(&of_knob, &request())]);
+}
+
+#[test]
 fn a_label_names_the_fixes() {
     let request = Request {
         protection: Some(Protection::Emulated),

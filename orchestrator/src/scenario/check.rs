@@ -9,6 +9,7 @@ use super::pattern::{Expectation, Known, Pattern};
 use super::problem::{Mark, Problem, Problems, quote, suggest};
 use super::programs::Catalog;
 use super::read::{At, Group, map, value};
+use super::shape::print_time;
 use super::steps::{self, Steps};
 use super::tree::{self, Content, Node};
 use super::{
@@ -58,7 +59,7 @@ fn read(
     let step_nodes = group.groups(&scenario::STEPS);
     let steps = steps::read(step_nodes, Steps { catalog, files, disks, emulated, problems });
     let known_steps = KnownSteps { steps: &steps, complete: steps.len() == step_nodes.len() };
-    let matrix = read_matrix(group.group(&scenario::MATRIX), known_steps, catalog, problems);
+    let matrix = read_matrix(group.group(&scenario::MATRIX), known_steps, catalog, emulated);
     let expect = group.groups(&scenario::EXPECT);
     let expect = expect.iter().filter_map(|node| read_expectation(node, emulated)).collect();
     let known = group.groups(&scenario::KNOWN);
@@ -186,9 +187,20 @@ struct KnownSteps<'a> {
     complete: bool,
 }
 
-fn read_matrix(group: Group<'_>, known: KnownSteps<'_>, catalog: &Catalog, problems: &Problems) -> Matrix {
-    let cpus = distinct(group.list(&matrix::CPUS), "cpus", problems);
-    let seeds = distinct(group.list(&matrix::SEEDS), "seeds", problems);
+fn read_matrix(
+    group: Group<'_>,
+    known: KnownSteps<'_>,
+    catalog: &Catalog,
+    emulated: EmulatedOnly<'_>,
+) -> Matrix {
+    let problems = emulated.problems;
+    let cpus = distinct(group.list(&matrix::CPUS), "cpus", u64::to_string, problems);
+    let seeds = distinct(group.list(&matrix::SEEDS), "seeds", u64::to_string, problems);
+    let delays = &matrix::FREEZE_DELAY;
+    if let Some(node) = group.node(delays.name) {
+        emulated.check(node.at, delays.name);
+    }
+    let freeze_delay = distinct(group.list(delays), delays.name, |time| print_time(*time), problems);
     let mut args = Vec::new();
     for (step_key, options) in group.free(&matrix::ARGS) {
         let Some(options) = map(options, &step_key.name, problems) else { continue };
@@ -217,7 +229,9 @@ fn read_matrix(group: Group<'_>, known: KnownSteps<'_>, catalog: &Catalog, probl
     }
     // The order of keys in the file means nothing, so it must not order the cells.
     args.sort_by(|a, b| (&a.step, &a.arg).cmp(&(&b.step, &b.arg)));
-    let lengths = [cpus.len(), seeds.len()].into_iter().chain(args.iter().map(|axis| axis.values.len()));
+    let lengths = [cpus.len(), seeds.len(), freeze_delay.len()]
+        .into_iter()
+        .chain(args.iter().map(|axis| axis.values.len()));
     let cells = lengths.fold(1_usize, |cells, length| cells.saturating_mul(length.max(1)));
     if cells > MOST_CELLS {
         problems.report(
@@ -227,7 +241,7 @@ fn read_matrix(group: Group<'_>, known: KnownSteps<'_>, catalog: &Catalog, probl
         );
     }
     let cpus = cpus.into_iter().filter_map(|cpus| u32::try_from(cpus).ok()).collect();
-    Matrix { cpus, seeds, args }
+    Matrix { cpus, seeds, freeze_delay, args }
 }
 
 /// The nodes of a list of an option's values.
@@ -244,10 +258,15 @@ fn values_of<'t>(node: &'t Node, option: &str, problems: &Problems) -> &'t [Node
 }
 
 /// The values of an axis; the same twice would make the same cell twice.
-fn distinct(list: Vec<At<u64>>, name: &str, problems: &Problems) -> Vec<u64> {
+fn distinct<T: PartialEq>(
+    list: Vec<At<T>>,
+    name: &str,
+    print: impl Fn(&T) -> String,
+    problems: &Problems,
+) -> Vec<T> {
     for (index, item) in list.iter().enumerate() {
         if list[..index].iter().any(|earlier| earlier.value == item.value) {
-            problems.report(item.at, format!("{name}: {} is given twice", item.value), None);
+            problems.report(item.at, format!("{name}: {} is given twice", print(&item.value)), None);
         }
     }
     values(list)

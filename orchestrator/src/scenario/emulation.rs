@@ -73,6 +73,13 @@ fn micros<S: serde::Serializer>(time: &Duration, serializer: S) -> Result<S::Ok,
     serializer.serialize_u64(u64::try_from(time.as_micros()).unwrap_or(u64::MAX))
 }
 
+pub(super) fn list_of_micros<S: serde::Serializer>(
+    times: &[Duration],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(times.iter().map(|time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX)))
+}
+
 /// What protection a scenario can ask for by itself.
 pub(crate) struct OwnProtection;
 
@@ -131,9 +138,10 @@ static EXPORT_FAILURE: Field<Number> =
     percent("export-failure", "How many exports of a secure page in a hundred fail.");
 static OWNER_MISMATCH: Field<Number> =
     percent("owner-mismatch", "How many pages in a hundred are said to belong to another guest.");
+pub(crate) const DELAY: Time = Time { min: Duration::ZERO, max: Duration::from_millis(1), unit: MICROSECOND };
 static FREEZE_DELAY: Field<Time> = Field {
     name: "freeze-delay",
-    shape: Time { min: Duration::ZERO, max: Duration::from_millis(1), unit: MICROSECOND },
+    shape: DELAY,
     absent: Absent::Default("0s"),
     doc: "How long a page's conversion takes, during which the kernel holds its references frozen.",
 };

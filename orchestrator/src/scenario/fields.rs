@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::condition::Condition;
-use super::emulation::{FIXES, Fix, OwnProtection, UVSIM};
+use super::emulation::{DELAY, FIXES, Fix, OwnProtection, UVSIM};
 use super::read::{Absent, Field, FreeMap, GroupOf, ListOfGroups, Section};
 use super::shape::{
     Describe, FLAG, Functions, Letters, ListOf, MILLISECOND, Mebibytes, Mismatch, Number, OneOf, Shape, Text,
@@ -501,7 +501,7 @@ pub(crate) mod hit {
 pub(crate) static MATRIX: Section = Section {
     title: "a matrix",
     doc: "Every combination is a cell; at most 256 for each kernel.",
-    fields: &[&matrix::CPUS, &matrix::SEEDS, &matrix::ARGS],
+    fields: &[&matrix::CPUS, &matrix::SEEDS, &matrix::FREEZE_DELAY, &matrix::ARGS],
 };
 
 pub(crate) mod matrix {
@@ -518,6 +518,12 @@ pub(crate) mod matrix {
         shape: ListOf { of: Number { min: 0, max: LARGEST_SEED }, min: 1, max: MOST_CELLS },
         absent: Absent::Means("seed 1"),
         doc: "Seeds of cells; `farm run --seed` takes their place. Every step draws its own from it.",
+    };
+    pub(crate) static FREEZE_DELAY: Field<ListOf<Time>> = Field {
+        name: "freeze-delay",
+        shape: ListOf { of: DELAY, min: 1, max: 16 },
+        absent: Absent::Means("`uvsim.freeze-delay`"),
+        doc: "Times that a page's conversion takes; with `protection: emulated` only.",
     };
     pub(crate) static ARGS: Field<FreeMap> = Field {
         name: "args",

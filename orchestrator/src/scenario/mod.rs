@@ -278,6 +278,9 @@ pub enum Budget {
 pub struct Matrix {
     pub cpus: Vec<u32>,
     pub seeds: Vec<u64>,
+    /// In place of the knob's.
+    #[serde(rename = "freeze_delay_us", serialize_with = "emulation::list_of_micros")]
+    pub freeze_delay: Vec<Duration>,
     pub args: Vec<ArgAxis>,
 }
 

@@ -164,7 +164,10 @@ matrix: {cpus: [1, 2], seeds: [0, 3], args: {first: {mode: [all, file-file]}}}
     assert_eq!(scenario.known[0].reason, "old");
     let values = vec![ArgValue::Text("all".into()), ArgValue::Text("file-file".into())];
     let axis = ArgAxis { step: "first".into(), arg: "mode".into(), values };
-    assert_eq!(scenario.matrix, Matrix { cpus: vec![1, 2], seeds: vec![0, 3], args: vec![axis] });
+    assert_eq!(
+        scenario.matrix,
+        Matrix { cpus: vec![1, 2], seeds: vec![0, 3], freeze_delay: Vec::new(), args: vec![axis] }
+    );
 }
 
 #[test]

@@ -30,6 +30,24 @@ fn knobs_are_understood_and_have_defaults() {
 }
 
 #[test]
+fn delays_of_a_matrix_are_those_of_the_knob() {
+    let matrix = |delays: &str, protection: &str| {
+        top(&format!("protection: {protection}\nmatrix: {{freeze-delay: {delays}}}"))
+    };
+    let delays = parse(&matrix("[0s, 5us, 50us]", "emulated")).matrix.freeze_delay;
+    assert_eq!(delays, [0, 5, 50].map(Duration::from_micros));
+    assert_eq!(
+        problems(&matrix("[5us, 0.005ms]", "emulated")),
+        "a.yaml:4:30: freeze-delay: 5µs is given twice"
+    );
+    assert_eq!(
+        problems(&matrix("[5us]", "none")),
+        "a.yaml:4:24: freeze-delay: goes with emulated protection only\n    \
+         add `protection: emulated` to the scenario"
+    );
+}
+
+#[test]
 fn a_secure_step_tells_its_program() {
     let yaml = |secure: &str| {
         format!(

@@ -197,6 +197,7 @@ async fn save_at_rest(machine: &mut Machine, memory: &File) -> Result<(), Troubl
         }
         memory.set_len(0)?;
         machine.go_on(SAVE_LIMIT).await?;
+        // Nothing tells the host that a CPU has taken its interrupts: only the next save does.
         sleep(BETWEEN_SAVES).await;
     }
     Err(Trouble(format!(

@@ -69,15 +69,19 @@ pub struct Knobs {
     pub early: bool,
 }
 
+fn whole_micros(time: &Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
 fn micros<S: serde::Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_u64(u64::try_from(time.as_micros()).unwrap_or(u64::MAX))
+    serializer.serialize_u64(whole_micros(time))
 }
 
 pub(super) fn list_of_micros<S: serde::Serializer>(
     times: &[Duration],
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(times.iter().map(|time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX)))
+    serializer.collect_seq(times.iter().map(whole_micros))
 }
 
 /// What protection a scenario can ask for by itself.

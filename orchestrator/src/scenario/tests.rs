@@ -433,19 +433,6 @@ fn the_repositorys_scenarios_are_in_order() {
 }
 
 #[test]
-fn a_program_for_secure_memory_alone_is_refused_any_other() {
-    let print = |secure: bool| {
-        let text = format!(
-            "name: a\npurpose: p\nprotection: emulated\nsteps:\n  - {{stress: freeze, for: 1s, secure: {secure}}}\n"
-        );
-        check(Source { file: "a.yaml", text: &text }, &library().catalog, &OneFile(b""))
-            .map_err(|problems| print(&problems))
-    };
-    assert_eq!(print(false).unwrap_err(), "a.yaml:5:39: freeze has nothing to do without `secure: true`");
-    print(true).unwrap();
-}
-
-#[test]
 fn a_group_stands_for_all_its_scenarios() {
     let library = library();
     let names = |word: &str| {

@@ -48,6 +48,19 @@ fn delays_of_a_matrix_are_those_of_the_knob() {
 }
 
 #[test]
+fn a_program_for_secure_memory_alone_is_refused_any_other() {
+    let print = |secure: bool| {
+        let text = format!(
+            "name: a\npurpose: p\nprotection: emulated\nsteps:\n  - {{stress: freeze, for: 1s, secure: {secure}}}\n"
+        );
+        check(Source { file: "a.yaml", text: &text }, &library().catalog, &OneFile(b""))
+            .map_err(|problems| print(&problems))
+    };
+    assert_eq!(print(false).unwrap_err(), "a.yaml:5:39: freeze has nothing to do without `secure: true`");
+    print(true).unwrap();
+}
+
+#[test]
 fn a_secure_step_tells_its_program() {
     let yaml = |secure: &str| {
         format!(

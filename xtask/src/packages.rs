@@ -93,6 +93,13 @@ pub(crate) const REQUIREMENTS: &[Requirement] = &[
         fedora: "e2fsprogs",
     },
     Requirement {
+        purpose: "formats guests' disks with XFS",
+        proof: Proof::Program("mkfs.xfs"),
+        debian: "xfsprogs",
+        ubuntu: "xfsprogs",
+        fedora: "xfsprogs",
+    },
+    Requirement {
         purpose: "ends programs that outlive farm",
         proof: Proof::Program("setpriv"),
         debian: "util-linux",

@@ -1,6 +1,6 @@
 //! Kernels, images and QEMU for a command: found, fetched or built, with progress on stderr.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -89,6 +89,13 @@ fn accel(options: &GuestArgs, host: &Host, qemu: &Qemu) -> Accel {
     }
 }
 
+/// Beside what each image has: the file systems of the cell's disks, and what its scenario names.
+fn modules_of_image(cell: &Cell) -> Vec<String> {
+    let file_systems = cell.shape.disks.iter().filter_map(|disk| disk.format.file_system());
+    let asked: BTreeSet<String> = file_systems.map(str::to_owned).chain(cell.modules()).collect();
+    asked.into_iter().collect()
+}
+
 /// `max` under TCG: all that the translator can do; under KVM the host's own CPU.
 fn cpu_model(options: &GuestArgs, accel: Accel) -> String {
     let default = match accel {
@@ -98,7 +105,7 @@ fn cpu_model(options: &GuestArgs, accel: Accel) -> String {
     options.cpu.clone().unwrap_or_else(|| default.to_owned())
 }
 
-/// Guests that have been made, or could not be, by kernel and the modules of farm's own in their image.
+/// Guests that have been made, or could not be, by kernel and the modules that their image was asked to have.
 pub(super) type Guests = HashMap<(KernelKey, Vec<String>), Result<Arc<Guest>, NoGuest>>;
 
 /// The kernels of a command, ready to boot, and what all their images hold.
@@ -136,7 +143,7 @@ impl Provision {
         self.kernels.iter().map(record).collect()
     }
 
-    /// The guest for a cell; made once for each kernel and what modules of farm's own its scenario asks for.
+    /// The guest for a cell; made once for each kernel and what modules its scenario asks for.
     pub(super) fn guest(
         &self,
         environment: &Environment,
@@ -148,7 +155,7 @@ impl Provision {
         let own = cell.shape.kernel_args.iter().map(String::as_str);
         let line: Vec<&str> = KERNEL_ARGUMENTS.iter().copied().chain(own).collect();
         kernel.check_command_line(&line.join(" "))?;
-        let modules = cell.modules();
+        let modules = modules_of_image(cell);
         let key = (cell.kernel.clone(), modules.clone());
         if let Some(guest) = made.get(&key) {
             return Ok(guest.clone());

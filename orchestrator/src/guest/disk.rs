@@ -9,7 +9,7 @@ use rustix::io::Errno;
 
 use super::GuestError;
 use crate::cache::{Cache, Kind, Progress};
-use crate::kernel::tool::MKFS_EXT4;
+use crate::kernel::tool::{FALLOCATE, MKFS_EXT4, MKFS_XFS, ToolError};
 use crate::scenario::{Disk, DiskFormat};
 
 const TEMPLATE: &str = "disk.raw";
@@ -26,6 +26,10 @@ const FEATURES: &str = "none,has_journal,ext_attr,resize_inode,dir_index,filetyp
 /// later.
 const EXTENDED: &str = "lazy_itable_init=0,lazy_journal_init=1,hash_seed=66617266-0000-4000-8000-000000000002,\
     root_owner=0:0";
+/// What mkfs.xfs 6.1 makes by itself, and Linux 6.1 can mount; newer ones would make more.
+const XFS_METADATA: &str =
+    "crc=1,finobt=1,reflink=1,bigtime=1,inobtcount=1,rmapbt=0,uuid=66617266-0000-4000-8000-000000000001";
+const XFS_INODES: &str = "sparse=1,nrext64=0";
 
 /// Makes a disk at a path that must not exist yet.
 pub fn fresh_disk(
@@ -36,15 +40,12 @@ pub fn fresh_disk(
 ) -> Result<(), GuestError> {
     let failed = |source| GuestError::Io { path: to.to_owned(), source };
     let target = OpenOptions::new().write(true).create_new(true).open(to).map_err(failed)?;
-    match disk.format {
-        DiskFormat::Raw => target.set_len(bytes(disk)).map_err(failed),
-        DiskFormat::Ext4 => {
-            let template = ext4_template(cache, disk, progress)?;
-            let source =
-                File::open(&template).map_err(|source| GuestError::Io { path: template.clone(), source })?;
-            copy_sparse(source, target).map_err(failed)
-        }
-    }
+    let Some(file_system) = disk.format.file_system() else {
+        return target.set_len(bytes(disk)).map_err(failed);
+    };
+    let template = template(cache, disk, file_system, progress)?;
+    let source = File::open(&template).map_err(|source| GuestError::Io { path: template.clone(), source })?;
+    copy_sparse(source, target).map_err(failed)
 }
 
 fn bytes(disk: Disk) -> u64 {
@@ -53,34 +54,56 @@ fn bytes(disk: Disk) -> u64 {
 
 /// The empty file system in the cache that such a disk is copied from; none for a raw disk.
 pub fn disk_template(cache: &Cache, disk: Disk) -> Option<Utf8PathBuf> {
-    match disk.format {
-        DiskFormat::Raw => None,
-        DiskFormat::Ext4 => Some(cache.path(Kind::Disk, &ext4_key(disk)).join(TEMPLATE)),
-    }
+    Some(cache.path(Kind::Disk, &key(disk, disk.format.file_system()?)).join(TEMPLATE))
 }
 
-fn ext4_key(disk: Disk) -> String {
-    format!("ext4-{FORMAT}-{}mib", disk.size_mib)
+fn key(disk: Disk, file_system: &str) -> String {
+    format!("{file_system}-{FORMAT}-{}mib", disk.size_mib)
 }
 
-fn ext4_template(cache: &Cache, disk: Disk, progress: Progress<'_>) -> Result<Utf8PathBuf, GuestError> {
-    let key = ext4_key(disk);
-    let entry = cache.entry(Kind::Disk, &key, progress, |work| {
-        progress(&format!("formatting an ext4 disk of {} MiB", disk.size_mib));
+fn template(
+    cache: &Cache,
+    disk: Disk,
+    file_system: &str,
+    progress: Progress<'_>,
+) -> Result<Utf8PathBuf, GuestError> {
+    let entry = cache.entry(Kind::Disk, &key(disk, file_system), progress, |work| {
+        progress(&format!("formatting an {file_system} disk of {} MiB", disk.size_mib));
         let path = work.join(TEMPLATE);
         let failed = |source| GuestError::Io { path: path.clone(), source };
         File::create_new(&path).and_then(|file| file.set_len(bytes(disk))).map_err(failed)?;
-        let mut command = MKFS_EXT4.command()?;
-        command
-            // mke2fs' own clock (lib/ext2fs/initialize.c); 1 since 0 means "now".
-            .env("E2FSPROGS_FAKE_TIME", "1")
-            .env("MKE2FS_CONFIG", "/dev/null")
-            .args(["-q", "-F", "-b", "4096", "-I", "256", "-m", "0", "-U", UUID])
-            .args(["-O", FEATURES, "-E", EXTENDED, path.as_str()]);
-        MKFS_EXT4.stdout(&mut command)?;
+        match disk.format {
+            DiskFormat::Raw => {}
+            DiskFormat::Ext4 => make_ext4(&path)?,
+            DiskFormat::Xfs => make_xfs(&path)?,
+        }
         Ok::<(), GuestError>(())
     })?;
     Ok(entry.join(TEMPLATE))
+}
+
+fn make_ext4(path: &Utf8Path) -> Result<(), ToolError> {
+    let mut command = MKFS_EXT4.command()?;
+    command
+        // mke2fs' own clock (lib/ext2fs/initialize.c); 1 since 0 means "now".
+        .env("E2FSPROGS_FAKE_TIME", "1")
+        .env("MKE2FS_CONFIG", "/dev/null")
+        .args(["-q", "-F", "-b", "4096", "-I", "256", "-m", "0", "-U", UUID])
+        .args(["-O", FEATURES, "-E", EXTENDED, path.as_str()]);
+    MKFS_EXT4.stdout(&mut command)?;
+    Ok(())
+}
+
+/// mkfs.xfs knows no clock but the host's: the root directory is as old as the template.
+fn make_xfs(path: &Utf8Path) -> Result<(), ToolError> {
+    let mut command = MKFS_XFS.command()?;
+    command.args(["-q", "-b", "size=4096", "-m", XFS_METADATA, "-i", XFS_INODES, path.as_str()]);
+    MKFS_XFS.stdout(&mut command)?;
+    // It writes the zeros of a log of 64 MiB, which each copy would have too.
+    let mut command = FALLOCATE.command()?;
+    command.args(["--dig-holes", path.as_str()]);
+    FALLOCATE.stdout(&mut command)?;
+    Ok(())
 }
 
 /// Clones the file where the file system can; else copies what is data and leaves the holes.
@@ -130,7 +153,7 @@ mod tests {
     fn two_templates_in_different_places_are_the_same_to_the_byte() {
         let (_one, first, _) = place();
         let (_two, second, _) = place();
-        let [a, b] = [first, second].map(|cache| ext4_template(&cache, EXT4, &quiet).unwrap());
+        let [a, b] = [first, second].map(|cache| template(&cache, EXT4, "ext4", &quiet).unwrap());
         assert_ne!(a, b);
         assert!(fs::read(&a).unwrap() == fs::read(&b).unwrap());
     }
@@ -150,6 +173,19 @@ mod tests {
         assert!(fs::read(&two).unwrap() == content);
         let error = fresh_disk(&cache, EXT4, &two, &quiet).unwrap_err();
         assert_eq!(error.to_string(), format!("cannot use {two}"));
+    }
+
+    #[test]
+    fn an_xfs_disk_is_one_and_its_log_takes_no_room() {
+        let (_guard, cache, root) = place();
+        let path = root.join("xfs");
+        let smallest = Disk { size_mib: DiskFormat::XFS_LEAST_MIB, format: DiskFormat::Xfs };
+        fresh_disk(&cache, smallest, &path, &quiet).unwrap();
+        let content = fs::read(&path).unwrap();
+        // The superblock's magic number (fs/xfs/libxfs/xfs_format.h, XFS_SB_MAGIC).
+        assert_eq!((content.len(), &content[..4]), (300 << 20, &b"XFSB"[..]));
+        assert!(fs::metadata(&path).unwrap().blocks() * 512 < 1 << 20, "not sparse");
+        assert_eq!(disk_template(&cache, smallest).map(|template| template.exists()), Some(true));
     }
 
     #[test]

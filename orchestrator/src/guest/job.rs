@@ -12,7 +12,7 @@ use super::image::LiteImage;
 use crate::kernel::hex;
 use crate::plan::step_seed;
 use crate::scenario::emulation;
-use crate::scenario::{Action, Disk, DiskFormat, HeartbeatLimit, Interference, Step, Touch};
+use crate::scenario::{Action, Disk, HeartbeatLimit, Interference, Step, Touch};
 
 /// A guest refuses longer lines.
 const LONGEST_LINE_BYTES: usize = 4096;
@@ -126,7 +126,7 @@ pub struct CellJob {
 }
 
 impl CellJob {
-    /// All ext4 disks mounted, and that of the emulated ultravisor where a step uses it; all steps in their order.
+    /// All disks with a file system mounted, and that of the emulated ultravisor where a step uses it; all steps in their order.
     pub fn new(request: JobRequest<'_>, image: &LiteImage) -> Result<Self, GuestError> {
         let mut executables: Vec<Executable> = Vec::new();
         let steps = request
@@ -164,11 +164,12 @@ impl Job {
             .disks
             .iter()
             .enumerate()
-            .filter(|(_, disk)| disk.format == DiskFormat::Ext4)
-            .map(|(number, _)| Mount {
-                file_system: "ext4".to_owned(),
-                device: format!("/dev/disk{number}"),
-                directory: format!("/mnt/{number}"),
+            .filter_map(|(number, disk)| {
+                Some(Mount {
+                    file_system: disk.format.file_system()?.to_owned(),
+                    device: format!("/dev/disk{number}"),
+                    directory: format!("/mnt/{number}"),
+                })
             })
             .collect();
         let mut formats = Vec::new();
@@ -178,12 +179,11 @@ impl Job {
             let directory = emulation::DISK_DIRECTORY.to_owned();
             mounts.push(Mount { file_system: "ext4".to_owned(), device, directory });
         }
-        let mut modules = match mounts.first() {
-            Some(Mount { file_system, .. }) => image.modules_for(file_system)?,
-            None => Vec::new(),
-        };
-        for module in &request.modules {
-            modules.extend(image.modules_for(module)?);
+        let mut modules: Vec<String> = Vec::new();
+        for module in mounts.iter().map(|mount| &mount.file_system).chain(&request.modules) {
+            // What two of them need is loaded once.
+            let files = image.modules_for(module)?;
+            modules.extend(files.into_iter().filter(|file| !modules.contains(file)).collect::<Vec<_>>());
         }
         Ok(Self {
             cell: request.cell,

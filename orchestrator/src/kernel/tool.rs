@@ -28,6 +28,8 @@ pub(crate) const APT_HELPER: Tool = Tool { name: "apt-helper", package: "apt" };
 pub(crate) const DPKG_DEB: Tool = Tool { name: "dpkg-deb", package: "dpkg" };
 pub(crate) const DEPMOD: Tool = Tool { name: "depmod", package: "kmod" };
 pub(crate) const MKFS_EXT4: Tool = Tool { name: "mkfs.ext4", package: "e2fsprogs" };
+pub(crate) const MKFS_XFS: Tool = Tool { name: "mkfs.xfs", package: "xfsprogs" };
+pub(crate) const FALLOCATE: Tool = Tool { name: "fallocate", package: "util-linux" };
 pub(crate) const CROSS_GCC: Tool = Tool { name: "s390x-linux-gnu-gcc", package: "gcc-s390x-linux-gnu" };
 pub(crate) const MAKE: Tool = Tool { name: "make", package: "make" };
 const SETPRIV: Tool = Tool { name: "setpriv", package: "util-linux" };
@@ -51,7 +53,7 @@ impl fmt::Display for Tool {
 }
 
 /// What farm's main job needs of this host beside QEMU, and what for.
-pub(crate) fn needed() -> [(&'static str, Tool); 7] {
+pub(crate) fn needed() -> [(&'static str, Tool); 8] {
     [
         ("cross compiler", CROSS_GCC),
         ("make", MAKE),
@@ -59,6 +61,7 @@ pub(crate) fn needed() -> [(&'static str, Tool); 7] {
         ("dpkg-deb", DPKG_DEB),
         ("depmod", DEPMOD),
         ("mkfs.ext4", MKFS_EXT4),
+        ("mkfs.xfs", MKFS_XFS),
         ("setpriv", SETPRIV),
     ]
 }

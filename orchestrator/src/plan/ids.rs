@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::{Cell, KernelKey, QemuKey, Shape, Threads, Turns};
-use crate::scenario::{Action, ArgValue, Budget, Disk, DiskFormat, Fix, Interference, Knobs, Step, Touch};
+use crate::scenario::{Action, ArgValue, Budget, Disk, Fix, Interference, Knobs, Step, Touch};
 
 /// Sixteen hexadecimal digits: the first 64 bits of a SHA-256.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -179,11 +179,7 @@ fn turned_knobs(knobs: &Knobs) -> Vec<Value> {
 
 fn canonical_disk(disk: &Disk) -> Value {
     let Disk { size_mib, format } = disk;
-    let format = match format {
-        DiskFormat::Raw => "raw",
-        DiskFormat::Ext4 => "ext4",
-    };
-    json!([size_mib, format])
+    json!([size_mib, format.file_system().unwrap_or("raw")])
 }
 
 fn canonical_args(args: &[(String, ArgValue)]) -> Vec<Value> {

@@ -145,7 +145,12 @@ fn read_disk(node: &Node, problems: &Problems) -> Disk {
     let read = |node| {
         let group = Group::open(node, &fields::DISK, problems)?;
         let (size, format) = (group.scalar(&disk::SIZE), group.scalar(&disk::FORMAT));
-        Some(Disk { size_mib: size?.value, format: format?.value })
+        let (size, format) = (size?, format?);
+        if format.value == DiskFormat::Xfs && size.value < DiskFormat::XFS_LEAST_MIB {
+            let message = format!("an xfs disk has {}M at least", DiskFormat::XFS_LEAST_MIB);
+            problems.report(size.at, message, None);
+        }
+        Some(Disk { size_mib: size.value, format: format.value })
     };
     read(node).unwrap_or(Disk { size_mib: 0, format: DiskFormat::Ext4 })
 }

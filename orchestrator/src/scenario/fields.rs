@@ -225,7 +225,7 @@ pub(crate) mod disk {
         name: "format",
         shape: OneOf { words: &DiskFormat::ALL },
         absent: Absent::Default("ext4"),
-        doc: "`ext4` is mounted at `/mnt/N`, counted from 0 over all disks; `raw` is left alone.",
+        doc: "`ext4` and `xfs` are mounted at `/mnt/N`, counted from 0 over all disks; `raw` is left alone. `xfs` needs `size: 300M` or more.",
     };
 }
 
@@ -287,7 +287,7 @@ pub(crate) mod step {
     pub(crate) static DIR: Field<OneOf<Dir>> = Field {
         name: "dir",
         shape: OneOf { words: &DIRS },
-        absent: Absent::Means("the first ext4 disk, or `tmp` if there is none"),
+        absent: Absent::Means("the first disk with a file system, or `tmp` if there is none"),
         doc: "Where the program's files go: `diskN` is `/mnt/N`, `tmp` the tmpfs at `/tmp`. `uvsinkb`, with `protection: emulated` \
               only, is `/mnt/uvsinkb`: a file system on the RAM disk of the module `uvsim`, which counts as a device.",
     };

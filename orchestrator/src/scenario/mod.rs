@@ -133,10 +133,23 @@ pub enum DiskFormat {
     Raw,
     /// Mounted at `/mnt/N`, N being the disk's place among all disks, from 0.
     Ext4,
+    /// The same.
+    Xfs,
 }
 
 impl DiskFormat {
-    pub const ALL: [(&'static str, Self); 2] = [("raw", Self::Raw), ("ext4", Self::Ext4)];
+    pub const ALL: [(&'static str, Self); 3] = [("raw", Self::Raw), ("ext4", Self::Ext4), ("xfs", Self::Xfs)];
+    /// mkfs.xfs makes none that is smaller (xfsprogs 5.19 and later).
+    pub const XFS_LEAST_MIB: u32 = 300;
+
+    /// What the kernel calls it, its module too; none for a raw disk.
+    pub fn file_system(self) -> Option<&'static str> {
+        match self {
+            Self::Raw => None,
+            Self::Ext4 => Some("ext4"),
+            Self::Xfs => Some("xfs"),
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

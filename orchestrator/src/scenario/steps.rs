@@ -15,7 +15,7 @@ use super::problem::{Problems, did_you_mean, quote, suggest};
 use super::programs::{Catalog, Program};
 use super::read::{At, Group, map, value};
 use super::tree::{Key, Node};
-use super::{Action, ArgValue, Budget, Disk, DiskFormat, Interference, Step, Touch};
+use super::{Action, ArgValue, Budget, Disk, Interference, Step, Touch};
 
 /// What steps are checked against.
 pub(crate) struct Steps<'a> {
@@ -142,7 +142,7 @@ impl Steps<'_> {
     }
 
     fn dir(&self, group: &Group<'_>) -> Option<String> {
-        let formatted = |disk: &Disk| disk.format == DiskFormat::Ext4;
+        let formatted = |disk: &Disk| disk.format.file_system().is_some();
         let dir = match group.node(step::DIR.name) {
             Some(_) => group.scalar(&step::DIR)?,
             None => {

@@ -280,6 +280,7 @@ fn every_bound_holds_on_both_sides() {
         (machine(&format!("disks: [{}]", list("{}", 8))), machine(&format!("disks: [{}]", list("{}", 9)))),
         (machine("disks: [{size: 16M}]"), machine("disks: [{size: 15M}]")),
         (machine("disks: [{size: 64G}]"), machine("disks: [{size: 65G}]")),
+        (machine("disks: [{size: 300M, format: xfs}]"), machine("disks: [{size: 299M, format: xfs}]")),
         (
             machine(&format!("kernel-args: [{}]", word(128))),
             machine(&format!("kernel-args: [{}]", word(129))),

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::guest::archive::listing;
-use crate::scenario::{ArgValue, Budget};
+use crate::scenario::{ArgValue, Budget, DiskFormat};
 
 fn image(modules: &[(&str, &[&str])]) -> LiteImage {
     let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
@@ -208,6 +208,17 @@ fn farms_own_modules_come_behind_those_of_the_disks() {
     let disks = [disk(DiskFormat::Ext4)];
     let job = Job::shell(JobRequest { modules, ..request(&disks, &[]) }, &image).unwrap();
     assert_eq!(job.modules, ["jbd2.ko", "ext4.ko", "tripwire.ko"]);
+}
+
+#[test]
+fn each_file_system_brings_its_module_and_what_two_need_is_loaded_once() {
+    let image = image(&[("ext4", &["crc.ko", "ext4.ko"]), ("xfs", &["crc.ko", "xfs.ko"])]);
+    let disks = [disk(DiskFormat::Xfs), disk(DiskFormat::Raw), disk(DiskFormat::Ext4)];
+    let modules = vec!["xfs".to_owned()];
+    let job = Job::shell(JobRequest { modules, ..request(&disks, &[]) }, &image).unwrap();
+    assert_eq!(job.modules, ["crc.ko", "xfs.ko", "ext4.ko"]);
+    let mounts = job.mounts.iter().map(|mount| format!("{} {}", mount.file_system, mount.directory));
+    assert_eq!(mounts.collect::<Vec<_>>(), ["xfs /mnt/0", "ext4 /mnt/2"]);
 }
 
 #[test]

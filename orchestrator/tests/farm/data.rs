@@ -59,6 +59,8 @@ fn arguments(program: &Program, bug: u32) -> Vec<String> {
         "pagecache" => 120,
         // Or some 250.
         "freeze" => 4000,
+        // Up to 32.
+        "folio" => 400,
         _ => 60,
     };
     let common = ["--seed=1".to_owned(), format!("--worker={bug}"), format!("--ops={ops}")];
@@ -74,9 +76,10 @@ fn arguments(program: &Program, bug: u32) -> Vec<String> {
         ("churn", "still"),
     ];
     let own = own.iter().filter(|(name, _)| has(name)).map(|(name, value)| format!("--{name}={value}"));
+    let secure = program.secure_only.then_some("--secure");
     // Of its paths that leave the kernel whole, the one with a second process.
-    let secure =
-        ["--secure", "--mode=pipe"].into_iter().filter(|_| program.name == "freeze").map(str::to_owned);
+    let mode = (program.name == "freeze").then_some("--mode=pipe");
+    let secure = secure.into_iter().chain(mode).map(str::to_owned);
     common.into_iter().chain(["--dir=/mnt/0".to_owned()]).chain(own).chain(secure).collect()
 }
 

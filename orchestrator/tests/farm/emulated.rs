@@ -2,6 +2,8 @@
 
 use super::harness::{Farm, verdict};
 
+const BOTH: [&str; 4] = ["--kernel", "debian-12", "--kernel", "debian-13"];
+
 const SECURE: &str = "protection: emulated\nsteps: [{stress: splice, for: 1s, secure: true}]\n";
 
 #[test]
@@ -56,5 +58,22 @@ fn pages_that_reach_the_modules_own_disk_secure_are_seen() {
     assert!(
         titles.contains(&&"uvsim: inaccessible page reached dma(uvsinkb) in do_splice".into()),
         "{titles:?}"
+    );
+}
+
+/// 6.1 refuses a page of a large folio; 6.12 tries for ever to split one that stays dirty.
+#[test]
+fn a_page_of_a_large_folio_is_not_made_secure_by_kernels_before_6_16() {
+    let farm = Farm::new();
+    let arguments = [&["run", "secure-large-folio", "--json"], &BOTH[..]].concat();
+    let run = farm.finish(farm.command(&arguments)).with_code(0).json();
+    let paths = |life: &serde_json::Value| {
+        let fingerprint = |hit: &serde_json::Value| hit["judged"]["hit"]["fingerprint"].clone();
+        life["hits"].as_array().unwrap().iter().map(fingerprint).collect::<Vec<_>>()
+    };
+    let lives = run["lives"].as_array().unwrap();
+    assert_eq!(
+        lives.iter().map(paths).collect::<Vec<_>>(),
+        [&["data:folio:read:secure"][..], &["data:folio:written:secure", "data:folio:read:secure"]]
     );
 }

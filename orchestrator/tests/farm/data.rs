@@ -103,7 +103,8 @@ fn every_bug_is_a_hit(first: usize) {
     compile("common.o", &["-c", guests("stress").join("common.c").as_str()]);
 
     // ext4: tmpfs has no direct I/O in 6.1. A disk to swap to; a second CPU and movable memory to be taken away.
-    let mut scenario = "name: plant\npurpose: a test\nprotection: emulated\nmachine: {cpus: 2, memory: 1G, \
+    let mut scenario = "name: plant\npurpose: a test\nprotection: emulated\n\
+                        modules: [loop, dm-mod, dm-flakey]\nmachine: {cpus: 2, memory: 1G, \
                         disks: [{size: 64M}, {size: 64M, format: raw}], kernel-args: [movablecore=512M]}\n\
                         steps:\n"
         .to_owned();

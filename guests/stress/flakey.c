@@ -1,0 +1,351 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+/*
+ * I/O of a protected guest's pages that fails half way: on a device of the mapper of which a part is
+ * of the target `flakey` that fails all (drivers/md/dm-flakey.c flakey_map()), between two of the
+ * target `linear`.
+ *
+ * A request that reaches into that part is cut at its border (drivers/md/dm.c dm_split_and_process_bio())
+ * and ends with an error when the rest is done. Whoever took references to its pages has to give
+ * back each of them, once, on that way too:
+ *  - write, read: block/fops.c blkdev_direct_IO() -> block/bio.c bio_release_pages();
+ *  - splice: fs/splice.c iter_file_splice_write(), and what stays in the pipe;
+ *  - vmsplice: the same with pages of user memory.
+ *
+ * Oracles. Turns that avoid the part must do all of their work, turns that reach into it must not
+ * say that they did. What stands on either side of it is what was written, or in a turn that failed
+ * what stood there before. Each time, nobody has a reference to a page any more but the page cache:
+ * it can be made secure.
+ */
+#define _GNU_SOURCE
+#include "common.h"
+#include "file.h"
+#include "flakey.args.h"
+#include "layers.h"
+#include "memory.h"
+#include "pipe.h"
+#include "secure.h"
+#include "sizes.h"
+
+enum variant { WRITE, READ, SPLICE, VMSPLICE };
+
+enum {
+	PAGE = 4096,
+	/* For a page at the end of a turn: drained lists of pages, work that was put off. */
+	SETTLE_MS = 2000,
+};
+
+struct flakey {
+	struct stress_file disk; /* its model; the file is the mapper's device */
+	struct mapper mapper;
+	uint64_t bad, bad_end; /* what fails */
+	size_t align;
+	struct memory memory;
+	int pipe[2];
+	uint64_t failed; /* turns */
+};
+
+/* What one turn is to move, and what it says it has moved. */
+struct move {
+	unsigned char *range;
+	size_t length;
+	uint64_t offset;
+	size_t done;
+	unsigned int ops;
+	bool failed;
+};
+
+static enum stress_result open_mapper(struct stress_path *path, struct flakey *flakey,
+				      const char *disk)
+{
+	const uint64_t parts[] = { flakey->bad, flakey->bad_end - flakey->bad,
+				   flakey->disk.size - flakey->bad_end };
+	struct mapper_part table[3];
+	uint64_t first = 0;
+
+	for (int i = 0; i < 3; i++) {
+		table[i] = (struct mapper_part){ .type = i == 1 ? "flakey" : "linear",
+						 .sectors = parts[i] / SECTOR };
+		/* Flakey: up for 0 s, down for 1 s, and so on. */
+		snprintf(table[i].parameters, sizeof(table[i].parameters), "%s %llu%s", disk,
+			 (unsigned long long)first, i == 1 ? " 0 1" : "");
+		first += table[i].sectors;
+	}
+	return mapper_open(path, &flakey->mapper, table, 3, &flakey->disk.fd);
+}
+
+static enum stress_result set_up(struct stress_path *path)
+{
+	const uint64_t size = round_down(stress_number(ARG_FILE_SIZE), 8 * PAGE);
+	const size_t max = stress_number(ARG_MAX_LENGTH);
+	struct flakey *flakey = stress_alloc(sizeof(*flakey));
+	enum stress_result result;
+	char name[16], disk[32];
+
+	path->state = flakey;
+	*flakey = (struct flakey){ .disk = STRESS_FILE_CLOSED, .mapper = MAPPER_CLOSED,
+				   .memory = MEMORY_CLOSED, .pipe = PIPE_CLOSED,
+				   .bad = size / 2, .bad_end = size / 2 + size / 8 };
+	if (!stress_options.secure)
+		return stress_skip(path, "without --secure nobody tells how many references there are");
+	stress_choice(ARG_DISK, name, sizeof(name));
+	snprintf(disk, sizeof(disk), "/dev/%s", name);
+	result = file_open_disk(path, &flakey->disk, disk, size);
+	if (result != STRESS_OK)
+		return result;
+	/* The mapper wants the disk for itself. */
+	close(flakey->disk.fd);
+	flakey->disk.fd = -1;
+	result = open_mapper(path, flakey, disk);
+	if (result != STRESS_OK)
+		return result;
+	flakey->align = file_direct_alignment(flakey->disk.fd);
+	if (!flakey->align || flakey->align > max)
+		return stress_skip(path, "direct I/O needs blocks of %zu bytes here, --max-length "
+				   "is less", flakey->align);
+	result = memory_open(path, &flakey->memory, MEMFD, MAP_SHARED, "memory", max);
+	return result == STRESS_OK ? pipe_open(path, flakey->pipe) : result;
+}
+
+static void tear_down(struct stress_path *path)
+{
+	struct flakey *flakey = path->state;
+
+	if (path->turns)
+		stress_note(path, "%llu turns failed as they had to", (unsigned long long)flakey->failed);
+	pipe_close(flakey->pipe);
+	memory_close(&flakey->memory);
+	file_close(&flakey->disk);
+	mapper_close(path, &flakey->mapper);
+	free(flakey);
+}
+
+/* Every second turn reaches into the part that fails. */
+static void choose(struct stress_path *path, struct move *move)
+{
+	struct flakey *flakey = path->state;
+	const bool spoiled = path->turns % 2;
+
+	do {
+		move->length = rng_length(&path->rng, stress_number(ARG_MAX_LENGTH), flakey->align);
+		move->offset = rng_offset(&path->rng, flakey->disk.size, move->length, flakey->align);
+	} while ((move->offset < flakey->bad_end && move->offset + move->length > flakey->bad) !=
+		 spoiled);
+	move->range = flakey->memory.bytes +
+		      memory_room(path, &flakey->memory, move->length, flakey->align);
+}
+
+/* Counts what a call has moved; what it is told by an error is no error of the program's. */
+static enum stress_result count(struct stress_path *path, struct move *move, ssize_t n)
+{
+	if (n < 0 && errno != EIO)
+		return stress_error(path, "move %zu bytes at %llu", move->length,
+				    (unsigned long long)move->offset);
+	if (n > (ssize_t)(move->length - move->done))
+		return stress_wrong_number(path, "length", move->offset,
+					   move->length - move->done, n);
+	move->ops++;
+	if (n > 0)
+		move->done += n;
+	else
+		move->failed = true;
+	return STRESS_OK;
+}
+
+static enum stress_result move_direct(struct stress_path *path, struct move *move)
+{
+	struct flakey *flakey = path->state;
+	enum stress_result result = STRESS_OK;
+
+	while (result == STRESS_OK && !move->failed && move->done < move->length) {
+		unsigned char *bytes = move->range + move->done;
+		const uint64_t offset = move->offset + move->done;
+		const size_t left = move->length - move->done;
+
+		path->waits_for = "direct I/O";
+		result = count(path, move, path->variant == READ ?
+			       pread(flakey->disk.fd, bytes, left, offset) :
+			       pwrite(flakey->disk.fd, bytes, left, offset));
+	}
+	return result;
+}
+
+/* Some of the memory into the pipe. */
+static ssize_t fill_pipe(struct stress_path *path, unsigned char *bytes, size_t length)
+{
+	struct flakey *flakey = path->state;
+	loff_t from = bytes - flakey->memory.bytes;
+	const struct iovec piece = { bytes, length };
+
+	path->waits_for = "room in a pipe";
+	if (path->variant == VMSPLICE)
+		return vmsplice(flakey->pipe[1], &piece, 1, 0);
+	return splice(flakey->memory.file.fd, &from, flakey->pipe[1], NULL, length, 0);
+}
+
+static enum stress_result move_by_pipe(struct stress_path *path, struct move *move)
+{
+	struct flakey *flakey = path->state;
+	enum stress_result result = STRESS_OK;
+
+	while (result == STRESS_OK && !move->failed && move->done < move->length) {
+		ssize_t in = fill_pipe(path, move->range + move->done,
+				       random_piece(path, move->length - move->done, flakey->align));
+		const size_t until = move->done + in;
+
+		if (in <= 0)
+			return stress_error(path, "fill a pipe");
+		while (result == STRESS_OK && !move->failed && move->done < until) {
+			loff_t to = move->offset + move->done;
+
+			path->waits_for = "splice to the disk";
+			result = count(path, move, splice(flakey->pipe[0], NULL, flakey->disk.fd,
+							  &to, until - move->done, 0));
+		}
+	}
+	if (result != STRESS_OK || !move->failed)
+		return result;
+	/* What could not be written is still in there. */
+	pipe_close(flakey->pipe);
+	return pipe_open(path, flakey->pipe);
+}
+
+/* No more than could be done was said to be done, and no less. */
+static enum stress_result judge(struct stress_path *path, struct move *move)
+{
+	struct flakey *flakey = path->state;
+	const bool spoiled = path->turns % 2;
+	const uint64_t sound = move->offset < flakey->bad ? flakey->bad - move->offset : 0;
+
+	flakey->failed += move->failed;
+	if (planted(path, 1)) /* a failure that is not told */
+		move->done = move->length;
+	if (!spoiled && move->done != move->length)
+		return stress_wrong_number(path, "length", move->offset, move->length, move->done);
+	if (spoiled && move->done > sound)
+		return stress_wrong_number(path, "failure", move->offset, sound, move->done);
+	return STRESS_OK;
+}
+
+/* Those of one part of the disk, with neighbours. What was not said to be written may be, or not. */
+static enum stress_result check_part(struct stress_path *path, const struct move *move,
+				     uint64_t first, uint64_t last)
+{
+	struct stress_file *disk = &((struct flakey *)path->state)->disk;
+	uint64_t from = round_down(move->offset, PAGE);
+	uint64_t to = round_down(move->offset + move->length + 2 * PAGE - 1, PAGE);
+	enum stress_result result = STRESS_OK;
+	unsigned char *got = disk->scratch;
+
+	from = from > first + PAGE ? from - PAGE : first;
+	to = to < last ? to : last;
+	if (from >= to)
+		return STRESS_OK;
+	path->waits_for = "a direct read";
+	if (read_all(disk->fd, got, to - from, from) != (ssize_t)(to - from))
+		return stress_error(path, "read %llu sound bytes at %llu",
+				    (unsigned long long)(to - from), (unsigned long long)from);
+	if (planted(path, 2)) /* a flipped bit */
+		got[(to - from) / 2] ^= 0x10;
+	for (uint64_t at = from, next; at < to && result == STRESS_OK; at = next) {
+		const uint64_t end = move->offset + move->length, done = move->offset + move->done;
+		const unsigned char *before = disk->model + at, *want = before, *either = NULL;
+
+		next = at < move->offset ? move->offset : at < done ? done : at < end ? end : to;
+		if (next > to)
+			next = to;
+		if (path->variant != READ && at >= move->offset && at < end) {
+			want = move->range + (at - move->offset);
+			either = at < done ? NULL : before;
+		}
+		result = stress_compare(path, "pattern", got + (at - from), want, either, next - at,
+					at);
+	}
+	memcpy(disk->model + from, got, to - from);
+	return result;
+}
+
+static enum stress_result check_read(struct stress_path *path, const struct move *move)
+{
+	const struct flakey *flakey = path->state;
+
+	if (planted(path, 3) && move->done) /* a flipped bit */
+		move->range[move->done / 2] ^= 0x10;
+	if (memory_check_neighbours(path, move->range, move->length, move->offset) != STRESS_OK)
+		return STRESS_FAIL;
+	return stress_compare(path, "read", move->range, flakey->disk.model + move->offset, NULL,
+			      move->done, move->offset);
+}
+
+/* Nobody's reference but the page cache's. */
+static enum stress_result check_references(struct stress_path *path, const struct move *move)
+{
+	const unsigned char *last = move->range + move->length - 1;
+	const uint64_t until = stress_now_ns() + SETTLE_MS * 1000000ULL;
+
+	path->waits_for = "a page to become secure";
+	for (const unsigned char *page = move->range - (uintptr_t)move->range % PAGE; page <= last;
+	     page += PAGE) {
+		int error, references;
+
+		do
+			error = secure_page(page);
+		while (error == EBUSY && stress_now_ns() < until);
+		errno = error;
+		if (error == EBUSY && !secure_references(page, &references))
+			return stress_wrong_number(path, "references", move->offset, 1, references);
+		if (error)
+			return stress_error(path, "make a page secure");
+	}
+	return STRESS_OK;
+}
+
+static enum stress_result move_and_check(struct stress_path *path, struct move *move)
+{
+	struct flakey *flakey = path->state;
+	const bool by_pipe = path->variant == SPLICE || path->variant == VMSPLICE;
+	enum stress_result result = by_pipe ? move_by_pipe(path, move) : move_direct(path, move);
+
+	if (result == STRESS_OK)
+		result = judge(path, move);
+	if (result == STRESS_OK && path->variant == READ)
+		result = check_read(path, move);
+	if (result == STRESS_OK)
+		result = check_part(path, move, 0, flakey->bad);
+	return result == STRESS_OK ? check_part(path, move, flakey->bad_end, flakey->disk.size)
+				   : result;
+}
+
+static enum stress_result turn(struct stress_path *path)
+{
+	struct flakey *flakey = path->state;
+	struct move move = { 0 };
+	int leak[2] = PIPE_CLOSED;
+	enum stress_result result;
+	struct iovec piece;
+
+	choose(path, &move);
+	if (path->variant == READ)
+		memory_poison(move.range, move.length);
+	else
+		pattern_fill(path->key, ++path->generation, move.range, move.length, move.offset);
+	result = memory_prepare(path, &flakey->memory, move.range, move.length);
+	piece = (struct iovec){ move.range, 1 };
+	if (planted(path, 4)) /* a reference that is never given back */
+		if (pipe_open(path, leak) || vmsplice(leak[1], &piece, 1, 0) != 1)
+			return stress_error(path, "plant a bug");
+	if (result == STRESS_OK)
+		result = move_and_check(path, &move);
+	/* Whatever became of it: the next turn's I/O would tell less. */
+	if (check_references(path, &move) != STRESS_OK)
+		result = STRESS_FAIL;
+	pipe_close(leak);
+	if (result == STRESS_OK)
+		stress_credit(path, move.ops, move.done);
+	return result;
+}
+
+STRESS_MAIN("flakey", check_sizes,
+	    STRESS_PATH("write", WRITE),
+	    STRESS_PATH("read", READ),
+	    STRESS_PATH("splice", SPLICE),
+	    STRESS_PATH("vmsplice", VMSPLICE))

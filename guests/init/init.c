@@ -67,7 +67,7 @@ static void set_up(const struct setup *setup)
 		break;
 	case SETUP_MOUNT:
 		boot_make_directories(setup->where);
-		if (mount(setup->what, setup->where, setup->type, 0, NULL))
+		if (mount(setup->what, setup->where, setup->type, 0, setup->options))
 			die("mount %s %s on %s: %s", setup->type, setup->what, setup->where,
 			    strerror(errno));
 		break;

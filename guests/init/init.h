@@ -41,6 +41,7 @@ struct setup {
 	char *what;	/* module: file name; format, mount: device; set: text */
 	const char *type;	/* mount only */
 	const char *where;	/* mount: directory; set: file */
+	const char *options;	/* mount: the file system's own, or NULL */
 };
 
 struct touch {

@@ -288,12 +288,23 @@ static bool entropy_line(struct parser *p, const char *key, char *value)
 	return true;
 }
 
+static size_t blanks(const char *text)
+{
+	size_t count = 0;
+
+	while (text && (text = strchr(text, ' '))) {
+		count++;
+		text++;
+	}
+	return count;
+}
+
 /* Modules, file systems, mounts and writes are done in their order, before the first step. */
 static bool setup_line(struct parser *p, const char *key, char *value)
 {
 	struct job *job = p->job;
 	struct setup *setup = append(&job->setups, &job->setup_count, sizeof(*setup));
-	char *word[3];
+	char *word[4] = { NULL };
 
 	if (!setup)
 		return fail(p, "out of memory");
@@ -310,10 +321,11 @@ static bool setup_line(struct parser *p, const char *key, char *value)
 		return true;
 	}
 	if (!strcmp(key, "mount")) {
-		if (!words(p, key, value, word, 3))
+		if (!words(p, key, value, word, blanks(value) == 3 ? 4 : 3))
 			return false;
 		*setup = (struct setup){
-			.kind = SETUP_MOUNT, .type = word[0], .what = word[1], .where = word[2]
+			.kind = SETUP_MOUNT, .type = word[0], .what = word[1], .where = word[2],
+			.options = word[3]
 		};
 		return true;
 	}

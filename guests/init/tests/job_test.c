@@ -77,7 +77,9 @@ static const struct {
 	{ HEAD "format\n", "job line 2: word 1 of format is missing" },
 	{ HEAD "mount ext4 /dev/vda\n", "job line 2: word 3 of mount is missing" },
 	{ HEAD "mount ext4  /dev/vda /mnt\n", "job line 2: word 2 of mount is missing" },
-	{ HEAD "mount ext4 /dev/vda /mnt rw\n", "job line 2: too many words after mount" },
+	{ HEAD "mount ext4 /dev/vda /mnt data=journal\n", NULL },
+	{ HEAD "mount ext4 /dev/vda /mnt data=journal rw\n", "job line 2: too many words after mount" },
+	{ HEAD "mount ext4 /dev/vda /mnt \n", "job line 2: word 4 of mount is missing" },
 	{ HEAD "set /proc/a 1\nset /b c%0a\n", NULL },
 	{ HEAD "set /proc/a\n", "job line 2: word 2 of set is missing" },
 	{ HEAD "set /proc/a 1 2\n", "job line 2: too many words after set" },
@@ -135,7 +137,7 @@ static void test_values(void)
 {
 	static const char text[] = HEAD
 		"cell 5f%250c\nepoch 1763812345\nentropy " SIXTEEN_BYTES "FF0123456789abcdef0123456789abcd\nheartbeat 250\nmodule a.ko\n"
-		"mount tmpfs none /mnt/%20x\nmodule b.ko\nformat /dev/r%25\nset /proc/y%20z 4%20%0A\n"
+		"mount tmpfs none /mnt/%20x\nmodule b.ko\nmount 9p share /m trans=virtio,x=%2c\nformat /dev/r%25\nset /proc/y%20z 4%20%0A\n"
 		"step one\nrun /p\narg --mode=a%20b\narg \nseed 7\nworkers 3\nlimit 30000\n"
 		"touch 5 f\ntouch 6 g|h\n"
 		"beside /b\nbeside-arg --rate=2\nbeside-arg --all\nbeside /c\nend\n"
@@ -151,12 +153,16 @@ static void test_values(void)
 	      "cell, epoch, heartbeat", job.cell);
 	check(job.has_entropy && job.entropy[0] == 0x01 && job.entropy[15] == 0xef &&
 	      job.entropy[16] == 0xff && job.entropy[31] == 0xcd, "entropy", "");
-	check(job.setup_count == 5 && job.setups[0].kind == SETUP_MODULE &&
+	check(job.setup_count == 6 && job.setups[0].kind == SETUP_MODULE &&
 	      job.setups[1].kind == SETUP_MOUNT && !strcmp(job.setups[1].type, "tmpfs") &&
 	      !strcmp(job.setups[1].what, "none") && !strcmp(job.setups[1].where, "/mnt/ x") &&
-	      !strcmp(job.setups[2].what, "b.ko") && job.setups[3].kind == SETUP_FORMAT &&
-	      !strcmp(job.setups[3].what, "/dev/r%") && job.setups[4].kind == SETUP_SET &&
-	      !strcmp(job.setups[4].where, "/proc/y z") && !strcmp(job.setups[4].what, "4 \n"),
+	      !job.setups[1].options &&
+	      !strcmp(job.setups[2].what, "b.ko") && job.setups[3].kind == SETUP_MOUNT &&
+	      !strcmp(job.setups[3].where, "/m") &&
+	      !strcmp(job.setups[3].options, "trans=virtio,x=,") &&
+	      job.setups[4].kind == SETUP_FORMAT && !strcmp(job.setups[4].what, "/dev/r%") &&
+	      job.setups[5].kind == SETUP_SET && !strcmp(job.setups[5].where, "/proc/y z") &&
+	      !strcmp(job.setups[5].what, "4 \n"),
 	      "modules, file systems, mounts and writes in their order", "");
 	check(job.step_count == 2 && !strcmp(job.steps[0].run.path, "/p") &&
 	      job.steps[0].run.arg_count == 2 && !strcmp(job.steps[0].run.args[0], "--mode=a b") &&

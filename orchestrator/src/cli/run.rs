@@ -125,6 +125,16 @@ fn can_be_deterministic(scenarios: &[Arc<Scenario>], request: &Request) -> Resul
         )
         .hint("--protection emulated needs no KVM"));
     }
+    if let Some(scenario) = scenarios.iter().find(|scenario| scenario.machine.share) {
+        return Err(Failure::new(
+            ExitCode::Usage,
+            format!(
+                "scenario {} has a share, which answers when the host likes: no schedule with it repeats",
+                scenario.name
+            ),
+        )
+        .hint("read from a RAM disk of the guest's own instead (module brd, zram or loop), in a scenario without `share`"));
+    }
     match scenarios.iter().find(|scenario| !scenario.machine.disks.is_empty()) {
         Some(scenario) => Err(Failure::new(
             ExitCode::Usage,

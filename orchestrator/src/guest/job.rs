@@ -9,16 +9,20 @@ use camino::Utf8PathBuf;
 use super::GuestError;
 use super::archive::Archive;
 use super::image::LiteImage;
+use super::share::SHARE_TAG;
 use crate::kernel::hex;
 use crate::plan::step_seed;
-use crate::scenario::emulation;
 use crate::scenario::{Action, Disk, HeartbeatLimit, Interference, Step, Touch};
+use crate::scenario::{SHARE_DIRECTORY, emulation};
 
 /// A guest refuses longer lines.
 const LONGEST_LINE_BYTES: usize = 4096;
 /// At most this long between two beats; and several beats within the limit, so that one late beat is no hang.
 const SLOWEST_BEAT: Duration = Duration::from_secs(1);
 const BEATS_IN_LIMIT: u32 = 4;
+/// How the share is mounted. Without a cache reads go from the caller's memory to the device, and of more than 1,024 bytes
+/// without a copy, a quarter of a MiB with one request at most (net/9p/client.c, p9_client_read_once()).
+const SHARE_OPTIONS: &str = "trans=virtio,version=9p2000.L,cache=none,msize=262144";
 
 /// What a guest is to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +42,8 @@ pub struct Job {
     /// Disks of the guest's own that get an empty file system.
     pub formats: Vec<String>,
     pub mounts: Vec<Mount>,
+    /// Whether the host's share is mounted too.
+    pub share: bool,
     /// Files of the guest and the text that is written to each, in this order, before the first step.
     pub sets: Vec<(String, String)>,
     pub work: Work,
@@ -106,7 +112,8 @@ pub type Entropy = [u8; 32];
 pub struct JobRequest<'a> {
     pub cell: String,
     pub disks: &'a [Disk],
-    /// farm's own.
+    pub share: bool,
+    /// farm's own, and those of the share.
     pub modules: Vec<String>,
     pub sets: Vec<(String, String)>,
     pub steps: &'a [Step],
@@ -194,6 +201,7 @@ impl Job {
             modules,
             formats,
             mounts,
+            share: request.share,
             sets: request.sets,
             work: Work::Shell,
         })
@@ -218,6 +226,9 @@ impl Job {
         }
         for Mount { file_system, device, directory } in &self.mounts {
             lines.add("mount", &[file_system, device, directory])?;
+        }
+        if self.share {
+            lines.add("mount", &["9p", SHARE_TAG, SHARE_DIRECTORY, SHARE_OPTIONS])?;
         }
         for (path, text) in &self.sets {
             lines.add("set", &[path, text])?;

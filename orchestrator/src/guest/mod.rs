@@ -11,6 +11,7 @@ mod manifest;
 mod module_index;
 mod rest;
 mod saved;
+mod share;
 mod slot;
 
 use std::io;
@@ -26,6 +27,7 @@ pub use self::kernel_module::{ModuleRequest, build_module, module_names};
 pub use self::manifest::Manifest;
 pub use self::rest::is_at_rest;
 pub use self::saved::SavedGuest;
+pub use self::share::{SHARE_TAG, fresh_share, share_command};
 use crate::cache::CacheError;
 use crate::kernel::{KernelError, ToolError};
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use camino::{Utf8Path, Utf8PathBuf};
 
 use super::qemu::{Feature, Qemu};
+use crate::guest::SHARE_TAG;
 use crate::plan::{Accel, Threads, Turns};
 
 /// A machine to start.
@@ -25,6 +26,8 @@ pub struct Spec {
     pub boot: Boot,
     /// Raw images, which become virtio disks with the serial numbers `disk0`, `disk1`, …
     pub disks: Vec<Utf8PathBuf>,
+    /// A directory that the guest can read, and not write, by the mount tag [`SHARE_TAG`] over 9p.
+    pub share: Option<Utf8PathBuf>,
     /// None: the CPUs run as they can.
     pub turns: Option<Turns>,
     pub memory: Memory,
@@ -176,6 +179,10 @@ pub(super) fn options(spec: &Spec, wiring: Wiring<'_>) -> Result<Vec<Vec<String>
         add("-blockdev", backend(number, path));
         add("-device", disk(number, spec));
     }
+    if let Some(path) = &spec.share {
+        add("-fsdev", shared_directory(path));
+        add("-device", format!("virtio-9p-ccw,fsdev={SHARE_TAG},mount_tag={SHARE_TAG}{}", dma(spec)));
+    }
 
     if spec.memory.file().is_some() {
         // Each page has its place in the file, which so holds no page twice, and a job can be put there.
@@ -262,6 +269,12 @@ fn disk(number: usize, spec: &Spec) -> String {
     format!("virtio-blk-ccw,drive=disk{number},serial=disk{number},werror=stop,rerror=stop{dma}")
 }
 
+/// The host's side of the share. A guest that could write to it could fill the host's disk. Whose the files are does not
+/// matter, so that nothing has to be mapped.
+fn shared_directory(path: &Utf8Path) -> String {
+    format!("local,id={SHARE_TAG},path={},security_model=none,readonly=on", escape_commas(path))
+}
+
 /// A protected guest shares only its bounce buffers with QEMU, so devices must go through the guest's DMA API
 /// (VIRTIO_F_ACCESS_PLATFORM).
 fn dma(spec: &Spec) -> &'static str {
@@ -305,6 +318,7 @@ pub(super) mod tests {
                 kernel_args: vec!["page_poison=1".into()],
             },
             disks: vec!["/cell/disk0".into()],
+            share: None,
             turns: None,
             memory: Memory::Fresh,
         }
@@ -353,6 +367,12 @@ pub(super) mod tests {
         spec.qemu.sandbox = Feature::Absent;
         let directory = Utf8Path::new("/cells/a,b");
         insta::assert_snapshot!(shown(&spec, Wiring::Files { directory }));
+    }
+
+    #[test]
+    fn a_share_in_a_directory_with_a_comma() {
+        let spec = Spec { share: Some("/cells/a,b/share".into()), ..spec() };
+        insta::assert_snapshot!(shown(&spec, SOCKETS));
     }
 
     #[test]

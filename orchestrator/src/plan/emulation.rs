@@ -5,6 +5,8 @@ use crate::scenario::{Facts, Fix, Knobs, Release, Scenario};
 
 /// The module of farm's own.
 const MODULE: &str = "uvsim";
+/// The kernel's file system of the share, and the transport, which nothing loads by itself where there is no modprobe.
+const SHARE_MODULES: &[&str] = &["9p", "9pnet_virtio"];
 
 /// What a request asks for goes before what the scenario says. The knobs once for each delay of the matrix.
 pub(super) fn of(scenario: &Scenario, request: &Request) -> (Protection, Vec<Knobs>) {
@@ -31,12 +33,16 @@ impl Cell {
         Facts { kernel_release: &self.kernel.release, protection: self.protection, fixes: &self.uvsim.fix }
     }
 
-    /// Kernel modules in the order to load them: the scenario's, and that of the emulated ultravisor behind them, which
-    /// finds the functions of those it watches.
+    /// Kernel modules in the order to load them: the scenario's, those of the share, and that of the emulated ultravisor
+    /// behind them, which finds the functions of those it watches.
     pub fn modules(&self) -> Vec<String> {
+        let share = if self.shape.share { SHARE_MODULES } else { &[] };
+        let emulation: &[_] = if self.protection == Protection::Emulated { &[MODULE] } else { &[] };
         let mut modules = self.scenario.modules.clone();
-        if self.protection == Protection::Emulated && !modules.iter().any(|module| module == MODULE) {
-            modules.push(MODULE.to_owned());
+        for module in share.iter().chain(emulation) {
+            if !modules.iter().any(|known| known == module) {
+                modules.push((*module).to_owned());
+            }
         }
         modules
     }
@@ -127,6 +133,8 @@ steps: [{stress: splice, for: 1s}]
             (sets(&plain, &request()), modules(&plain, &request())),
             (vec![], vec!["tripwire".into()])
         );
+        let share = format!("{YAML}machine: {{share: true}}\n");
+        assert_eq!(modules(&share, &request()), ["tripwire", "9p", "9pnet_virtio", "uvsim"]);
         let asked = Request { protection: Some(Protection::Emulated), ..request() };
         assert_eq!(sets(&plain, &asked), first(1));
         assert_eq!(modules(&plain, &asked), ["tripwire", "uvsim"]);

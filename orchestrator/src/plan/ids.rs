@@ -111,7 +111,7 @@ pub(super) fn canonical(cell: &Cell) -> Value {
     let Cell { id: _, scenario, kernel, image, shape, protection, uvsim, schedule, seed, counting: _, steps } =
         cell;
     let KernelKey { name, release, version, sha256 } = kernel;
-    let Shape { cpus, memory_mib, disks, kernel_args, accel, threads, cpu_model, qemu } = shape;
+    let Shape { cpus, memory_mib, disks, share, kernel_args, accel, threads, cpu_model, qemu } = shape;
     let QemuKey { version: qemu } = qemu;
     // In the words of QEMU's -accel, where several threads are not mentioned: so they stood here when there was no choice.
     let accel = match threads {
@@ -144,6 +144,9 @@ pub(super) fn canonical(cell: &Cell) -> Value {
     // A cell without modules keeps the id that it had before there were any.
     if let (Value::Array(inputs), [_, ..]) = (&mut inputs, &scenario.modules[..]) {
         inputs.push(json!(["modules", scenario.modules]));
+    }
+    if let (Value::Array(inputs), true) = (&mut inputs, share) {
+        inputs.push(json!(["share"]));
     }
     if let (Value::Array(inputs), knobs @ [_, ..]) = (&mut inputs, &turned_knobs(uvsim)[..]) {
         inputs.push(json!(["uvsim", knobs]));

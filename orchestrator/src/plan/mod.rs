@@ -128,6 +128,7 @@ pub struct Shape {
     pub cpus: u32,
     pub memory_mib: u32,
     pub disks: Vec<Disk>,
+    pub share: bool,
     pub kernel_args: Vec<String>,
     pub accel: Accel,
     pub threads: Threads,
@@ -245,6 +246,7 @@ pub fn expand(scenario: &Arc<Scenario>, request: &Request) -> Vec<Cell> {
                         cpus,
                         memory_mib: machine.memory_mib,
                         disks: machine.disks.clone(),
+                        share: machine.share,
                         kernel_args: machine.kernel_args.clone(),
                         accel: request.accel,
                         threads: match request.schedule {

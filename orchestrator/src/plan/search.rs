@@ -184,7 +184,7 @@ matrix: {cpus: [1, 2, 4]}
                 continue;
             }
             let yaml = format!(
-                "name: fits\npurpose: a test\nprotection: emulated\n\
+                "name: fits\npurpose: a test\nprotection: emulated\nmachine: {{share: true}}\n\
                  steps: [{{stress: {}, args: {{{set}}}, for: 1s, secure: {}}}]\n",
                 program.name, program.secure_only
             );

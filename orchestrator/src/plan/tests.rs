@@ -77,6 +77,7 @@ fn what_does_not_run_does_not_change_the_id() {
         ("order", YAML.replace("mode: file-file, direct: true", "direct: true, mode: file-file")),
         ("default written out", format!("{YAML}heartbeat: 30s\n")),
         ("no modules", format!("{YAML}modules: []\n")),
+        ("no share", YAML.replace("cpus: 2", "cpus: 2, share: false")),
         ("no protection", format!("{YAML}protection: none\n")),
         ("not secure", YAML.replace("for: 3s", "for: 3s, secure: false")),
         ("seed in a matrix", format!("{YAML}matrix: {{seeds: [1]}}\n")),
@@ -93,6 +94,7 @@ fn every_input_changes_the_id() {
     for (from, to) in [
         ("name: two", "name: three"),
         ("cpus: 2", "cpus: 1"),
+        ("cpus: 2", "cpus: 2, share: true"),
         ("512M", "256M"),
         ("size: 256M", "size: 128M"),
         ("size: 256M}]", "size: 256M}, {size: 256M}]"),

@@ -8,7 +8,8 @@ use jiff::Timestamp;
 
 use crate::cache::{Cache, quiet};
 use crate::guest::{
-    CellJob, Entropy, GuestError, Job, JobRequest, LiteImage, disk_template, fresh_disk, write_initrd,
+    CellJob, Entropy, GuestError, Job, JobRequest, LiteImage, SHARE_TAG, disk_template, fresh_disk,
+    fresh_share, share_command, write_initrd,
 };
 use crate::kernel::{Kernel, Symbols, sha256_hex};
 use crate::machine::{
@@ -34,12 +35,15 @@ pub struct Guest {
 /// A guest ready to start, and its scratch files.
 pub(super) struct PreparedGuest {
     pub(super) spec: Spec,
+    /// What nobody needs by name once QEMU has opened it.
     scratch: Scratch,
+    /// What QEMU opens again and again while the guest runs.
+    served: Scratch,
 }
 
-/// Files that are big, and can be made again from the cell.
+/// Files and directories that are big, and can be made again from the cell.
 #[derive(Default)]
-struct Scratch(Vec<Utf8PathBuf>);
+pub(super) struct Scratch(Vec<Utf8PathBuf>);
 
 /// To be raised whenever the same parts make another saved guest.
 const SAVED_FORMAT: u32 = 1;
@@ -74,11 +78,11 @@ impl Guest {
         files: &LifeFiles,
     ) -> Result<PreparedGuest, PrepareError> {
         let spec = self.spec(cell, memory, files.directory());
-        let mut prepared = PreparedGuest { spec, scratch: Scratch::default() };
+        let mut prepared = PreparedGuest { spec, scratch: Scratch::default(), served: Scratch::default() };
         match self.make_files(cell, job, files, &mut prepared) {
             Ok(()) => Ok(prepared),
             Err(error) => {
-                prepared.remove()?;
+                prepared.opened()?.remove()?;
                 Err(error)
             }
         }
@@ -86,16 +90,18 @@ impl Guest {
 
     /// Names the saved guest that the cell can go on from: all that shows in its state went into it.
     pub(super) fn saved_key(&self, cell: &Cell) -> String {
-        let Shape { cpus, memory_mib, disks, kernel_args, accel, threads, cpu_model, qemu: _ } = &cell.shape;
+        let Shape { cpus, memory_mib, disks, share, kernel_args, accel, threads, cpu_model, qemu: _ } =
+            &cell.shape;
         let disks: Vec<u32> = disks.iter().map(|disk| disk.size_mib).collect();
         let described = format!(
             "{SAVED_FORMAT} {} {}\n{} {}\n{cpus} {memory_mib} {disks:?} {kernel_args:?} {KERNEL_ARGUMENTS:?}\n\
-             {accel:?} {threads:?} {cpu_model} {:?}",
+             {accel:?} {threads:?} {cpu_model} {:?}{}",
             self.qemu.full_version(),
             self.qemu.binary,
             cell.kernel.sha256,
             self.image.sha256,
-            cell.turns().map(|turns| turns.shift)
+            cell.turns().map(|turns| turns.shift),
+            if *share { " share" } else { "" }
         );
         format!("{}-{}", self.kernel.key.release, &sha256_hex(described.as_bytes())[..32])
     }
@@ -142,6 +148,7 @@ impl Guest {
             disks: (0..cell.shape.disks.len())
                 .map(|number| directory.join(format!("disk{number}.raw")))
                 .collect(),
+            share: cell.shape.share.then(|| directory.join(SHARE_TAG)),
             turns: cell.turns(),
             memory,
         }
@@ -163,6 +170,10 @@ impl Guest {
             prepared.scratch.0.push(path.clone());
             fresh_disk(&self.cache, *disk, path, &quiet)?;
         }
+        if let Some(share) = &prepared.spec.share {
+            prepared.served.0.push(share.clone());
+            fresh_share(share)?;
+        }
         Ok(())
     }
 
@@ -177,6 +188,7 @@ impl Guest {
                 None => format!("rm -f {path} && truncate -s {}M {path}", disk.size_mib),
             });
         }
+        preparation.extend(spec.share.as_deref().map(share_command));
         script(&spec, &preparation)
     }
 }
@@ -190,6 +202,7 @@ fn request<'a>(cell: &'a Cell, life: &LifeId) -> Result<JobRequest<'a>, PrepareE
     Ok(JobRequest {
         cell: name,
         disks: &cell.shape.disks,
+        share: cell.shape.share,
         modules: cell.modules(),
         sets: cell.sets(),
         steps: &cell.steps,
@@ -209,14 +222,16 @@ fn random() -> Result<Entropy, PrepareError> {
 }
 
 impl PreparedGuest {
-    /// Removes the scratch files, which nobody needs by name once QEMU has opened them.
-    pub(super) fn remove(self) -> Result<(), PrepareError> {
-        self.scratch.remove()
+    /// Removes the scratch files that nobody needs by name once QEMU has opened them. What comes back is to be removed when
+    /// the guest is gone.
+    pub(super) fn opened(self) -> Result<Scratch, PrepareError> {
+        self.scratch.remove()?;
+        Ok(self.served)
     }
 }
 
 impl Scratch {
-    fn remove(mut self) -> Result<(), PrepareError> {
+    pub(super) fn remove(mut self) -> Result<(), PrepareError> {
         for path in std::mem::take(&mut self.0) {
             remove(&path).map_err(|source| PrepareError::Remove { path, source })?;
         }
@@ -236,7 +251,8 @@ impl Drop for Scratch {
 }
 
 fn remove(path: &Utf8Path) -> io::Result<()> {
-    match fs::remove_file(path) {
+    let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+    match removed {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
@@ -247,12 +263,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn scratch_files_go_when_a_guest_is_given_up() {
+    fn scratch_files_and_directories_go_when_a_guest_is_given_up() {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| Utf8PathBuf::try_from(directory.path().join(name)).unwrap();
         fs::write(path("initrd"), "bytes").unwrap();
         fs::write(path("disk0.raw"), "bytes").unwrap();
-        drop(Scratch(vec![path("initrd"), path("never-made"), path("disk0.raw")]));
+        fresh_share(&path("share")).unwrap();
+        drop(Scratch(vec![path("initrd"), path("never-made"), path("disk0.raw"), path("share")]));
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
     }
 }

@@ -46,7 +46,8 @@ pub async fn interact(
     let life = LifeId { cell: cell.id, number: 1 };
     let prepared = guest.prepare_shell(cell, &life, files)?;
     let (mut machine, mut streams) = Machine::start(&prepared.spec, launcher).await?;
-    prepared.remove()?; // QEMU has read kernel and initrd by now and holds the disks open
+    // QEMU has read kernel and initrd by now and holds the disks open. What it serves goes when this returns.
+    let _served = prepared.opened()?;
     let mut results = ResultsReader::new();
     let (mut typed, mut shown, mut kmsg, mut told) = ([0; 1024], [0; 4096], [0; 4096], [0; 4096]);
     let (mut console_open, mut kmsg_open, mut results_open, mut typing) = (true, true, true, true);

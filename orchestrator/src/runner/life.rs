@@ -259,7 +259,7 @@ impl Task {
         let prepared = guest.prepare(&cell, memory, &job, &self.files)?;
         let started = Machine::start(&prepared.spec, &self.launcher).await;
         // QEMU has read kernel and initrd by now and holds the disks open.
-        prepared.remove()?;
+        let served = prepared.opened()?;
         let (mut machine, mut streams) = started?;
         timings.spawned_us = Some(micros(began));
 
@@ -292,6 +292,7 @@ impl Task {
         if let (Some(copy), Some(warm)) = (copy, &self.warm) {
             warm.give_back(copy);
         }
+        served.remove()?;
         let drained = self.drain(&mut streams, began, timings, transcript).await;
         let ending = ending?;
         drained?;

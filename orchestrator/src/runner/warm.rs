@@ -143,10 +143,11 @@ impl WarmGuests {
         let memory = Arc::new(SavedGuest::new_file(&guest.cache)?);
         let prepared = guest.prepare(cell, Memory::ToSave(Arc::clone(&memory)), &[], files)?;
         let started = Machine::start(&prepared.spec, &self.launcher).await;
-        prepared.remove()?;
+        let served = prepared.opened()?;
         let (mut machine, mut streams) = started?;
         let saved = self.boot_and_save(self.limits.boot_of(cell), &mut machine, &mut streams, &memory).await;
         machine.stop(Stop::Now).await;
+        served.remove()?;
         saved?;
         Ok(SavedGuest::keep(&guest.cache, key, &memory)?)
     }

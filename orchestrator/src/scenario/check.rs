@@ -56,8 +56,10 @@ fn read(
     let heartbeat = group.scalar(&scenario::HEARTBEAT);
     let machine = read_machine(group.group(&scenario::MACHINE), problems);
     let disks = machine.as_ref().map_or(&[][..], |machine| &machine.disks);
+    // A machine with a problem may be one that has it.
+    let share = machine.as_ref().is_none_or(|machine| machine.share);
     let step_nodes = group.groups(&scenario::STEPS);
-    let steps = steps::read(step_nodes, Steps { catalog, files, disks, emulated, problems });
+    let steps = steps::read(step_nodes, Steps { catalog, files, disks, share, emulated, problems });
     let known_steps = KnownSteps { steps: &steps, complete: steps.len() == step_nodes.len() };
     let matrix = read_matrix(group.group(&scenario::MATRIX), known_steps, catalog, emulated);
     let expect = group.groups(&scenario::EXPECT);
@@ -126,6 +128,7 @@ fn read_machine(group: Group<'_>, problems: &Problems) -> Option<MachineSpec> {
     let memory = group.scalar(&machine::MEMORY);
     // A disk with a problem keeps its place, so that the numbers of those behind it stay right.
     let disks = group.groups(&machine::DISKS).iter().map(|node| read_disk(node, problems)).collect();
+    let share = group.scalar(&machine::SHARE);
     let kernel_args = group.list(&machine::KERNEL_ARGS);
     let length: usize = kernel_args.iter().map(|arg| arg.value.len() + 1).sum();
     if length > LONGEST_COMMAND_LINE {
@@ -137,6 +140,7 @@ fn read_machine(group: Group<'_>, problems: &Problems) -> Option<MachineSpec> {
         cpus: u32::try_from(cpus?.value).ok()?,
         memory_mib: memory?.value,
         disks,
+        share: share?.value,
         kernel_args: values(kernel_args),
     })
 }

@@ -101,6 +101,9 @@ fn render_program(program: &Program) -> String {
     if program.secure_only {
         text += "Only with `secure: true`.\n\n";
     }
+    if program.share_only {
+        text += "Only with `share: true` of the machine, and without `dir`.\n\n";
+    }
     if program.args.is_empty() {
         return text + "No options of its own.\n";
     }

@@ -135,7 +135,7 @@ pub(crate) mod scenario {
         name: "machine",
         shape: GroupOf(&super::MACHINE),
         absent: Absent::Means("each field's default"),
-        doc: "CPUs, memory, disks and kernel arguments.",
+        doc: "CPUs, memory, disks, a share and kernel arguments.",
     };
     pub(crate) static HEARTBEAT: Field<Time> = Field {
         name: "heartbeat",
@@ -172,7 +172,7 @@ pub(crate) mod scenario {
 pub(crate) static MACHINE: Section = Section {
     title: "a machine",
     doc: "The guest's machine.",
-    fields: &[&machine::CPUS, &machine::MEMORY, &machine::DISKS, &machine::KERNEL_ARGS],
+    fields: &[&machine::CPUS, &machine::MEMORY, &machine::DISKS, &machine::SHARE, &machine::KERNEL_ARGS],
 };
 
 pub(crate) mod machine {
@@ -197,6 +197,14 @@ pub(crate) mod machine {
         shape: ListOfGroups { of: DISK.title, min: 0, max: MOST_DISKS },
         absent: Absent::Means("no disk"),
         doc: "Empty virtio-blk disks, fresh for each guest.",
+    };
+    pub(crate) static SHARE: Field<OneOf<bool>> = Field {
+        name: "share",
+        shape: FLAG,
+        absent: Absent::Default("false"),
+        doc: "Whether the guest has a directory of the host's, by QEMU's 9p over virtio, at `/mnt/share`. It \
+              can read there and not write, or it could fill the host's disk. farm makes the directory for each life, with the \
+              one file that the stress program `share` reads.",
     };
     pub(crate) static KERNEL_ARGS: Field<ListOf<Text>> = Field {
         name: "kernel-args",
@@ -288,7 +296,7 @@ pub(crate) mod step {
         name: "dir",
         shape: OneOf { words: &DIRS },
         absent: Absent::Means("the first disk with a file system, or `tmp` if there is none"),
-        doc: "Where the program's files go: `diskN` is `/mnt/N`, `tmp` the tmpfs at `/tmp`. `uvsinkb`, with `protection: emulated` \
+        doc: "Where the program's files go, if it has any: `diskN` is `/mnt/N`, `tmp` the tmpfs at `/tmp`. `uvsinkb`, with `protection: emulated` \
               only, is `/mnt/uvsinkb`: a file system on the RAM disk of the module `uvsim`, which counts as a device.",
     };
     pub(crate) static SECURE: Field<OneOf<bool>> = Field {

@@ -43,6 +43,9 @@ pub use pattern::{Expectation, Known, Pattern};
 pub use problem::Problem;
 pub use programs::{ArgKind, Catalog};
 
+/// Where a guest with a share has it.
+pub const SHARE_DIRECTORY: &str = "/mnt/share";
+
 /// A checked scenario. Made by [`check`] alone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Scenario {
@@ -118,6 +121,8 @@ pub struct MachineSpec {
     pub cpus: u32,
     pub memory_mib: u32,
     pub disks: Vec<Disk>,
+    /// Whether it reads a directory of the host's, at [`SHARE_DIRECTORY`].
+    pub share: bool,
     pub kernel_args: Vec<String>,
 }
 

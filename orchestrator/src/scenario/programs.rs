@@ -31,6 +31,8 @@ pub struct Program {
     pub kernel: String,
     /// Without an emulated ultravisor it has nothing to do.
     pub secure_only: bool,
+    /// It reads what is in the machine's share, and has no files of its own.
+    pub share_only: bool,
     pub args: Vec<Arg>,
 }
 
@@ -185,7 +187,7 @@ fn parse(file: &str, text: &str) -> Result<Vec<Program>, Vec<Problem>> {
 static PROGRAM: Section = Section {
     title: "a program",
     doc: "Each entry of the catalog.",
-    fields: &[&PROGRAM_NAME, &PURPOSE, &KERNEL, &SECURE_ONLY, &ARGS],
+    fields: &[&PROGRAM_NAME, &PURPOSE, &KERNEL, &SECURE_ONLY, &SHARE_ONLY, &ARGS],
 };
 static ARG: Section = Section {
     title: "an option",
@@ -208,6 +210,12 @@ static SECURE_ONLY: Field<OneOf<bool>> = Field {
     shape: FLAG,
     absent: Absent::Default("false"),
     doc: "Whether it has nothing to do without `secure: true`.",
+};
+static SHARE_ONLY: Field<OneOf<bool>> = Field {
+    name: "share-only",
+    shape: FLAG,
+    absent: Absent::Default("false"),
+    doc: "Whether it reads the machine's share, and nothing else.",
 };
 static ARGS: Field<ListOfGroups> = Field {
     name: "args",
@@ -274,12 +282,13 @@ fn read_program(node: &Node, problems: &Problems) -> Option<At<Program>> {
     let group = Group::open(node, &PROGRAM, problems)?;
     let (name, purpose) = (group.scalar(&PROGRAM_NAME), group.scalar(&PURPOSE));
     let kernel = group.scalar(&KERNEL);
-    let secure_only = group.scalar(&SECURE_ONLY);
+    let (secure_only, share_only) = (group.scalar(&SECURE_ONLY), group.scalar(&SHARE_ONLY));
     let args = group.groups(&ARGS).iter().filter_map(|node| read_arg(node, problems)).collect();
     let args = unique(args, |arg: &Arg| &arg.name, problems);
     let At { at, value: name } = name?;
-    let (purpose, kernel, secure_only) = (purpose?.value, kernel?.value, secure_only?.value);
-    Some(At { at, value: Program { name, purpose, kernel, secure_only, args } })
+    let (purpose, kernel) = (purpose?.value, kernel?.value);
+    let (secure_only, share_only) = (secure_only?.value, share_only?.value);
+    Some(At { at, value: Program { name, purpose, kernel, secure_only, share_only, args } })
 }
 
 fn read_arg(node: &Node, problems: &Problems) -> Option<At<Arg>> {

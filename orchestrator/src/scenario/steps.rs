@@ -9,19 +9,21 @@ use super::emulation::DISK_DIRECTORY;
 use super::executable::{ReadFile, read_executable};
 use super::fields::{
     BESIDE, Dir, EXEC_STEP, LIMIT_BEYOND_FOR, LIMIT_OTHERWISE, STRESS_STEP, TOUCH, WRITE_STEP, beside,
-    scenario, step, touch,
+    machine, scenario, step, touch,
 };
 use super::problem::{Problems, did_you_mean, quote, suggest};
 use super::programs::{Catalog, Program};
 use super::read::{At, Group, map, value};
 use super::tree::{Key, Node};
-use super::{Action, ArgValue, Budget, Disk, Interference, Step, Touch};
+use super::{Action, ArgValue, Budget, Disk, Interference, SHARE_DIRECTORY, Step, Touch};
 
 /// What steps are checked against.
 pub(crate) struct Steps<'a> {
     pub(crate) catalog: &'a Catalog,
     pub(crate) files: &'a dyn ReadFile,
     pub(crate) disks: &'a [Disk],
+    /// Whether the machine has one.
+    pub(crate) share: bool,
     pub(crate) emulated: EmulatedOnly<'a>,
     pub(crate) problems: &'a Problems,
 }
@@ -69,7 +71,10 @@ impl Steps<'_> {
         let args = program.map(|program| self.args(program, group.free(&step::ARGS_OF_STRESS)));
         let budget = self.budget(&group);
         let workers = group.scalar(&step::WORKERS);
-        let dir = self.dir(&group);
+        let dir = match program {
+            Some(program) if program.share_only => self.share(program, &group),
+            _ => self.dir(&group),
+        };
         let secure = group.scalar(&step::SECURE);
         if let Some(At { at, value: true }) = secure {
             self.emulated.check(at, step::SECURE.name);
@@ -164,6 +169,21 @@ impl Steps<'_> {
                 None
             }
         }
+    }
+
+    /// The directory of a program that only reads the machine's share.
+    fn share(&self, program: &Program, group: &Group<'_>) -> Option<String> {
+        if let Some(node) = group.node(step::DIR.name) {
+            let message =
+                format!("dir: {} reads the machine's share, and has no files of its own", program.name);
+            self.problems.report(node.at, message, None);
+        }
+        if !self.share {
+            let hint = format!("add `{}: true` to `{}`", machine::SHARE.name, scenario::MACHINE.name);
+            let message = format!("{} reads the machine's share, and there is none", program.name);
+            self.problems.report(group.at, message, Some(hint));
+        }
+        Some(SHARE_DIRECTORY.to_owned())
     }
 
     fn exec(&self, group: Group<'_>) -> Option<Unnamed> {

@@ -8,10 +8,12 @@ use include_dir::{Dir, include_dir};
 use proptest::prelude::*;
 
 use super::executable::ReadFile;
+use super::programs::Program;
 use super::*;
 
 mod beside;
 mod emulated;
+mod share;
 mod touches;
 
 const CATALOG: &str = "
@@ -112,7 +114,7 @@ purpose: one line
 hunts: [leaks, 'lost bytes']
 needs: [kvm, pv]
 modules: [tripwire, other]
-machine: {cpus: 4, memory: 1G, disks: [{size: 64M, format: raw}, {}], kernel-args: [quiet, a=b]}
+machine: {cpus: 4, memory: 1G, disks: [{size: 64M, format: raw}, {}], share: true, kernel-args: [quiet, a=b]}
 heartbeat: 1m
 steps:
   - name: first
@@ -138,7 +140,7 @@ matrix: {cpus: [1, 2], seeds: [0, 3], args: {first: {mode: [all, file-file]}}}
         Disk { size_mib: 256, format: DiskFormat::Ext4 },
     ];
     let kernel_args = vec!["quiet".to_owned(), "a=b".to_owned()];
-    assert_eq!(scenario.machine, MachineSpec { cpus: 4, memory_mib: 1024, disks, kernel_args });
+    assert_eq!(scenario.machine, MachineSpec { cpus: 4, memory_mib: 1024, disks, share: true, kernel_args });
     assert_eq!(scenario.heartbeat, HeartbeatLimit(Duration::from_secs(60)));
     let steps: Vec<_> = scenario
         .steps
@@ -173,7 +175,7 @@ matrix: {cpus: [1, 2], seeds: [0, 3], args: {first: {mode: [all, file-file]}}}
 #[test]
 fn what_is_not_given_has_its_default() {
     let scenario = parse("name: a\npurpose: p\nsteps: [{stress: splice, for: 3s}]");
-    let machine = MachineSpec { cpus: 2, memory_mib: 512, disks: vec![], kernel_args: vec![] };
+    let machine = MachineSpec { cpus: 2, memory_mib: 512, disks: vec![], share: false, kernel_args: vec![] };
     assert_eq!(scenario.machine, machine);
     assert_eq!(scenario.heartbeat.0, Duration::from_secs(30));
     assert_eq!(scenario.steps[0].limit, Duration::from_secs(33));
@@ -466,7 +468,9 @@ fn smoke_is_short_and_covers_every_program_and_both_file_systems() {
         seen.push((program.clone(), dir.clone()));
     }
     assert!(time <= Duration::from_secs(8), "{time:?}");
-    for program in library().catalog.programs().iter().filter(|program| !program.secure_only) {
+    // What needs more than an ordinary guest is not for it.
+    let ordinary = |program: &&Program| !program.secure_only && !program.share_only;
+    for program in library().catalog.programs().iter().filter(ordinary) {
         assert!(seen.contains(&(program.name.clone(), "/mnt/0".to_owned())), "{}", program.name);
     }
     assert!(seen.iter().any(|(_, dir)| dir == "/tmp"), "{seen:?}");

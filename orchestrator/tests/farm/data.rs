@@ -80,7 +80,8 @@ fn arguments(program: &Program, bug: u32) -> Vec<String> {
     // Of its paths that leave the kernel whole, the one with a second process.
     let mode = (program.name == "freeze").then_some("--mode=pipe");
     let secure = secure.into_iter().chain(mode).map(str::to_owned);
-    common.into_iter().chain(["--dir=/mnt/0".to_owned()]).chain(own).chain(secure).collect()
+    let dir = if program.share_only { "/mnt/share" } else { "/mnt/0" };
+    common.into_iter().chain([format!("--dir={dir}")]).chain(own).chain(secure).collect()
 }
 
 /// Every second program from `first` on, in one guest: to start it takes longer than what they do, but a scenario has
@@ -105,7 +106,8 @@ fn every_bug_is_a_hit(first: usize) {
     // ext4: tmpfs has no direct I/O in 6.1. A disk to swap to; a second CPU and movable memory to be taken away.
     let mut scenario = "name: plant\npurpose: a test\nprotection: emulated\n\
                         modules: [loop, dm-mod, dm-flakey]\nmachine: {cpus: 2, memory: 1G, \
-                        disks: [{size: 64M}, {size: 64M, format: raw}], kernel-args: [movablecore=512M]}\n\
+                        disks: [{size: 64M}, {size: 64M, format: raw}], share: true, \
+                        kernel-args: [movablecore=512M]}\n\
                         steps:\n"
         .to_owned();
     let mut steps = Vec::new();

@@ -114,9 +114,12 @@ fn what_cannot_be_exact_is_refused() {
         "disk",
         "machine: {disks: [{size: 256M}]}\nsteps: [{write: /proc/sys/vm/drop_caches, text: '3'}]\n",
     );
+    let share =
+        farm.file("share.yaml", "name: share\npurpose: p\nmachine: {share: true}\nsteps: []\n").into_string();
     let deterministic = ["--schedule", "deterministic"];
     for (scenario, options, why, mend) in [
         (&disk, &[][..], "a disk, which answers when the host likes", "zram"),
+        (&share, &[], "a share, which answers when the host likes", "in a scenario without `share`"),
         (&short, &["--accel", "kvm"], "KVM", "--accel tcg"),
         (&short, &["--recheck"], "--recheck", "--check-exact"),
     ] {

@@ -25,6 +25,7 @@ mod recheck;
 mod search;
 mod selftest;
 mod sets;
+mod share;
 mod shell;
 mod smoke;
 mod storage;

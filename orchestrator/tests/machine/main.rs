@@ -69,6 +69,7 @@ fn spec(qemu: &Qemu, kernel: Utf8PathBuf) -> Spec {
         memory_mib: 64,
         boot: Boot::Direct { kernel, initrd: None, kernel_args: Vec::new() },
         disks: Vec::new(),
+        share: None,
         turns: None,
         memory: Memory::Fresh,
     }

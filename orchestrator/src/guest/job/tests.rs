@@ -16,6 +16,7 @@ fn request<'a>(disks: &'a [Disk], steps: &'a [Step]) -> JobRequest<'a> {
     JobRequest {
         cell: "5f0c2a".to_owned(),
         disks,
+        share: false,
         modules: Vec::new(),
         sets: Vec::new(),
         steps,
@@ -199,6 +200,17 @@ fn without_ext4_disks_no_module_is_needed_and_with_one_a_kernel_must_have_it() {
     let ext4 = [disk(DiskFormat::Ext4)];
     let error = Job::shell(request(&ext4, &[]), &none).unwrap_err();
     assert!(matches!(error, GuestError::NoModule { ref module, .. } if module == "ext4"), "{error}");
+}
+
+#[test]
+fn a_share_is_mounted_behind_the_disks() {
+    let disks = [disk(DiskFormat::Ext4)];
+    let image = image(&[("ext4", &["ext4.ko"]), ("9p", &["9pnet.ko", "9p.ko"])]);
+    let request = JobRequest { share: true, modules: vec!["9p".to_owned()], ..request(&disks, &[]) };
+    let text = Job::shell(request, &image).unwrap().text().unwrap();
+    let lines = "module ext4.ko\nmodule 9pnet.ko\nmodule 9p.ko\nmount ext4 /dev/disk0 /mnt/0\n\
+                 mount 9p share /mnt/share trans=virtio,version=9p2000.L,cache=none,msize=262144\nshell\n";
+    assert!(text.ends_with(lines), "{text}");
 }
 
 #[test]

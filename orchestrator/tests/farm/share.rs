@@ -3,7 +3,7 @@
 use camino::Utf8PathBuf;
 use serde_json::Value;
 
-use super::harness::{Farm, Finished, verdict};
+use super::harness::{Farm, Finished, hits, newer_qemu, verdict};
 
 const BOTH: [&str; 4] = ["--kernel", "debian-12", "--kernel", "debian-13"];
 
@@ -70,6 +70,23 @@ fn a_guest_can_do_nothing_to_its_share() {
         for act in ["write", "truncate", "make", "mkdir", "symlink", "rename", "chmod", "unlink"] {
             assert!(results.contains(&format!("    {act}: Read-only file system\n")), "{act}: {results}");
         }
+    }
+    nothing_is_left(&farm);
+}
+
+/// A guest that was saved has not mounted its share yet, so that QEMU can save it, and each copy has its own.
+#[test]
+fn secure_pages_reach_9p_where_nobody_has_pinned_them_before() {
+    newer_qemu();
+    let farm = Farm::new();
+    let command = farm.warm_command(&[&["run", "secure-9p", "--json"], &BOTH[..]].concat());
+    let hit = "uvsim: inaccessible page reached virtqueue(requests) in p9_virtio_zc_request";
+    for life in lives(farm.finish(command), 2) {
+        assert_eq!(verdict(&life).0, "passed", "{life}");
+        assert_eq!(life["timings"]["start"]["type"], "resumed", "{life}");
+        let old = life["kernel"]["release"].as_str().unwrap().starts_with("6.1.");
+        let titles: Vec<_> = hits(&life).into_iter().map(|(title, _)| title).collect();
+        assert!(titles.iter().all(|title| *title == hit) && titles.is_empty() != old, "{titles:?}");
     }
     nothing_is_left(&farm);
 }

@@ -26,7 +26,7 @@
 #include "secure.h"
 #include "sizes.h"
 
-enum variant { WRITE, READ, SPLICE, VMSPLICE };
+enum variant { WRITE, READ, SPLICE, VMSPLICE, VARIANTS };
 
 enum {
 	PAGE = 4096,
@@ -60,7 +60,9 @@ static enum stress_result open_mapper(struct stress_path *path, struct flakey *f
 	const uint64_t parts[] = { flakey->bad, flakey->bad_end - flakey->bad,
 				   flakey->disk.size - flakey->bad_end };
 	struct mapper_part table[3];
-	uint64_t first = 0;
+	/* The mapper may have a disk several times, but nobody else then. */
+	uint64_t place = (stress_options.worker - 1) * VARIANTS + path->variant;
+	uint64_t first = place * flakey->disk.size / SECTOR;
 
 	for (int i = 0; i < 3; i++) {
 		table[i] = (struct mapper_part){ .type = i == 1 ? "flakey" : "linear",
@@ -89,15 +91,18 @@ static enum stress_result set_up(struct stress_path *path)
 		return stress_skip(path, "without --secure nobody tells how many references there are");
 	stress_choice(ARG_DISK, name, sizeof(name));
 	snprintf(disk, sizeof(disk), "/dev/%s", name);
-	result = file_open_disk(path, &flakey->disk, disk, size);
+	if (access(disk, F_OK))
+		return stress_skip(path, "no %s here", disk);
+	result = file_model(path, &flakey->disk, "disk", size);
+	if (result == STRESS_OK)
+		result = open_mapper(path, flakey, disk);
 	if (result != STRESS_OK)
 		return result;
-	/* The mapper wants the disk for itself. */
-	close(flakey->disk.fd);
-	flakey->disk.fd = -1;
-	result = open_mapper(path, flakey, disk);
-	if (result != STRESS_OK)
-		return result;
+	/* As the model: what is scratch is zeros yet. */
+	if (!write_all(flakey->disk.fd, flakey->disk.scratch, flakey->bad, 0) ||
+	    !write_all(flakey->disk.fd, flakey->disk.scratch, size - flakey->bad_end,
+		       flakey->bad_end))
+		return stress_error(path, "zero the sound parts of %s", disk);
 	flakey->align = file_direct_alignment(flakey->disk.fd);
 	if (!flakey->align || flakey->align > max)
 		return stress_skip(path, "direct I/O needs blocks of %zu bytes here, --max-length "
@@ -268,8 +273,8 @@ static enum stress_result check_read(struct stress_path *path, const struct move
 {
 	const struct flakey *flakey = path->state;
 
-	if (planted(path, 3) && move->done) /* a flipped bit */
-		move->range[move->done / 2] ^= 0x10;
+	if (planted(path, 3)) /* one byte too many */
+		move->range[move->length] ^= 0x10;
 	if (memory_check_neighbours(path, move->range, move->length, move->offset) != STRESS_OK)
 		return STRESS_FAIL;
 	return stress_compare(path, "read", move->range, flakey->disk.model + move->offset, NULL,
@@ -324,10 +329,11 @@ static enum stress_result turn(struct stress_path *path)
 	struct iovec piece;
 
 	choose(path, &move);
+	path->generation++;
 	if (path->variant == READ)
 		memory_poison(move.range, move.length);
 	else
-		pattern_fill(path->key, ++path->generation, move.range, move.length, move.offset);
+		pattern_fill(path->key, path->generation, move.range, move.length, move.offset);
 	result = memory_prepare(path, &flakey->memory, move.range, move.length);
 	piece = (struct iovec){ move.range, 1 };
 	if (planted(path, 4)) /* a reference that is never given back */

@@ -162,7 +162,8 @@ static inline enum stress_result mapper_load(struct stress_path *path, struct ma
 		first += parts[i].sectors;
 	}
 	if (mapper_order(mapper, DM_TABLE_LOAD, &table))
-		return stress_error(path, "load a table of the device mapper");
+		return errno == EBUSY ? stress_skip(path, "what is below %s is in use", mapper->name)
+				      : stress_error(path, "load a table of the device mapper");
 	if (mapper_order(mapper, DM_DEV_SUSPEND, &resume))
 		return stress_error(path, "resume a device of the device mapper");
 	return STRESS_OK;

@@ -1,9 +1,11 @@
 //! Proof of effect: what a step is to reach in the kernel is counted there, and too little of it proves nothing.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use camino::Utf8Path;
 use farm::assets;
+use farm::guest::Manifest;
 use farm::scenario::{Action, Catalog, Library, Scenario, Step, programs};
 use serde_json::Value;
 
@@ -127,6 +129,9 @@ fn too_few_calls_prove_nothing_and_so_do_calls_that_cannot_be_counted() {
     assert!(job.contains("\nrun ") && !job.contains("\ntouch "), "{job}");
 }
 
+/// A step for each of their steps, in two guests beside others.
+const LONG: Duration = Duration::from_secs(280);
+
 /// A scenario for each stress program, whose steps must not reach their counts when its main calls are compiled out.
 const PROVEN: [&str; 14] = [
     "splice",
@@ -148,7 +153,9 @@ const PROVEN: [&str; 14] = [
 #[test]
 fn an_idle_program_cannot_reach_the_counts_of_its_scenario() {
     let farm = Farm::new();
-    let library = Library { scenarios: assets::SCENARIOS.clone(), catalog: Catalog::embedded().unwrap() };
+    let modules = Manifest::parse(assets::LITE_YAML).unwrap().known_modules().collect();
+    let catalog = Catalog::embedded().unwrap().with_modules(modules);
+    let library = Library { scenarios: assets::SCENARIOS.clone(), catalog };
     let scenarios = PROVEN.map(|name| library.load(name).unwrap());
     for program in library.catalog.programs() {
         let counted = |step: &Step| {
@@ -175,14 +182,13 @@ fn an_idle_program_cannot_reach_the_counts_of_its_scenario() {
     let idle = serde_json::json!({
         "name": "idle", "purpose": "a test", "protection": "emulated",
         "modules": ["loop", "dm-mod", "dm-flakey"],
-        "machine": { "disks": [{ "size": "256M" }], "share": true }, "steps": steps,
+        "machine": { "disks": [{ "size": "256M" }, { "size": "16M", "format": "raw" }], "share": true },
+        "steps": steps,
     });
     // YAML is a superset of JSON.
     let idle = farm.file("idle.yaml", idle.to_string());
-    let run = farm
-        .run(&[&["run", "--json", "--jobs", "2", idle.as_str()], &BOTH[..]].concat())
-        .with_code(105)
-        .json();
+    let command = farm.command(&[&["run", "--json", "--jobs", "2", idle.as_str()], &BOTH[..]].concat());
+    let run = farm.finish_within(LONG, command).with_code(105).json();
     for life in run["lives"].as_array().unwrap() {
         assert_eq!(life["steps"].as_array().unwrap().len(), steps.len(), "{life}");
         for step in life["steps"].as_array().unwrap() {

@@ -31,17 +31,13 @@
 #include "common.h"
 #include "file.h"
 #include "secure.h"
+#include "settle.h"
 #include "freeze.args.h"
 #include "freeze-rival.h"
 
 enum {
 	TURN_MS = 100,
 	MOST_IN_TURN = 256, /* pages made secure */
-	/*
-	 * For all pages at the end of a turn: what runs beside the program may have isolated some,
-	 * to migrate or reclaim them.
-	 */
-	SETTLE_MS = 4000,
 };
 
 struct freeze {
@@ -51,46 +47,6 @@ struct freeze {
 	/* Of all turns. */
 	uint64_t made, busy, gone, acts, refused;
 };
-
-/* Nobody's reference but the page cache's, at the latest `until` then. */
-static enum stress_result settle_page(struct stress_path *path, size_t offset, uint64_t until)
-{
-	struct freeze *freeze = path->state;
-	const unsigned char *page = freeze->rival.bytes + offset;
-	int error, references;
-
-	path->waits_for = "a page to become secure";
-	do
-		error = secure_page(page);
-	while (error == EBUSY && stress_now_ns() < until);
-	if (!error)
-		return STRESS_OK;
-	errno = error;
-	if (error != EBUSY)
-		return stress_error(path, "make the page at %zu secure", offset);
-	error = secure_references(page, &references);
-	if (error == EFAULT) {
-		/* GUP wants one to be there, and that of the mapping would be. */
-		stress_note(path, "the page at %zu has lost even its mapping's reference", offset);
-		return stress_wrong_number(path, "references", offset, 1, 0);
-	}
-	if (error || references == 1)
-		return stress_error(path, "make the page at %zu secure, which nobody uses", offset);
-	return stress_wrong_number(path, "references", offset, 1, references);
-}
-
-/* All pages, so that each one that is stuck is told. */
-static enum stress_result settle(struct stress_path *path)
-{
-	struct freeze *freeze = path->state;
-	uint64_t until = stress_now_ns() + SETTLE_MS * 1000000ULL;
-	enum stress_result result = STRESS_OK;
-
-	for (size_t offset = 0; offset < freeze->size; offset += PAGE)
-		if (settle_page(path, offset, until) != STRESS_OK)
-			result = STRESS_FAIL;
-	return result;
-}
 
 static enum stress_result set_up(struct stress_path *path)
 {
@@ -121,7 +77,7 @@ static enum stress_result set_up(struct stress_path *path)
 		return stress_error(path, "map the guest's memory");
 	result = secure_guard(path, rival->bytes, freeze->size);
 	if (result == STRESS_OK)
-		result = settle(path);
+		result = settle_pages(path, rival->bytes, freeze->size);
 	return result == STRESS_OK ? rival_start(path, rival) : result;
 }
 
@@ -217,7 +173,7 @@ static enum stress_result check(struct stress_path *path)
 		return stress_error(path, "plant a bug");
 	if (check_content(path) != STRESS_OK)
 		result = STRESS_FAIL;
-	if (settle(path) != STRESS_OK)
+	if (settle_pages(path, freeze->rival.bytes, freeze->size) != STRESS_OK)
 		result = STRESS_FAIL;
 	if (leak[0] >= 0) {
 		close(leak[0]);

@@ -9,7 +9,7 @@ use std::io;
 use camino::{Utf8Path, Utf8PathBuf};
 
 use super::KernelError;
-use super::catalog::{Pinned, Source};
+use super::catalog::Source;
 use super::tool::{APT_CACHE, APT_GET, APT_HELPER, Tool, last_words};
 use crate::cache::{Cache, Kind, Progress, Workspace};
 
@@ -184,42 +184,40 @@ impl<'a> Apt<'a> {
     /// The newest version of a package in the source's suites: with pinning off, apt's candidate. What no verified
     /// index lists, for a mirror can serve an index that its signature does not fit, is the version that the
     /// catalog has pinned.
-    pub(crate) fn candidate(&self, package: &str, progress: Progress<'_>) -> Result<Candidate, KernelError> {
+    pub(crate) fn newest(&self, package: &str, progress: Progress<'_>) -> Result<Candidate, KernelError> {
         let mut command = self.command(APT_CACHE)?;
         // Its exit status only says whether there was output.
         let output = APT_CACHE.output(command.args(["show", "--no-all-versions", package]))?;
         if let Some(candidate) = parse_stanza(&String::from_utf8_lossy(&output.stdout)) {
             return Ok(candidate);
         }
-        let pinned = self.source.pinned.iter().find(|pinned| pinned.package == package);
-        if let Some(pinned) = pinned {
-            progress(&format!(
-                "no verified index lists {package}; taking the pinned {}, by its SHA-256",
-                pinned.version
-            ));
-        }
-        pinned.map(|pinned| self.pinned(pinned)).ok_or_else(|| {
-            let complaints = match (self.complaints.as_str(), last_words(&output.stderr)) {
-                ("", said) => said,
-                (complaints, _) => complaints.to_owned(),
-            };
-            KernelError::NoPackage {
-                package: package.to_owned(),
-                suites: [&self.source.main[..], &self.source.security].concat().join(", "),
-                complaints,
-            }
-        })
+        let complaints = match (self.complaints.as_str(), last_words(&output.stderr)) {
+            ("", said) => said,
+            (complaints, _) => complaints.to_owned(),
+        };
+        let pinned = self.pinned(package).ok_or_else(|| KernelError::NoPackage {
+            package: package.to_owned(),
+            suites: [&self.source.main[..], &self.source.security].concat().join(", "),
+            complaints,
+        })?;
+        progress(&format!(
+            "no verified index lists {package}; taking the pinned {}, by its SHA-256",
+            pinned.version
+        ));
+        Ok(pinned)
     }
 
-    fn pinned(&self, pinned: &Pinned) -> Candidate {
-        Candidate {
+    /// The version that the catalog has pinned.
+    pub(crate) fn pinned(&self, package: &str) -> Option<Candidate> {
+        let pinned = self.source.pinned.iter().find(|pinned| pinned.package == package)?;
+        Some(Candidate {
             package: pinned.package.clone(),
             version: pinned.version.clone(),
             sha256: pinned.sha256.clone(),
             bytes: pinned.bytes,
             depends: pinned.depends.clone(),
             pinned_at: Some(format!("{}/{}", self.main, pinned.file)),
-        }
+        })
     }
 
     /// Downloads the .deb into a directory; apt compares it with the candidate's SHA-256.
@@ -230,17 +228,21 @@ impl<'a> Apt<'a> {
         progress: Progress<'_>,
     ) -> Result<Utf8PathBuf, KernelError> {
         let Candidate { package, version, bytes, .. } = candidate;
+        let refused =
+            |source| KernelError::Download { package: package.clone(), version: version.clone(), source };
         progress(&format!("fetching {package} {version}, {}", mebibytes(*bytes)));
         if let Some(uri) = &candidate.pinned_at {
             let deb = into.join(format!("{package}_pinned.deb"));
             let mut command = self.command(APT_HELPER)?;
             let hash = format!("SHA256:{}", candidate.sha256);
-            APT_HELPER.stdout(command.args(["download-file", uri.as_str(), deb.as_str(), &hash]))?;
+            APT_HELPER
+                .stdout(command.args(["download-file", uri.as_str(), deb.as_str(), &hash]))
+                .map_err(refused)?;
             return Ok(deb);
         }
         let mut command = self.command(APT_GET)?;
         command.args(["--quiet", "download", &format!("{package}={version}")]).current_dir(into);
-        APT_GET.stdout(&mut command)?;
+        APT_GET.stdout(&mut command).map_err(refused)?;
         let failed = |source| KernelError::Io { path: into.to_owned(), source };
         for file in into.read_dir_utf8().map_err(failed)? {
             let path = file.map_err(failed)?.into_path();

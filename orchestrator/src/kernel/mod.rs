@@ -92,6 +92,8 @@ pub enum KernelError {
     NoKeyring { path: Utf8PathBuf },
     #[error("{package} is not among the packages of {suites}; apt says: {complaints}")]
     NoPackage { package: String, suites: String, complaints: String },
+    #[error("cannot download {package} {version}")]
+    Download { package: String, version: String, source: ToolError },
     #[error("{package} depends on no package {prefix}…")]
     NoDependency { package: String, prefix: String },
     #[error("{path} has the SHA-256 {found}, where the signed index says {expected}; it is damaged")]

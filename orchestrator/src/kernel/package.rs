@@ -130,14 +130,37 @@ impl Fetcher<'_> {
             MirrorChoice::These(mirrors) => mirrors.clone(),
         };
         apt.update(&mirrors, wanted.architecture, self.progress)?;
-        let candidates = self.candidates(&apt, wanted)?;
-        // Before it is asked for: an entry that is there already is not filled again.
-        check_versions(&candidates, wanted.version_of)?;
-        let key = entry_key(&candidates);
-        let fill = |work: &Utf8Path| self.fill(&apt, wanted, &candidates, work);
-        let entry = self.cache.entry(wanted.kind, &key, self.progress, fill)?;
+        let newest = candidates(wanted, |name| apt.newest(name, self.progress))?;
+        let (key, entry) = match self.filled(&apt, wanted, &newest) {
+            Err(KernelError::Download { package, version, source }) => {
+                let not_to_be_had = || KernelError::Download { package, version, source };
+                let pinned = pinned_instead(&apt, wanted, &newest).ok_or_else(not_to_be_had)?;
+                let Candidate { package, version, .. } = &pinned[0];
+                (self.progress)(&format!(
+                    "the archive lists {} {}, but does not give it; taking the pinned {package} {version}, by its SHA-256",
+                    newest[0].package, newest[0].version
+                ));
+                self.filled(&apt, wanted, &pinned)
+            }
+            filled => filled,
+        }?;
         self.cache.remember(&note, &Note { entry: key })?;
         Ok(entry)
+    }
+
+    /// The entry of these candidates, with its name.
+    fn filled(
+        &self,
+        apt: &Apt<'_>,
+        wanted: &Wanted<'_>,
+        candidates: &[Candidate],
+    ) -> Result<(String, Utf8PathBuf), KernelError> {
+        // Before it is asked for: an entry that is there already is not filled again.
+        check_versions(candidates, wanted.version_of)?;
+        let key = entry_key(candidates);
+        let fill = |work: &Utf8Path| self.fill(apt, wanted, candidates, work);
+        let entry = self.cache.entry(wanted.kind, &key, self.progress, fill)?;
+        Ok((key, entry))
     }
 
     /// What was fetched, if it still serves: a kernel may have come since then, under the same name.
@@ -154,29 +177,6 @@ impl Fetcher<'_> {
     fn cached(&self, kind: Kind, note: &str) -> Result<Option<Utf8PathBuf>, KernelError> {
         let note: Option<Note> = self.cache.recall(note)?;
         Ok(note.and_then(|note| self.cache.existing(kind, &note.entry)))
-    }
-
-    fn candidates(&self, apt: &Apt<'_>, wanted: &Wanted<'_>) -> Result<Vec<Candidate>, KernelError> {
-        let candidate = |name: &str| apt.candidate(name, self.progress);
-        let find = |name: &String| {
-            wanted.behind.iter().try_fold(candidate(name)?, |found, prefix| {
-                let mut depends = found.depends.iter();
-                let proper = depends.find(|dependency| dependency.starts_with(prefix)).ok_or_else(|| {
-                    KernelError::NoDependency { package: found.package.clone(), prefix: (*prefix).to_owned() }
-                })?;
-                candidate(proper)
-            })
-        };
-        let mut candidates = Vec::new();
-        for name in &wanted.packages.names {
-            let found = find(name)?;
-            let comes_along = |name: &&String| wanted.along.iter().any(|prefix| name.starts_with(prefix));
-            let along = found.depends.iter().filter(comes_along);
-            let along: Vec<_> = along.map(|name| candidate(name)).collect::<Result<_, _>>()?;
-            candidates.push(found);
-            candidates.extend(along);
-        }
-        Ok(candidates)
     }
 
     fn fill(
@@ -198,6 +198,45 @@ impl Fetcher<'_> {
         }
         (wanted.tidy)(work, candidates)
     }
+}
+
+/// What stands for the packages that are wanted, with what comes along.
+fn candidates(
+    wanted: &Wanted<'_>,
+    candidate: impl Fn(&str) -> Result<Candidate, KernelError>,
+) -> Result<Vec<Candidate>, KernelError> {
+    let find = |name: &String| {
+        wanted.behind.iter().try_fold(candidate(name)?, |found, prefix| {
+            let mut depends = found.depends.iter();
+            let proper = depends.find(|dependency| dependency.starts_with(prefix)).ok_or_else(|| {
+                KernelError::NoDependency { package: found.package.clone(), prefix: (*prefix).to_owned() }
+            })?;
+            candidate(proper)
+        })
+    };
+    let mut candidates = Vec::new();
+    for name in &wanted.packages.names {
+        let found = find(name)?;
+        let comes_along = |name: &&String| wanted.along.iter().any(|prefix| name.starts_with(prefix));
+        let along = found.depends.iter().filter(comes_along);
+        let along: Vec<_> = along.map(|name| candidate(name)).collect::<Result<_, _>>()?;
+        candidates.push(found);
+        candidates.extend(along);
+    }
+    Ok(candidates)
+}
+
+/// The catalog's pinned versions in place of those that an index lists and the mirror does not have. Nothing if
+/// they are the same, or not all are pinned.
+fn pinned_instead(apt: &Apt<'_>, wanted: &Wanted<'_>, newest: &[Candidate]) -> Option<Vec<Candidate>> {
+    let pinned = candidates(wanted, |name| {
+        apt.pinned(name).ok_or_else(|| KernelError::NoPackage {
+            package: name.to_owned(),
+            suites: "those pinned".to_owned(),
+            complaints: String::new(),
+        })
+    });
+    pinned.ok().filter(|pinned| entry_key(pinned) != entry_key(newest))
 }
 
 /// Name, version and hash: the version of one package stands for all that are fetched together, the hash is

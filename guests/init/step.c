@@ -7,11 +7,14 @@
 #include "init.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <linux/fs.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -33,6 +36,7 @@ static const char *const outcome_names[] = { "skipped", "ok", "failed", "limit" 
 /* What the loop serves. */
 static struct {
 	int child_fd;
+	const struct job *job;
 	uint64_t beat_us, next_beat_us;
 	size_t step;		/* counted from 1, as KTAP does */
 	const struct step *wanted;	/* what the step is to be */
@@ -53,6 +57,7 @@ static void loop_open(const struct job *job)
 	loop.child_fd = signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (loop.child_fd < 0)
 		die("signalfd: %m");
+	loop.job = job;
 	loop.beat_us = job->heartbeat_ms * 1000;
 	loop.next_beat_us = now_us() + loop.beat_us;
 }
@@ -230,11 +235,33 @@ static void loop_turn(uint64_t deadline)
 	beat_if_due();
 }
 
+/*
+ * A program that was killed may have left a file system frozen. Who writes to it waits then, and no
+ * signal ends that.
+ */
+static void thaw(void)
+{
+	for (size_t i = 0; i < loop.job->setup_count; i++) {
+		const struct setup *setup = &loop.job->setups[i];
+		int directory = -1;
+
+		if (setup->kind == SETUP_MOUNT)
+			directory = open(setup->where, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		if (directory < 0)
+			continue;
+		/* Else it was not frozen, or is of a kind that nobody freezes. */
+		if (!ioctl(directory, FITHAW, 0))
+			kmsg_mark("farm: thawed %s", setup->where);
+		close(directory);
+	}
+}
+
 /* Kills all processes but init and waits until they are gone: daemons, children of workers. */
 static void kill_leftovers(void)
 {
 	uint64_t deadline;
 
+	thaw();
 	if (!reap())
 		return;
 	deadline = now_us() + (loop.unkillable ? KILL_GRACE_AGAIN_US : KILL_GRACE_US);
@@ -245,6 +272,7 @@ static void kill_leftovers(void)
 			return;
 		}
 		loop_turn(deadline);
+		thaw();
 	}
 }
 

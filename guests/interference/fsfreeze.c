@@ -7,94 +7,46 @@
  * (sb_start_pagefault()), and then the journal: fs/ext4/super.c ext4_freeze(). Who writes from
  * inside the kernel, such as a loop device, has to wait as well. FITHAW: thaw_super().
  *
- * While the file system is frozen the program only reads its own file there, from the disk; what
- * would write could not end. A file system that nobody thaws would take all who write to it along,
- * beyond the reach of signals, so a second process does if the first one is killed.
+ * While the file system is frozen its disk must not be written to: the disk's own count of writes
+ * (Documentation/block/stat.rst) stays what it is. The module uvsim's disk keeps no such count.
+ *
+ * A program that is killed here leaves the file system frozen, and who writes to it waits beyond the
+ * reach of signals; init thaws it behind each step.
  */
 #define _GNU_SOURCE
-#include <signal.h>
-#include <sys/wait.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 
 #include "interference.h"
-#include "file.h"
 #include "fsfreeze.args.h"
 
-enum { FILE_SIZE = 64 * 1024 };
-
-/* What the second process is told of the first one's state. */
-enum { THAWED, FROZEN };
-
 struct freezing {
-	struct stress_file file;
 	int directory; /* whose file system it is */
-	int lifeline;  /* to the second process */
-	pid_t guardian;
 	char place[32];
+	char counts[64]; /* of its disk */
 	unsigned int busy;
 };
 
-/* Thaws when the other end of its pipe goes while the file system is frozen. */
-static _Noreturn void guard(int lifeline, int directory)
-{
-	unsigned char state = THAWED, next;
-
-	/* Init kills by group, and waits for all who could still print. */
-	setpgid(0, 0);
-	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
-		close(fd);
-	while (read(lifeline, &next, 1) == 1)
-		state = next;
-	if (state == FROZEN)
-		ioctl(directory, FITHAW, 0);
-	_exit(0);
-}
-
-static enum stress_result start_guardian(struct stress_path *path, struct freezing *freezing)
-{
-	int ends[2];
-
-	if (pipe2(ends, O_CLOEXEC))
-		return stress_error(path, "make a pipe");
-	freezing->lifeline = ends[1];
-	freezing->guardian = fork();
-	if (freezing->guardian == 0) {
-		close(ends[1]);
-		guard(ends[0], freezing->directory);
-	}
-	close(ends[0]);
-	return freezing->guardian < 0 ? stress_error(path, "fork") : STRESS_OK;
-}
-
-static enum stress_result tell_guardian(struct stress_path *path, struct freezing *freezing,
-					unsigned char state)
-{
-	if (write(freezing->lifeline, &state, 1) == 1)
-		return STRESS_OK;
-	return stress_error(path, "tell the second process");
-}
-
 static enum stress_result set_up(struct stress_path *path)
 {
-	static const struct stress_file closed = STRESS_FILE_CLOSED;
 	struct freezing *freezing = stress_alloc(sizeof(*freezing));
 	char disk[16]; /* init mounts diskN at /mnt/N */
-	enum stress_result result;
+	struct stat status;
 
 	path->state = freezing;
-	freezing->file = closed;
-	freezing->lifeline = -1;
 	stress_choice(ARG_DISK, disk, sizeof(disk));
 	snprintf(freezing->place, sizeof(freezing->place), "/mnt/%s",
 		 disk + (strncmp(disk, "disk", 4) ? 0 : 4));
 	freezing->directory = open(freezing->place, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (freezing->directory < 0 && errno == ENOENT)
 		return stress_skip(path, "no file system at %s", freezing->place);
-	if (freezing->directory < 0)
+	if (freezing->directory < 0 || fstat(freezing->directory, &status))
 		return stress_error(path, "open %s", freezing->place);
-	/* Where the program's own file goes. */
-	stress_options.dir = freezing->place;
-	result = file_open(path, &freezing->file, "file", FILE_SIZE);
-	return result == STRESS_OK ? start_guardian(path, freezing) : result;
+	snprintf(freezing->counts, sizeof(freezing->counts), "/sys/dev/block/%u:%u/stat",
+		 major(status.st_dev), minor(status.st_dev));
+	return STRESS_OK;
 }
 
 static void tear_down(struct stress_path *path)
@@ -103,62 +55,58 @@ static void tear_down(struct stress_path *path)
 
 	if (freezing->busy)
 		stress_note(path, "%u times frozen by somebody else", freezing->busy);
-	if (freezing->lifeline >= 0)
-		close(freezing->lifeline);
-	path->waits_for = "the second process to end";
-	if (freezing->guardian > 0)
-		waitpid(freezing->guardian, NULL, 0);
-	file_close(&freezing->file);
 	if (freezing->directory >= 0)
 		close(freezing->directory);
 	free(freezing);
 }
 
-/* The file on the disk is what it was, read while nobody can write to it. */
-static enum stress_result hold(struct stress_path *path, struct freezing *freezing, uint64_t offset,
-			       size_t length)
+/* How many writes the disk has done. */
+static enum stress_result count_writes(struct stress_path *path, const struct freezing *freezing,
+				       uint64_t *writes)
 {
-	if (planted(path, 1)) /* a flipped bit */
-		freezing->file.model[offset] ^= 0x10;
+	FILE *file = fopen(freezing->counts, "re");
+	int read = file ? fscanf(file, "%*u %*u %*u %*u %" SCNu64, writes) : 0;
+
+	if (file)
+		fclose(file);
+	return read == 1 ? STRESS_OK : stress_error(path, "read %s", freezing->counts);
+}
+
+static enum stress_result hold(struct stress_path *path, const struct freezing *freezing)
+{
+	uint64_t before, after;
+
+	if (count_writes(path, freezing, &before) != STRESS_OK)
+		return STRESS_FAIL;
 	stress_sleep_until(stress_now_ns() + stress_number(ARG_HOLD) * 1000000ULL);
-	return file_verify(path, &freezing->file, "frozen", offset, length);
+	if (count_writes(path, freezing, &after) != STRESS_OK)
+		return STRESS_FAIL;
+	if (planted(path, 1)) /* a write that was not held up */
+		after++;
+	return after == before ? STRESS_OK
+			       : stress_wrong_number(path, "frozen-writes", 0, before, after);
 }
 
 static enum stress_result turn(struct stress_path *path)
 {
 	struct freezing *freezing = path->state;
-	struct stress_file *file = &freezing->file;
-	size_t length = rng_length(&path->rng, FILE_SIZE / 4, 1);
-	uint64_t offset = rng_offset(&path->rng, FILE_SIZE, length, 1);
-	enum stress_result result = STRESS_OK;
+	enum stress_result result;
 
 	pace(stress_number(ARG_RATE));
-	file_renew_model(path, file, offset, length);
-	if (!planted(path, 2)) /* else a lost write */
-		result = file_write(path, file, offset, length);
-	if (result == STRESS_OK)
-		result = file_evict(path, file, offset, length);
-	if (result == STRESS_OK)
-		result = tell_guardian(path, freezing, FROZEN);
-	if (result != STRESS_OK)
-		return result;
-
+	path->generation++;
 	path->waits_for = "the file system to freeze";
 	if (ioctl(freezing->directory, FIFREEZE, 0)) {
-		if (errno == EBUSY)
-			freezing->busy++;
-		else
-			result = stress_error(path, "freeze %s", freezing->place);
-		return tell_guardian(path, freezing, THAWED) == STRESS_OK ? result : STRESS_FAIL;
+		if (errno != EBUSY)
+			return stress_error(path, "freeze %s", freezing->place);
+		freezing->busy++;
+		return STRESS_OK;
 	}
-	result = hold(path, freezing, offset, length);
+	result = hold(path, freezing);
 	path->waits_for = "the file system to thaw";
 	if (ioctl(freezing->directory, FITHAW, 0))
 		return stress_error(path, "thaw %s", freezing->place);
-	if (tell_guardian(path, freezing, THAWED) != STRESS_OK)
-		return STRESS_FAIL;
 	if (result == STRESS_OK)
-		stress_credit(path, 1, length);
+		stress_credit(path, 1, 0);
 	return result;
 }
 

@@ -4,9 +4,9 @@
  * of the target `flakey` that fails all (drivers/md/dm-flakey.c flakey_map()), between two of the
  * target `linear`.
  *
- * A request that reaches into that part is cut at its border (drivers/md/dm.c dm_split_and_process_bio())
- * and ends with an error when the rest is done. Whoever took references to its pages has to give
- * back each of them, once, on that way too:
+ * A request that crosses that part's border is cut there (drivers/md/dm.c dm_split_and_process_bio())
+ * and ends with an error when the rest is done; one that lies within it fails at once. Whoever took
+ * references to its pages has to give back each of them, once, on that way too:
  *  - write, read: block/fops.c blkdev_direct_IO() -> block/bio.c bio_release_pages();
  *  - splice: fs/splice.c iter_file_splice_write(), and what stays in the pipe;
  *  - vmsplice: the same with pages of user memory.
@@ -23,15 +23,14 @@
 #include "layers.h"
 #include "memory.h"
 #include "pipe.h"
-#include "secure.h"
+#include "settle.h"
 #include "sizes.h"
 
 enum variant { WRITE, READ, SPLICE, VMSPLICE, VARIANTS };
 
 enum {
 	PAGE = 4096,
-	/* For a page at the end of a turn: drained lists of pages, work that was put off. */
-	SETTLE_MS = 2000,
+	INSIDE_ONE_IN = 8, /* turns that fail, wholly so */
 };
 
 struct flakey {
@@ -91,6 +90,7 @@ static enum stress_result set_up(struct stress_path *path)
 		return stress_skip(path, "without --secure nobody tells how many references there are");
 	stress_choice(ARG_DISK, name, sizeof(name));
 	snprintf(disk, sizeof(disk), "/dev/%s", name);
+	flakey->mapper.skips_busy = true; /* it may be mounted */
 	if (access(disk, F_OK))
 		return stress_skip(path, "no %s here", disk);
 	result = file_model(path, &flakey->disk, "disk", size);
@@ -124,17 +124,32 @@ static void tear_down(struct stress_path *path)
 	free(flakey);
 }
 
-/* Every second turn reaches into the part that fails. */
+static bool reaches(const struct move *move, uint64_t begin, uint64_t end)
+{
+	return move->offset < end && move->offset + move->length > begin;
+}
+
+/* Every second turn reaches into the part that fails, and most of those across one of its borders. */
+static bool is_wanted(const struct flakey *flakey, const struct move *move, bool spoiled,
+		      bool inside)
+{
+	if (reaches(move, flakey->bad, flakey->bad_end) != spoiled)
+		return false;
+	return !spoiled || inside || reaches(move, 0, flakey->bad) ||
+	       reaches(move, flakey->bad_end, flakey->disk.size);
+}
+
 static void choose(struct stress_path *path, struct move *move)
 {
 	struct flakey *flakey = path->state;
-	const bool spoiled = path->turns % 2;
+	const size_t max = stress_number(ARG_MAX_LENGTH);
+	/* One block crosses nothing. */
+	const bool inside = rng_one_in(&path->rng, INSIDE_ONE_IN) || max < 2 * flakey->align;
 
 	do {
-		move->length = rng_length(&path->rng, stress_number(ARG_MAX_LENGTH), flakey->align);
+		move->length = rng_length(&path->rng, max, flakey->align);
 		move->offset = rng_offset(&path->rng, flakey->disk.size, move->length, flakey->align);
-	} while ((move->offset < flakey->bad_end && move->offset + move->length > flakey->bad) !=
-		 spoiled);
+	} while (!is_wanted(flakey, move, path->turns % 2, inside));
 	move->range = flakey->memory.bytes +
 		      memory_room(path, &flakey->memory, move->length, flakey->align);
 }
@@ -145,14 +160,14 @@ static enum stress_result count(struct stress_path *path, struct move *move, ssi
 	if (n < 0 && errno != EIO)
 		return stress_error(path, "move %zu bytes at %llu", move->length,
 				    (unsigned long long)move->offset);
-	if (n > (ssize_t)(move->length - move->done))
+	/* Nothing moved, and nobody told why. */
+	if (n == 0 || n > (ssize_t)(move->length - move->done))
 		return stress_wrong_number(path, "length", move->offset,
 					   move->length - move->done, n);
 	move->ops++;
+	move->failed = n < 0;
 	if (n > 0)
 		move->done += n;
-	else
-		move->failed = true;
 	return STRESS_OK;
 }
 
@@ -281,29 +296,6 @@ static enum stress_result check_read(struct stress_path *path, const struct move
 			      move->done, move->offset);
 }
 
-/* Nobody's reference but the page cache's. */
-static enum stress_result check_references(struct stress_path *path, const struct move *move)
-{
-	const unsigned char *last = move->range + move->length - 1;
-	const uint64_t until = stress_now_ns() + SETTLE_MS * 1000000ULL;
-
-	path->waits_for = "a page to become secure";
-	for (const unsigned char *page = move->range - (uintptr_t)move->range % PAGE; page <= last;
-	     page += PAGE) {
-		int error, references;
-
-		do
-			error = secure_page(page);
-		while (error == EBUSY && stress_now_ns() < until);
-		errno = error;
-		if (error == EBUSY && !secure_references(page, &references))
-			return stress_wrong_number(path, "references", move->offset, 1, references);
-		if (error)
-			return stress_error(path, "make a page secure");
-	}
-	return STRESS_OK;
-}
-
 static enum stress_result move_and_check(struct stress_path *path, struct move *move)
 {
 	struct flakey *flakey = path->state;
@@ -325,6 +317,7 @@ static enum stress_result turn(struct stress_path *path)
 	struct flakey *flakey = path->state;
 	struct move move = { 0 };
 	int leak[2] = PIPE_CLOSED;
+	const unsigned char *first; /* page */
 	enum stress_result result;
 	struct iovec piece;
 
@@ -335,6 +328,7 @@ static enum stress_result turn(struct stress_path *path)
 	else
 		pattern_fill(path->key, path->generation, move.range, move.length, move.offset);
 	result = memory_prepare(path, &flakey->memory, move.range, move.length);
+	first = move.range - (uintptr_t)move.range % PAGE;
 	piece = (struct iovec){ move.range, 1 };
 	if (planted(path, 4)) /* a reference that is never given back */
 		if (pipe_open(path, leak) || vmsplice(leak[1], &piece, 1, 0) != 1)
@@ -342,7 +336,7 @@ static enum stress_result turn(struct stress_path *path)
 	if (result == STRESS_OK)
 		result = move_and_check(path, &move);
 	/* Whatever became of it: the next turn's I/O would tell less. */
-	if (check_references(path, &move) != STRESS_OK)
+	if (settle_pages(path, first, move.range + move.length - first) != STRESS_OK)
 		result = STRESS_FAIL;
 	pipe_close(leak);
 	if (result == STRESS_OK)

@@ -33,7 +33,8 @@ enum {
 	PAGE = 4096,
 	CHUNK = 16 * PAGE, /* written at once, and from where it may become a folio */
 	MOST_CHUNKS = 2,   /* in a turn */
-	SETTLE_MS = 500,   /* for a page */
+	LEAST_TRIES = 20,  /* for a page, */
+	PATIENCE_MS = 1000, /* and at least so long */
 };
 
 /* Documentation/admin-guide/mm/pagemap.rst */
@@ -149,15 +150,16 @@ static enum stress_result count_large(struct stress_path *path, const unsigned c
 	return STRESS_OK;
 }
 
-/* As often as it takes, up to a limit; EINVAL is the kernel's last word. */
+/* As often as it takes, up to a limit, on a slow host too; EINVAL is the kernel's last word. */
 static int make_secure(const unsigned char *page)
 {
-	uint64_t until = stress_now_ns() + SETTLE_MS * 1000000ULL;
+	uint64_t until = stress_now_ns() + PATIENCE_MS * 1000000ULL;
+	unsigned int tries = 0;
 	int error;
 
 	do
 		error = secure_page(page);
-	while (error == EBUSY && stress_now_ns() < until);
+	while (error == EBUSY && (++tries < LEAST_TRIES || stress_now_ns() < until));
 	return error;
 }
 

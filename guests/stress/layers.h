@@ -3,9 +3,9 @@
  * Block devices on top of a file: a loop device (drivers/block/loop.c), and one of the device mapper
  * (drivers/md/dm.c) on top of that.
  *
- * Each goes with the last descriptor that it is open by, also when the program is killed: a loop
- * device by LO_FLAGS_AUTOCLEAR, one of the mapper by DM_DEFERRED_REMOVE, which gives back what it
- * stands on.
+ * Once it is open, each goes with the last descriptor that it is open by, also when the program is
+ * killed: a loop device by LO_FLAGS_AUTOCLEAR, one of the mapper by DM_DEFERRED_REMOVE, which gives
+ * back what it stands on. A program that is killed between DM_DEV_CREATE and that leaves a device.
  */
 #ifndef FARM_STRESS_LAYERS_H
 #define FARM_STRESS_LAYERS_H
@@ -37,6 +37,7 @@ struct mapper {
 	char name[DM_NAME_LEN];
 	char node[32];
 	bool made;
+	bool skips_busy; /* what is below may be somebody else's */
 };
 
 #define LOOP_CLOSED { .fd = -1 }
@@ -147,13 +148,15 @@ static inline enum stress_result mapper_load(struct stress_path *path, struct ma
 					     const struct mapper_part *parts, unsigned int count)
 {
 	struct mapper_call table = { .head.target_count = count }, resume = { 0 };
+	enum stress_result result;
 	uint64_t first = 0;
 
 	for (unsigned int i = 0; i < count; i++) {
 		struct dm_target_spec *spec = &table.parts[i].spec;
 
-		if (mapper_need(path, mapper, parts[i].type) != STRESS_OK)
-			return STRESS_SKIP;
+		result = mapper_need(path, mapper, parts[i].type);
+		if (result != STRESS_OK)
+			return result;
 		spec->sector_start = first;
 		spec->length = parts[i].sectors;
 		spec->next = sizeof(table.parts[i]);
@@ -162,8 +165,9 @@ static inline enum stress_result mapper_load(struct stress_path *path, struct ma
 		first += parts[i].sectors;
 	}
 	if (mapper_order(mapper, DM_TABLE_LOAD, &table))
-		return errno == EBUSY ? stress_skip(path, "what is below %s is in use", mapper->name)
-				      : stress_error(path, "load a table of the device mapper");
+		return errno == EBUSY && mapper->skips_busy
+			       ? stress_skip(path, "what is below %s is in use", mapper->name)
+			       : stress_error(path, "load a table of the device mapper");
 	if (mapper_order(mapper, DM_DEV_SUSPEND, &resume))
 		return stress_error(path, "resume a device of the device mapper");
 	return STRESS_OK;

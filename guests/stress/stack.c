@@ -177,7 +177,7 @@ static enum stress_result store_by_splice(struct stress_path *path, const unsign
 
 	while (left) {
 		enum stress_result result;
-		size_t in, out;
+		size_t in = 0, out = 0;
 
 		path->waits_for = "splice from the memfd";
 		result = move(path, stack->memory.file.fd, &from, stack->pipe[1], NULL,

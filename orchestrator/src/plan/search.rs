@@ -167,6 +167,8 @@ matrix: {cpus: [1, 2, 4]}
     #[test]
     fn what_is_drawn_fits_what_the_scenario_sets_and_the_defaults() {
         let catalog = Catalog::embedded().unwrap();
+        let modules = catalog.programs().iter().flat_map(|program| program.modules.clone()).collect();
+        let catalog = catalog.with_modules(modules);
         let number = |cell: &Cell, program: &Program, name: &str| {
             let arg = program.args.iter().find(|arg| arg.name == name)?;
             let set = cell.steps[0].action.arg(name).map(ToString::to_string);
@@ -185,8 +187,8 @@ matrix: {cpus: [1, 2, 4]}
             }
             let yaml = format!(
                 "name: fits\npurpose: a test\nprotection: emulated\nmachine: {{share: true}}\n\
-                 steps: [{{stress: {}, args: {{{set}}}, for: 1s, secure: {}}}]\n",
-                program.name, program.secure_only
+                 modules: {:?}\nsteps: [{{stress: {}, args: {{{set}}}, for: 1s, secure: {}}}]\n",
+                program.modules, program.name, program.secure_only
             );
             let scenario = check(Source { file: "a.yaml", text: &yaml }, &catalog, &Nowhere).unwrap();
             let cells = expand(&Arc::new(scenario), &request());

@@ -59,7 +59,8 @@ fn read(
     // A machine with a problem may be one that has it.
     let share = machine.as_ref().is_none_or(|machine| machine.share);
     let step_nodes = group.groups(&scenario::STEPS);
-    let steps = steps::read(step_nodes, Steps { catalog, files, disks, share, emulated, problems });
+    let context = Steps { catalog, files, disks, share, modules: &modules, emulated, problems };
+    let steps = steps::read(step_nodes, context);
     let known_steps = KnownSteps { steps: &steps, complete: steps.len() == step_nodes.len() };
     let matrix = read_matrix(group.group(&scenario::MATRIX), known_steps, catalog, emulated);
     let expect = group.groups(&scenario::EXPECT);

@@ -104,6 +104,9 @@ fn render_program(program: &Program) -> String {
     if program.share_only {
         text += "Only with `share: true` of the machine, and without `dir`.\n\n";
     }
+    if !program.modules.is_empty() {
+        text += &format!("Only with `modules: [{}]`.\n\n", program.modules.join(", "));
+    }
     if program.args.is_empty() {
         return text + "No options of its own.\n";
     }

@@ -33,6 +33,8 @@ pub struct Program {
     pub secure_only: bool,
     /// It reads what is in the machine's share, and has no files of its own.
     pub share_only: bool,
+    /// Of the kernel's, which its scenario has to name.
+    pub modules: Vec<String>,
     pub args: Vec<Arg>,
 }
 
@@ -187,7 +189,7 @@ fn parse(file: &str, text: &str) -> Result<Vec<Program>, Vec<Problem>> {
 static PROGRAM: Section = Section {
     title: "a program",
     doc: "Each entry of the catalog.",
-    fields: &[&PROGRAM_NAME, &PURPOSE, &KERNEL, &SECURE_ONLY, &SHARE_ONLY, &ARGS],
+    fields: &[&PROGRAM_NAME, &PURPOSE, &KERNEL, &SECURE_ONLY, &SHARE_ONLY, &MODULES, &ARGS],
 };
 static ARG: Section = Section {
     title: "an option",
@@ -216,6 +218,12 @@ static SHARE_ONLY: Field<OneOf<bool>> = Field {
     shape: FLAG,
     absent: Absent::Default("false"),
     doc: "Whether it reads the machine's share, and nothing else.",
+};
+static MODULES: Field<ListOf<Text>> = Field {
+    name: "modules",
+    shape: ListOf { of: WORD, min: 1, max: 8 },
+    absent: Absent::Means("none"),
+    doc: "Kernel modules that its scenario has to name.",
 };
 static ARGS: Field<ListOfGroups> = Field {
     name: "args",
@@ -283,12 +291,13 @@ fn read_program(node: &Node, problems: &Problems) -> Option<At<Program>> {
     let (name, purpose) = (group.scalar(&PROGRAM_NAME), group.scalar(&PURPOSE));
     let kernel = group.scalar(&KERNEL);
     let (secure_only, share_only) = (group.scalar(&SECURE_ONLY), group.scalar(&SHARE_ONLY));
+    let modules = group.list(&MODULES).into_iter().map(|module| module.value).collect();
     let args = group.groups(&ARGS).iter().filter_map(|node| read_arg(node, problems)).collect();
     let args = unique(args, |arg: &Arg| &arg.name, problems);
     let At { at, value: name } = name?;
     let (purpose, kernel) = (purpose?.value, kernel?.value);
     let (secure_only, share_only) = (secure_only?.value, share_only?.value);
-    Some(At { at, value: Program { name, purpose, kernel, secure_only, share_only, args } })
+    Some(At { at, value: Program { name, purpose, kernel, secure_only, share_only, modules, args } })
 }
 
 fn read_arg(node: &Node, problems: &Problems) -> Option<At<Arg>> {

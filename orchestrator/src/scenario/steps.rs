@@ -24,6 +24,8 @@ pub(crate) struct Steps<'a> {
     pub(crate) disks: &'a [Disk],
     /// Whether the machine has one.
     pub(crate) share: bool,
+    /// Those that the scenario names.
+    pub(crate) modules: &'a [String],
     pub(crate) emulated: EmulatedOnly<'a>,
     pub(crate) problems: &'a Problems,
 }
@@ -85,6 +87,9 @@ impl Steps<'_> {
             let message = format!("{} has nothing to do without `secure: true`", program.name);
             self.problems.report(*at, message, None);
         }
+        if let Some(program) = program {
+            self.modules(program, &group);
+        }
         let limit = group.scalar(&step::STRESS_LIMIT);
         let limit = match (budget, limit) {
             (Some(Budget::For(time)), Some(limit)) if limit.value < time => {
@@ -106,6 +111,20 @@ impl Steps<'_> {
             secure: secure?.value,
         };
         Some(Unnamed { name, default: program, action, limit: limit?, beside, touches })
+    }
+
+    fn modules(&self, program: &Program, group: &Group<'_>) {
+        let lacking: Vec<&str> = program
+            .modules
+            .iter()
+            .filter(|module| !self.modules.contains(module))
+            .map(String::as_str)
+            .collect();
+        if !lacking.is_empty() {
+            let message =
+                format!("{} has nothing to do without `modules: [{}]`", program.name, lacking.join(", "));
+            self.problems.report(group.at, message, None);
+        }
     }
 
     fn program<'p>(&self, name: At<String>, kind: &str, programs: &'p [Program]) -> Option<&'p Program> {

@@ -78,7 +78,7 @@ fn works(life: &Value) {
     let catalog = Catalog::embedded().unwrap();
     // What needs more than an ordinary guest is not for it, nor modules that a kernel may lack.
     let ordinary = |program: &&farm::scenario::programs::Program| {
-        !program.secure_only && !program.share_only && program.name != "stack"
+        !program.secure_only && !program.share_only && program.modules.is_empty()
     };
     let programs = catalog.programs().iter().filter(ordinary).map(|program| program.name.as_str());
     for program in programs.chain(["splice-tmpfs"]) {

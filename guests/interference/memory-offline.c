@@ -9,8 +9,7 @@
  * the last reference to them is gone; then the pages themselves go (6.1:
  * __offline_isolated_pages()).
  *
- * Only memory in zone Movable is sure to hold nothing that must stay; the kernel arguments
- * movablecore= and kernelcore= make such a zone. Elsewhere the attempt ends at the first page of
+ * Only memory in zone Movable is sure to hold nothing that must stay (movable.h). Elsewhere the attempt ends at the first page of
  * the kernel's own, with a dump of that page in the log, and moves nothing. Even a block of that
  * zone may hold such a page, from before the zones were made; it is tried once.
  *
@@ -23,14 +22,12 @@
 #include <signal.h>
 
 #include "interference.h"
+#include "movable.h"
 #include "peer.h"
 #include "region.h"
 #include "memory-offline.args.h"
 
-#define MEMORY "/sys/devices/system/memory"
-
 enum {
-	MAX_BLOCKS = 256,
 	WINDOW = 64,
 	SLICE_MS = 500,	    /* that a turn waits for the helper */
 	PATIENCE_MS = 8000, /* with one block */
@@ -39,16 +36,14 @@ enum {
 struct offlining {
 	struct region region;
 	size_t first; /* of the window that was written last */
-	unsigned int blocks[MAX_BLOCKS]; /* those in zone Movable */
-	unsigned int count;
-	uint64_t block_size;
+	struct movable movable;
 	struct vmstat vmstat;
 
 	struct helper helper;
 	bool under_way; /* the helper has a block */
 	sem_t finished;
 	uint64_t deadline;
-	unsigned int chosen; /* among blocks */
+	unsigned int chosen; /* among the blocks */
 	char state[64];	     /* the file of that block */
 	int error;	     /* why it stayed */
 	bool offline;	     /* it went */
@@ -71,26 +66,6 @@ static void interrupt(int signal)
 	(void)signal;
 }
 
-static enum stress_result find_blocks(struct stress_path *path)
-{
-	struct offlining *offlining = path->state;
-	char name[64], text[64];
-
-	errno = knob_read(MEMORY "/block_size_bytes", text, sizeof(text));
-	if (errno)
-		return stress_skip(path, "no " MEMORY "/block_size_bytes here: %m");
-	offlining->block_size = strtoull(text, NULL, 16);
-	for (unsigned int block = 0; block < MAX_BLOCKS; block++) {
-		snprintf(name, sizeof(name), MEMORY "/memory%u/valid_zones", block);
-		if (!knob_read(name, text, sizeof(text)) && !strcmp(text, "Movable"))
-			offlining->blocks[offlining->count++] = block;
-	}
-	if (!offlining->count)
-		return stress_skip(path, "no memory block is in zone Movable (kernel argument "
-					 "movablecore=)");
-	return STRESS_OK;
-}
-
 static enum stress_result set_up(struct stress_path *path)
 {
 	const struct sigaction action = { .sa_handler = interrupt };
@@ -101,7 +76,7 @@ static enum stress_result set_up(struct stress_path *path)
 	offlining->region.fd = -1;
 	offlining->vmstat.names = "pgmigrate_success pgmigrate_fail";
 	sem_init(&offlining->finished, 0, 0);
-	result = find_blocks(path);
+	result = movable_find(path, &offlining->movable);
 	if (result == STRESS_OK)
 		result = region_open(path, &offlining->region, ANONYMOUS,
 				     stress_number(ARG_MEMORY));
@@ -117,9 +92,9 @@ static void begin(struct stress_path *path)
 {
 	struct offlining *offlining = path->state;
 
-	offlining->chosen = rng_below(&path->rng, offlining->count);
+	offlining->chosen = rng_below(&path->rng, offlining->movable.count);
 	snprintf(offlining->state, sizeof(offlining->state), MEMORY "/memory%u/state",
-		 offlining->blocks[offlining->chosen]);
+		 offlining->movable.blocks[offlining->chosen]);
 	offlining->deadline = stress_now_ns() + PATIENCE_MS * 1000000ULL;
 	offlining->under_way = true;
 	vmstat_begin(&offlining->vmstat);
@@ -164,7 +139,7 @@ static enum stress_result end(struct stress_path *path)
 		return stress_error(path, "write offline to %s", offlining->state);
 	}
 	if (error == EBUSY)
-		offlining->blocks[offlining->chosen] = offlining->blocks[--offlining->count];
+		offlining->movable.blocks[offlining->chosen] = offlining->movable.blocks[--offlining->movable.count];
 	offlining->failed++;
 	offlining->last_error = error;
 	return STRESS_OK;
@@ -209,7 +184,7 @@ static enum stress_result turn(struct stress_path *path)
 
 	if (!offlining->under_way) {
 		pace(stress_number(ARG_RATE));
-		if (!offlining->count)
+		if (!offlining->movable.count)
 			return STRESS_OK;
 		offlining->first = region_choose(path, region, WINDOW);
 		region_renew(path, region, offlining->first, WINDOW);
@@ -225,7 +200,7 @@ static enum stress_result turn(struct stress_path *path)
 	if (result == STRESS_OK && went)
 		result = bring_back(path);
 	if (result == STRESS_OK && went)
-		stress_credit(path, 1, offlining->block_size);
+		stress_credit(path, 1, offlining->movable.block_size);
 	return result;
 }
 

@@ -42,6 +42,7 @@ enum rival_kind {
 	FORK,
 	PUNCH,
 	TRUNCATE,
+	INVALIDATE,
 };
 
 /* What a rival did in one turn. */
@@ -55,8 +56,9 @@ struct rival_answer {
 
 /* Shared by both processes. */
 struct rival_shared {
-	atomic_bool racing;
+	/* Aligned for direct I/O. */
 	unsigned char model[MOST_PAGES * PAGE];
+	atomic_bool racing;
 };
 
 struct rival {
@@ -70,20 +72,27 @@ struct rival {
 	struct rng rng;
 
 	/* The guest's memory, at the same address in both processes. */
-	int memfd;
+	int memfd; /* with INVALIDATE a file on a disk, */
+	int direct; /* open for direct I/O too */
 	unsigned char *bytes;
 	unsigned int pages;
 
 	struct rival_answer answer;
 };
 
-#define RIVAL_CLOSED { .memfd = -1, .socket = -1, .its_socket = -1, .pipe = { -1, -1 }, \
-		       .copy = { -1, -1 } }
+#define RIVAL_CLOSED { .memfd = -1, .direct = -1, .socket = -1, .its_socket = -1, \
+		       .pipe = { -1, -1 }, .copy = { -1, -1 } }
 
 /* Whether pages lose their content, which then are zeros. */
 static inline bool rival_cuts(enum rival_kind kind)
 {
 	return kind == PUNCH || kind == TRUNCATE;
+}
+
+/* Whether a page may not be there at a moment. */
+static inline bool rival_takes_away(enum rival_kind kind)
+{
+	return rival_cuts(kind) || kind == INVALIDATE;
 }
 
 /* Of a call that is to move a piece: 0 or an errno. */
@@ -166,6 +175,15 @@ static inline int rival_truncate(struct rival *rival, uint64_t offset)
 	       ftruncate(rival->memfd, rival->pages * PAGE) ? errno : 0;
 }
 
+/* mm/truncate.c invalidate_inode_pages2_range(), before and after a direct write of what is there. */
+static inline int rival_invalidate(struct rival *rival, uint64_t offset)
+{
+	const uint64_t from = offset / PAGE * PAGE;
+	ssize_t n = pwrite(rival->direct, rival->shared->model + from, PAGE, from);
+
+	return n == PAGE ? 0 : n < 0 ? errno : EIO;
+}
+
 static inline int rival_act(struct rival *rival, uint64_t offset)
 {
 	switch (rival->kind) {
@@ -183,6 +201,8 @@ static inline int rival_act(struct rival *rival, uint64_t offset)
 		return rival_fork(rival, offset);
 	case PUNCH:
 		return rival_punch(rival, offset);
+	case INVALIDATE:
+		return rival_invalidate(rival, offset);
 	default:
 		return rival_truncate(rival, offset);
 	}
@@ -199,7 +219,7 @@ static inline bool rival_refused(enum rival_kind kind, int error)
 
 static inline bool rival_looks(enum rival_kind kind)
 {
-	return kind != TOUCH && !rival_cuts(kind);
+	return kind != TOUCH && !rival_takes_away(kind);
 }
 
 static inline bool rival_saw_right(const struct rival *rival)

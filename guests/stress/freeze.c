@@ -19,7 +19,10 @@
  *  - unmap: a process that maps and unmaps the page, mm/memory.c zap_pte_range().
  *  - fork: processes that map the pages and end, mm/mmap.c exit_mmap().
  *  - punch, truncate: the pages go while they are secure, mm/shmem.c shmem_undo_range().
- * The guest's memory is a memfd that is mapped shared, as with vhost-user or virtiofsd.
+ *  - invalidate: direct writes to the file that is the guest's memory, of what it holds already:
+ *    mm/truncate.c invalidate_inode_pages2_range() unmaps the pages and drops them.
+ * The guest's memory is a memfd that is mapped shared, as with vhost-user or virtiofsd; for
+ * invalidate a file on the disk of --dir.
  *
  * After each turn the rival rests and holds nothing. Then a page must have the content that it had,
  * or zeros where it was taken away, and nobody's reference but the page cache's: it can be made
@@ -48,6 +51,20 @@ struct freeze {
 	uint64_t made, busy, gone, acts, refused;
 };
 
+static enum stress_result make_memory(struct stress_path *path, struct rival *rival, size_t size)
+{
+	struct stress_file file = STRESS_FILE_CLOSED;
+	enum stress_result result;
+	size_t alignment;
+
+	if (rival->kind != INVALIDATE)
+		return file_make_memfd(path, &rival->memfd, "guest", size);
+	result = file_make(path, &rival->memfd, "guest", size);
+	file.tag = "guest";
+	file.fd = rival->memfd;
+	return result == STRESS_OK ? file_direct(path, &file, &rival->direct, &alignment) : result;
+}
+
 static enum stress_result set_up(struct stress_path *path)
 {
 	struct freeze *freeze = stress_alloc(sizeof(*freeze));
@@ -68,7 +85,7 @@ static enum stress_result set_up(struct stress_path *path)
 		rival->shared = NULL;
 		return stress_error(path, "map memory to share");
 	}
-	result = file_make_memfd(path, &rival->memfd, "guest", freeze->size);
+	result = make_memory(path, rival, freeze->size);
 	if (result != STRESS_OK)
 		return result;
 	rival->bytes = secure_reserve(freeze->size);
@@ -96,6 +113,8 @@ static void tear_down(struct stress_path *path)
 		munmap(rival->bytes, freeze->size);
 	if (rival->memfd >= 0)
 		close(rival->memfd);
+	if (rival->direct >= 0)
+		close(rival->direct);
 	if (rival->shared)
 		munmap(rival->shared, sizeof(*rival->shared));
 	free(freeze->found);
@@ -127,7 +146,7 @@ static enum stress_result make_secure(struct stress_path *path, uint64_t *made)
 			(*made)++;
 		} else if (error == EBUSY) {
 			freeze->busy++;
-		} else if (error == EFAULT && rival_cuts(freeze->rival.kind)) {
+		} else if (error == EFAULT && rival_takes_away(freeze->rival.kind)) {
 			freeze->gone++;
 		} else {
 			errno = error;
@@ -214,4 +233,5 @@ STRESS_MAIN("freeze", NULL,
 	    STRESS_PATH("unmap", UNMAP),
 	    STRESS_PATH("fork", FORK),
 	    STRESS_PATH("punch", PUNCH),
-	    STRESS_PATH("truncate", TRUNCATE))
+	    STRESS_PATH("truncate", TRUNCATE),
+	    STRESS_PATH("invalidate", INVALIDATE))

@@ -12,6 +12,8 @@
  *
  * All of them hold a reference to the page by then, so that it cannot become secure again before
  * the I/O is done.
+ *
+ * A probe is enabled while its knob is on, so that a fix that is not asked for costs nothing.
  */
 #include <linux/bio.h>
 #include <linux/kprobes.h>
@@ -34,8 +36,7 @@ static int buffer_confirmed(struct kprobe *probe, struct pt_regs *regs)
 {
 	struct pipe_buffer *buffer = (struct pipe_buffer *)regs->gprs[3];
 
-	if (uvsim_knobs.fix_splice)
-		make_accessible(buffer->page);
+	make_accessible(buffer->page);
 	return 0;
 }
 
@@ -44,14 +45,21 @@ static int buffer_added(struct kprobe *probe, struct pt_regs *regs)
 {
 	struct pipe_buffer *buffer = (struct pipe_buffer *)regs->gprs[3];
 
-	if (uvsim_knobs.fix_vmsplice)
-		make_accessible(buffer->page);
+	make_accessible(buffer->page);
 	return 0;
 }
 
 static struct kprobe probes[] = {
-	{ .symbol_name = "page_cache_pipe_buf_confirm", .pre_handler = buffer_confirmed },
-	{ .symbol_name = "add_to_pipe", .pre_handler = buffer_added },
+	{
+		.symbol_name = "page_cache_pipe_buf_confirm",
+		.pre_handler = buffer_confirmed,
+		.flags = KPROBE_FLAG_DISABLED,
+	},
+	{
+		.symbol_name = "add_to_pipe",
+		.pre_handler = buffer_added,
+		.flags = KPROBE_FLAG_DISABLED,
+	},
 };
 
 /*
@@ -70,8 +78,6 @@ static int packet_begun(struct kretprobe_instance *instance, struct pt_regs *reg
 {
 	struct call *call = (struct call *)instance->data;
 
-	if (!uvsim_knobs.fix_zerocopy)
-		return 1; /* its return is of no interest */
 	call->object = (void *)regs->gprs[4];
 	return 0;
 }
@@ -96,8 +102,8 @@ static int bio_begun(struct kretprobe_instance *instance, struct pt_regs *regs)
 {
 	struct call *call = (struct call *)instance->data;
 
-	if (!uvsim_knobs.fix_dio || iov_iter_is_bvec((struct iov_iter *)regs->gprs[3]))
-		return 1;
+	if (iov_iter_is_bvec((struct iov_iter *)regs->gprs[3]))
+		return 1; /* its return is of no interest */
 	call->object = (void *)regs->gprs[2];
 	return 0;
 }
@@ -117,6 +123,7 @@ static int bio_filled(struct kretprobe_instance *instance, struct pt_regs *regs)
 static struct kretprobe returns[] = {
 	{
 		.kp.symbol_name = "__zerocopy_sg_from_iter",
+		.kp.flags = KPROBE_FLAG_DISABLED,
 		.entry_handler = packet_begun,
 		.handler = packet_filled,
 		.data_size = sizeof(struct call),
@@ -124,12 +131,35 @@ static struct kretprobe returns[] = {
 	},
 	{
 		.kp.symbol_name = "bio_iov_iter_get_pages",
+		.kp.flags = KPROBE_FLAG_DISABLED,
 		.entry_handler = bio_begun,
 		.handler = bio_filled,
 		.data_size = sizeof(struct call),
 		.maxactive = MOST_CALLS,
 	},
 };
+
+static const struct fix {
+	const unsigned int *knob;
+	struct kprobe *probe;
+} fixes[] = {
+	{ &uvsim_knobs.fix_splice, &probes[0] },
+	{ &uvsim_knobs.fix_vmsplice, &probes[1] },
+	{ &uvsim_knobs.fix_zerocopy, &returns[0].kp },
+	{ &uvsim_knobs.fix_dio, &returns[1].kp },
+};
+
+int uvsim_fix_apply(void)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(fixes); i++) {
+		int error = *fixes[i].knob ? enable_kprobe(fixes[i].probe)
+					   : disable_kprobe(fixes[i].probe);
+
+		if (error)
+			return error;
+	}
+	return 0;
+}
 
 static void remove(size_t probe_count, size_t return_count)
 {

@@ -24,7 +24,7 @@ static const char *const names[] = {
 	[UVSIM_AT_SINK] = "reached a device",
 };
 
-enum { CALLERS_SHOWN = 5 };
+enum { CALLERS_SHOWN = 10 };
 
 /* The probes and the trap, which say nothing about who does what. */
 static const char *const machinery[] = {
@@ -66,7 +66,7 @@ void uvsim_history_add(struct uvsim_history *history, const struct uvsim_entry *
 
 static void print_entry(const struct uvsim_entry *entry)
 {
-	char callers[256] = "";
+	char callers[512] = "";
 	size_t length = 0;
 	unsigned int shown = 0;
 

@@ -8,6 +8,7 @@
 #include <linux/atomic.h>
 #include <linux/debugfs.h>
 #include <linux/module.h>
+#include <linux/mutex.h>
 #include <linux/seq_file.h>
 #include <linux/uaccess.h>
 
@@ -67,6 +68,8 @@ static const char *const counter_names[UVSIM_COUNTERS] = {
 static atomic64_t counters[UVSIM_COUNTERS];
 static atomic64_t choices;
 static struct dentry *directory;
+/* Held while a knob is turned and what it stands for follows. */
+static DEFINE_MUTEX(turning);
 
 void uvsim_count(enum uvsim_counter counter)
 {
@@ -105,6 +108,25 @@ static int knob_open(struct inode *inode, struct file *file)
 	return single_open(file, knob_show, inode->i_private);
 }
 
+/* May sleep. */
+static int turn(const struct knob *knob, unsigned int value)
+{
+	unsigned int before;
+	int error;
+
+	mutex_lock(&turning);
+	before = *knob->value;
+	WRITE_ONCE(*knob->value, value);
+	error = uvsim_fix_apply();
+	if (error)
+		WRITE_ONCE(*knob->value, before);
+	/* The same seed begins the same choices. */
+	if (knob->value == &uvsim_knobs.seed)
+		atomic64_set(&choices, 0);
+	mutex_unlock(&turning);
+	return error;
+}
+
 static ssize_t knob_write(struct file *file, const char __user *from, size_t count, loff_t *offset)
 {
 	const struct knob *knob = file_inode(file)->i_private;
@@ -115,11 +137,8 @@ static ssize_t knob_write(struct file *file, const char __user *from, size_t cou
 		return error;
 	if (value > knob->most)
 		return -EINVAL;
-	WRITE_ONCE(*knob->value, value);
-	/* The same seed begins the same choices. */
-	if (knob->value == &uvsim_knobs.seed)
-		atomic64_set(&choices, 0);
-	return count;
+	error = turn(knob, value);
+	return error ? error : count;
 }
 
 static const struct file_operations knob_operations = {

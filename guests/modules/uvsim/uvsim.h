@@ -72,7 +72,7 @@ enum uvsim_event {
 	UVSIM_AT_SINK,
 };
 
-enum { UVSIM_EVENTS_KEPT = 8, UVSIM_CALLERS = 16 };
+enum { UVSIM_EVENTS_KEPT = 8, UVSIM_CALLERS = 24 };
 
 struct uvsim_entry {
 	u64 time; /* ns */
@@ -162,6 +162,8 @@ void uvsim_nics_remove(struct uvsim_nics *nics);
 
 /* --- fix.c: the hook called where the kernel should --- */
 
+/* Enables the fixes whose knobs are on, and disables the others. One caller at a time; may sleep. */
+int uvsim_fix_apply(void);
 int uvsim_fix_init(void);
 void uvsim_fix_exit(void);
 

@@ -34,6 +34,8 @@ pub(super) struct Facts {
     pub(super) lock: Option<String>,
     /// What the workqueue in question is at.
     pub(super) work: Option<String>,
+    /// What took the page in question to a device, by its history.
+    pub(super) handed_on_by: Option<String>,
     trace: Trace,
     reading_registers: bool,
     reading_branch: bool,
@@ -74,6 +76,7 @@ impl Facts {
             access: "",
             lock: None,
             work: None,
+            handed_on_by: None,
             trace: Trace::Awaited,
             reading_registers: false,
             reading_branch: false,

@@ -98,7 +98,7 @@ impl Facts {
             Blame::Lock => self.lock.as_deref(),
             Blame::Work => self.work.as_deref(),
             Blame::Frames | Blame::Outside => None,
-            Blame::Operation => uvsim::operation(&self.frames),
+            Blame::Operation => uvsim::operation(&self.frames).or(self.handed_on_by.as_deref()),
         };
         let sources = self.rule.blame;
         let best = sources.iter().find_map(|blame| match blame {

@@ -146,15 +146,17 @@ impl Report {
             *words = words.replace(SLUB_ANY, finding);
         }
         let ours = opening.function.as_deref().is_some_and(|function| function.starts_with(UVSIM_REPORT));
-        let message =
-            preface.as_ref().filter(|_| ours).and_then(|preface| uvsim::message(&preface.body.text));
-        if let Some((words, key)) = message {
+        let text = preface.as_ref().filter(|_| ours).map(|preface| preface.body.text.as_str());
+        if let Some((words, key)) = text.and_then(uvsim::message) {
             (opening.words, opening.key) = (Some(words), Some(key));
         }
+        let handed_on_by = text.and_then(uvsim::operation_before).map(str::to_owned);
         let mut body = preface.map_or_else(|| Body::new(line), |preface| preface.body);
         body.push(line);
         body.keep();
-        Self { facts: Facts::new(rule, opening), body, lines: 1, strange: 0 }
+        let mut facts = Facts::new(rule, opening);
+        facts.handed_on_by = handed_on_by;
+        Self { facts, body, lines: 1, strange: 0 }
     }
 
     /// Whether a line that begins something only continues this report, such as the program check behind `kernel

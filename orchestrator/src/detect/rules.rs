@@ -51,7 +51,7 @@ pub(super) enum Blame {
     Lock,
     /// `in-flight: PID:function`, of a workqueue.
     Work,
-    /// The first call trace: what handed a page on to a device.
+    /// The first call trace, or the page's history: what handed a page on to a device.
     Operation,
     /// The first call trace, from where it is outside farm's own module that reports.
     Outside,

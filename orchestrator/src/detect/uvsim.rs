@@ -3,6 +3,7 @@
 //! It warns by `WARN()`, whose text stands before the opening line: `uvsim: inaccessible page pfn:… refcount:… mapcount:…
 //! flags:… reached SINK(DEVICE) without …()`, then lines with the page's history. The function that warns is the
 //! module's, and those below it belong to the sink; the one to look at is what took the page there without asking for it.
+//! Where a worker of the kernel's takes it there later, the history alone knows who that was.
 
 use super::hit::Frame;
 use super::symbol::source_name;
@@ -22,9 +23,24 @@ const OPERATIONS: [&str; 8] = [
     "__blkdev_direct_IO_simple",
 ];
 
+/// In the history, what a page that goes to its disk later went through before.
+const HANDED_ON: &str = " submitted to a block device, ";
+
 /// The operation that a trace is of; none where a page was handed on first and went to its sink later.
 pub(super) fn operation(frames: &[Frame]) -> Option<&str> {
-    frames.iter().rev().map(|frame| source_name(&frame.function)).find(|name| OPERATIONS.contains(name))
+    outermost(frames.iter().map(|frame| frame.function.as_str()))
+}
+
+/// The operation that handed a page on, by the last such line of its history.
+pub(super) fn operation_before(preface: &str) -> Option<&str> {
+    let line = preface.lines().rev().find(|line| line.starts_with("uvsim: ") && line.contains(HANDED_ON))?;
+    let (_, callers) = line.split_once("]: ")?;
+    outermost(callers.split(" < ").map(|caller| caller.split_once(' ').map_or(caller, |(name, _)| name)))
+}
+
+/// Of functions that stand innermost first.
+fn outermost<'a>(functions: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    functions.map(source_name).filter(|name| OPERATIONS.contains(name)).last()
 }
 
 /// The frames behind the module's own, innermost first.
@@ -106,6 +122,24 @@ mod tests {
             (&["blk_mq_run_work_fn", "process_one_work"], None),
         ] {
             assert_eq!(operation(&frames(names)), wanted, "{names:?}");
+        }
+    }
+
+    #[test]
+    fn the_history_knows_who_handed_a_page_on() {
+        let referenced =
+            "uvsim: 3.7 referenced, refcount:2, t[9]: try_grab_folio < __do_sys_vmsplice < do_splice";
+        let to_file = "uvsim: 3.8 submitted to a block device, refcount:3, t[9]: submit_bio_noacct < __iomap_dio_rw < ext4_dio_write_iter [ext4] < do_splice.constprop.0";
+        let below = "uvsim: 3.9 submitted to a block device, refcount:3, kworker/0:1[8]: submit_bio_noacct < dm_submit_bio [dm_mod]";
+        let at_sink =
+            "uvsim: 4.0 reached a device, refcount:3, kworker/1:1H[81]: virtqueue_add_sgs < do_splice";
+        for (lines, wanted) in [
+            (&[referenced, to_file, at_sink][..], Some("do_splice")),
+            (&[referenced, to_file, below, at_sink], None),
+            (&[referenced, at_sink], None),
+            (&["t: 3.8 submitted to a block device, t[9]: do_splice"], None),
+        ] {
+            assert_eq!(operation_before(&lines.join("\n")), wanted, "{lines:?}");
         }
     }
 

@@ -139,11 +139,12 @@ static unsigned int runnable(void)
 /*
  * What a kernel goes on with after its start, such as the self-tests of its
  * crypto, would go on in each copy. Waits until nothing of it was seen for a
- * while, but not for ever.
+ * while, but not for ever: up to two minutes of the guest's clock, which under
+ * QEMU's icount passes many times faster than such work gets done.
  */
 static void wait_until_idle(void)
 {
-	enum { LOOKS = 10, MOST_LOOKS = 500, PAUSE_US = 10000 };
+	enum { LOOKS = 10, MOST_LOOKS = 12000, PAUSE_US = 10000 };
 	int alone = 0;
 
 	for (int looks = 0; alone < LOOKS && looks < MOST_LOOKS; looks++) {

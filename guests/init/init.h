@@ -150,6 +150,7 @@ struct worker {
 	uint64_t told_us;	/* when it was told to end; 0: it was not */
 	uint64_t killed_us;	/* when it was killed; 0: it was not */
 	int status;		/* as wait(2) gives it; void if stuck */
+	uint64_t cpu_us;	/* that it and its children took, those it has waited for */
 	bool limit;
 	bool stuck;
 };

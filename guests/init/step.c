@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -147,7 +148,8 @@ static void worker_end(struct worker *worker)
 		report("{\"type\":\"worker\",\"step\":%zu,\"worker\":%u", loop.step, number);
 	}
 	report_end(worker);
-	report(",\"wall_us\":%llu,\"truncated\":%llu}\n", (unsigned long long)wall_us,
+	report(",\"wall_us\":%llu,\"cpu_us\":%llu,\"truncated\":%llu}\n",
+	       (unsigned long long)wall_us, (unsigned long long)worker->cpu_us,
 	       (unsigned long long)truncated);
 	report_test("  ", outcome, number);
 	report("%s-%u%s\n", beside ? "beside" : "worker", beside ? beside : number, directive(outcome));
@@ -162,6 +164,11 @@ static struct worker *worker_of(pid_t pid)
 	return NULL;
 }
 
+static uint64_t time_us(const struct timeval *time)
+{
+	return time->tv_sec * 1000000ULL + time->tv_usec;
+}
+
 /* Buries those who have died, orphans too. False when init has no child left at all. */
 static bool reap(void)
 {
@@ -169,6 +176,7 @@ static bool reap(void)
 	for (int i = 0; i < REAP_BATCH; i++) {
 		siginfo_t dead = { 0 };
 		struct worker *worker;
+		struct rusage used;
 		int status;
 
 		/*
@@ -183,12 +191,13 @@ static bool reap(void)
 		worker = worker_of(dead.si_pid);
 		if (worker)
 			worker_kill(worker);
-		if (waitpid(dead.si_pid, &status, 0) != dead.si_pid)
-			die("waitpid: %m");
+		if (wait4(dead.si_pid, &status, 0, &used) != dead.si_pid)
+			die("wait4: %m");
 		if (dead.si_pid == loop.shell)
 			loop.shell = 0;
 		if (worker) {
 			worker->status = status;
+			worker->cpu_us = time_us(&used.ru_utime) + time_us(&used.ru_stime);
 			worker_end(worker);
 			beat_if_due();
 		}

@@ -383,7 +383,7 @@ mod tests {
             let start = format!("{{\"type\":\"start\",\"step\":{step},\"name\":\"s\"}}\n");
             let worker = format!(
                 "{printed}{{\"type\":\"worker\",\"step\":{step},\"worker\":1,\"exit\":0,\"signal\":null,\
-                 \"limit\":false,\"stuck\":false,\"wall_us\":1,\"truncated\":0}}\n"
+                 \"limit\":false,\"stuck\":false,\"wall_us\":1,\"cpu_us\":1,\"truncated\":0}}\n"
             );
             transcript.results((start + &worker.repeat(70)).as_bytes(), &mut Vec::new()).unwrap();
         }

@@ -30,7 +30,15 @@ fn worker(exit: Option<i32>, signal: Option<i32>) -> WorkerReport {
 }
 
 fn end(exit: Option<i32>, signal: Option<i32>) -> ProgramEnd {
-    ProgramEnd { exit, signal, stuck: false, wall_us: 1, truncated: 0, program: ProgramReport::default() }
+    ProgramEnd {
+        exit,
+        signal,
+        stuck: false,
+        wall_us: 1,
+        cpu_us: 1,
+        truncated: 0,
+        program: ProgramReport::default(),
+    }
 }
 
 /// A worker or another program with that exit status that said so much.

@@ -83,6 +83,9 @@ pub struct ProgramEnd {
     /// It did not go away when killed: its path through the kernel hangs.
     pub stuck: bool,
     pub wall_us: u64,
+    /// In user space and in the kernel, with its children's; 0 if it is stuck.
+    #[serde(default)]
+    pub cpu_us: u64,
     /// Bytes of its output that init dropped.
     pub truncated: u64,
     pub program: ProgramReport,
@@ -159,6 +162,7 @@ enum Wire {
         limit: bool,
         stuck: bool,
         wall_us: u64,
+        cpu_us: u64,
         truncated: u64,
     },
     Beside {
@@ -169,6 +173,7 @@ enum Wire {
         signal: Option<i32>,
         stuck: bool,
         wall_us: u64,
+        cpu_us: u64,
         truncated: u64,
     },
     Touch(TouchReport),
@@ -235,14 +240,14 @@ impl ResultsReader {
             Ok(Wire::Ready(ready)) => Message::Ready(ready),
             Ok(Wire::Job { cell }) => Message::Job { cell },
             Ok(Wire::Start { step, name }) => Message::StepStarted { step, name },
-            Ok(Wire::Worker { step, worker, exit, signal, limit, stuck, wall_us, truncated }) => {
+            Ok(Wire::Worker { step, worker, exit, signal, limit, stuck, wall_us, cpu_us, truncated }) => {
                 let program = self.end_of_program();
-                let end = ProgramEnd { exit, signal, stuck, wall_us, truncated, program };
+                let end = ProgramEnd { exit, signal, stuck, wall_us, cpu_us, truncated, program };
                 Message::WorkerEnded(WorkerReport { step, worker, limit, end })
             }
-            Ok(Wire::Beside { step, beside, name, exit, signal, stuck, wall_us, truncated }) => {
+            Ok(Wire::Beside { step, beside, name, exit, signal, stuck, wall_us, cpu_us, truncated }) => {
                 let program = self.end_of_program();
-                let end = ProgramEnd { exit, signal, stuck, wall_us, truncated, program };
+                let end = ProgramEnd { exit, signal, stuck, wall_us, cpu_us, truncated, program };
                 Message::BesideEnded(BesideReport { step, beside, name, end })
             }
             Ok(Wire::Touch(touch)) => Message::Touched(touch),
@@ -278,12 +283,12 @@ KTAP version 1
     {"type":"end"}
     ok 1 file-pipe-file
     # farm-stats path=file-pipe-file ops=12 bytes=4096
-{"type":"worker","step":1,"worker":1,"exit":0,"signal":null,"limit":false,"stuck":false,"wall_us":3000123,"truncated":0}
+{"type":"worker","step":1,"worker":1,"exit":0,"signal":null,"limit":false,"stuck":false,"wall_us":3000123,"cpu_us":2900000,"truncated":0}
   ok 1 worker-1
     # seed 8812346
     ok 1 compact
     # farm-stats path=compact ops=7 bytes=0
-{"type":"beside","step":1,"beside":1,"name":"compact","exit":0,"signal":null,"stuck":false,"wall_us":3000456,"truncated":0}
+{"type":"beside","step":1,"beside":1,"name":"compact","exit":0,"signal":null,"stuck":false,"wall_us":3000456,"cpu_us":12,"truncated":0}
   ok 2 beside-1
 {"type":"beat","uptime_us":4000000}
 {"type":"touch","step":1,"functions":"a|b","symbol":"b","count":1234,"missed":2,"reason":null}
@@ -345,7 +350,7 @@ ok 1 splice
 
     #[test]
     fn of_each_program_so_much_is_read_and_no_more() {
-        const WORKER: &str = r#"{"type":"worker","step":1,"worker":1,"exit":0,"signal":null,"limit":false,"stuck":false,"wall_us":1,"truncated":0}"#;
+        const WORKER: &str = r#"{"type":"worker","step":1,"worker":1,"exit":0,"signal":null,"limit":false,"stuck":false,"wall_us":1,"cpu_us":1,"truncated":0}"#;
         let line = format!("    {}\n", "x".repeat(MOST_PRINTED / 8));
         let block = line.repeat(9) + "    ok 1 too-late\n" + WORKER + "\n";
         let messages = read(&[block.as_bytes(), b"    ok 1 next\n", WORKER.as_bytes(), b"\n"]);

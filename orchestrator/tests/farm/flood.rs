@@ -51,7 +51,7 @@ flood() {
 }
 tell() { echo "$1" >&$results; }
 worker() {
-    tell '{"type":"worker","step":1,"worker":1,"exit":0,"signal":null,"limit":false,"stuck":false,"wall_us":3,"truncated":0}'
+    tell '{"type":"worker","step":1,"worker":1,"exit":0,"signal":null,"limit":false,"stuck":false,"wall_us":3,"cpu_us":3,"truncated":0}'
 }
 # 300 MB on the third stream: programs that print long names without end, and two with more names than anyone has.
 flood_results() {

@@ -9,6 +9,14 @@ pub static SCENARIOS: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/../scenar
 
 /// The kernels that have names.
 pub const KERNELS_YAML: &str = include_str!("../../kernels/kernels.yaml");
+/// Pieces of kernels' configurations.
+static CONFIGS: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/../kernels/configs");
+
+/// The piece of that name.
+pub fn fragment(name: &str) -> Option<String> {
+    CONFIGS.get_file(format!("{name}.config"))?.contents_utf8().map(str::to_owned)
+}
+
 /// The stress programs and their options, and the file's name for messages.
 pub const PROGRAMS_YAML: (&str, &str) =
     ("guests/stress/programs.yaml", include_str!("../../guests/stress/programs.yaml"));

@@ -52,8 +52,12 @@ pub enum CacheError {
 /// What an entry is, and the directory under the cache's root in which its kind lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// An unpacked kernel package.
+    /// An unpacked kernel package, or a kernel that was built here.
     Kernel,
+    /// Sources of kernels, and the objects of their builds: changes in place.
+    Tree,
+    /// A package's archive of sources.
+    Archive,
     /// A kernel's headers, or the programs of its build.
     Headers,
     /// Another unpacked package, for the guest (busybox).
@@ -70,7 +74,7 @@ pub enum Kind {
     Disk,
     /// A guest that was booted and saved with all its memory.
     Saved,
-    /// Private state of apt: the one kind that changes in place.
+    /// Private state of apt: changes in place.
     Apt,
 }
 
@@ -78,6 +82,8 @@ impl Kind {
     fn directory(self) -> &'static str {
         match self {
             Self::Kernel => "kernel",
+            Self::Tree => "tree",
+            Self::Archive => "archive",
             Self::Headers => "headers",
             Self::Package => "package",
             Self::Qemu => "qemu",

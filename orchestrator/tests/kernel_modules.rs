@@ -87,7 +87,7 @@ fn own_cache() -> (tempfile::TempDir, Cache) {
 }
 
 fn kernel_and_tree(name: &str) -> (Kernel, BuildTree) {
-    let (cache, catalog) = (shared_cache(), Catalog::parse(KERNELS_YAML).unwrap());
+    let (cache, catalog) = (shared_cache(), Catalog::embedded().unwrap());
     let named = catalog.kernel(name).unwrap();
     let fetcher =
         Fetcher { cache: &cache, refresh: Refresh::No, mirrors: MirrorChoice::OfHost, progress: &quiet };

@@ -17,7 +17,7 @@ fn cache() -> Cache {
 }
 
 fn catalog() -> Catalog {
-    Catalog::parse(KERNELS_YAML).unwrap()
+    Catalog::embedded().unwrap()
 }
 
 fn fetcher(cache: &Cache) -> Fetcher<'_> {

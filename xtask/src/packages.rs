@@ -50,6 +50,48 @@ pub(crate) const REQUIREMENTS: &[Requirement] = &[
         fedora: "make",
     },
     Requirement {
+        purpose: "keeps the sources of kernels that are built here",
+        proof: Proof::Program("git"),
+        debian: "git",
+        ubuntu: "git",
+        fedora: "git",
+    },
+    Requirement {
+        purpose: "builds kernels",
+        proof: Proof::Program("flex"),
+        debian: "flex",
+        ubuntu: "flex",
+        fedora: "flex",
+    },
+    Requirement {
+        purpose: "builds kernels",
+        proof: Proof::Program("bison"),
+        debian: "bison",
+        ubuntu: "bison",
+        fedora: "bison",
+    },
+    Requirement {
+        purpose: "builds kernels",
+        proof: Proof::Program("bc"),
+        debian: "bc",
+        ubuntu: "bc",
+        fedora: "bc",
+    },
+    Requirement {
+        purpose: "builds kernels whose modules are signed",
+        proof: Proof::File("/usr/include/openssl/ssl.h"),
+        debian: "libssl-dev",
+        ubuntu: "libssl-dev",
+        fedora: "openssl-devel",
+    },
+    Requirement {
+        purpose: "compiles nothing twice",
+        proof: Proof::Program("ccache"),
+        debian: "ccache",
+        ubuntu: "ccache",
+        fedora: "ccache",
+    },
+    Requirement {
         // Debian 12 has it in qemu-system-misc, which provides this name.
         purpose: "runs guests",
         proof: Proof::Program("qemu-system-s390x"),

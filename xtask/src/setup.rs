@@ -66,7 +66,7 @@ fn qemu() -> Result<()> {
 fn fetch_qemu() -> Result<FoundQemu> {
     let asked = std::env::var("FARM_CACHE").ok();
     let cache = Cache::locate(asked.as_deref().map(Utf8Path::new), |name| std::env::var(name).ok())?;
-    let catalog = Catalog::parse(KERNELS_YAML)?;
+    let catalog = Catalog::embedded()?;
     let progress = |line: &str| println!("set-up: {line}");
     let fetcher =
         Fetcher { cache: &cache, refresh: Refresh::No, mirrors: MirrorChoice::OfHost, progress: &progress };

@@ -108,6 +108,23 @@ pub(super) enum Command {
 pub(super) enum KernelCommand {
     /// List the kernels that have names, and which are in the cache
     List,
+    /// List the configurations that kernels can be built with
+    Configs,
+    /// Build kernels of sources, here, and print where they are: an unchanged one is not built again
+    Build {
+        /// Names, as `farm kernel list` prints them
+        names: Vec<String>,
+        #[command(flatten)]
+        tree: TreeArgs,
+    },
+    /// Print the .config of a kernel that is built here
+    Config {
+        /// Its name
+        #[arg(required_unless_present = "tree")]
+        name: Option<String>,
+        #[command(flatten)]
+        tree: TreeArgs,
+    },
     /// Fetch kernels anew, with their headers, so that a newer package is found; otherwise a cached kernel is used as
     /// it is
     Fetch {
@@ -160,12 +177,27 @@ impl FromStr for UntilArg {
     }
 }
 
+/// A kernel that is built from the user's sources.
+#[derive(Debug, ClapArgs)]
+pub(super) struct TreeArgs {
+    /// Build the kernel tree in this directory as it is, changed files included, in a place of farm's own
+    #[arg(long, value_name = "DIR")]
+    pub(super) tree: Option<Utf8PathBuf>,
+
+    /// How: a configuration by name, as `farm kernel configs` lists them, or a file of CONFIG_ lines
+    #[arg(long, value_name = "C", default_value = "lean", requires = "tree")]
+    pub(super) config: String,
+}
+
 /// What boots, and on what.
 #[derive(Debug, ClapArgs)]
 pub(super) struct GuestArgs {
-    /// A kernel by name (see `farm kernel list`), or the path of a bzImage or vmlinux
-    #[arg(long = "kernel", value_name = "K", default_value = "debian-12")]
+    /// A kernel by name (see `farm kernel list`), or the path of a bzImage or vmlinux [default: debian-12]
+    #[arg(long = "kernel", value_name = "K")]
     pub(super) kernels: Vec<String>,
+
+    #[command(flatten)]
+    pub(super) tree: TreeArgs,
 
     /// Modules of a kernel given by path: a lib/modules/RELEASE directory
     #[arg(long, value_name = "DIR")]

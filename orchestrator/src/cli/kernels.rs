@@ -1,11 +1,14 @@
-//! `farm kernel`: list, fetch.
+//! `farm kernel`: list, fetch, build.
 
 use serde_json::json;
 
+use super::args::TreeArgs;
 use super::environment::Environment;
-use super::provision::{fetcher, kernel_catalog, unknown_kernel};
+use super::environment::absolute;
+use super::output;
+use super::provision::{config, fetcher, kernel_catalog, of_tree, unknown_kernel};
 use crate::error::{ExitCode, Failure};
-use crate::kernel::Refresh;
+use crate::kernel::{BuildRequest, Kernel, Recipe, Refresh, Tree, configuration};
 use crate::report::{Align, Table};
 
 pub(super) fn list(environment: &Environment) -> Result<ExitCode, Failure> {
@@ -50,5 +53,100 @@ pub(super) fn fetch(environment: &Environment, names: &[String]) -> Result<ExitC
         keys.push(key);
     }
     environment.print(&text, &keys)?;
+    Ok(ExitCode::Passed)
+}
+
+pub(super) fn configs(environment: &Environment) -> Result<ExitCode, Failure> {
+    let catalog = kernel_catalog()?;
+    let mut table = Table::new(&[("config", Align::Left), ("base", Align::Left), ("fragments", Align::Left)]);
+    let mut values = Vec::new();
+    for config in &catalog.configs {
+        let fragments: Vec<&str> = config.fragments.iter().map(|fragment| fragment.name.as_str()).collect();
+        table.row([config.name.clone(), config.base.to_string(), fragments.join(", ")]);
+        values.push(json!({ "name": config.name, "base": config.base, "fragments": fragments }));
+    }
+    environment.print(&table.to_string(), &values)?;
+    Ok(ExitCode::Passed)
+}
+
+pub(super) fn build(
+    environment: &Environment,
+    names: &[String],
+    tree: &TreeArgs,
+) -> Result<ExitCode, Failure> {
+    let catalog = kernel_catalog()?;
+    let fetcher = fetcher(&environment.cache, Refresh::No);
+    let mut kernels = Vec::new();
+    if let Some(directory) = &tree.tree {
+        kernels.push(of_tree(&environment.cache, &catalog, directory, &tree.config)?);
+    }
+    for name in names {
+        let named = catalog.kernel(name).ok_or_else(|| unknown_kernel(name, &catalog))?;
+        if !matches!(named.recipe, Recipe::Build(_)) {
+            let message = format!("{name} is a distribution's package");
+            return Err(Failure::new(ExitCode::Usage, message).hint(format!("`farm kernel fetch {name}`")));
+        }
+        kernels.push(fetcher.kernel(named)?);
+    }
+    if kernels.is_empty() {
+        let message = "no kernel is named: say which, or give a tree with --tree";
+        return Err(Failure::new(ExitCode::Usage, message));
+    }
+    let text: String = kernels.iter().map(built_text).collect();
+    let values: Vec<_> = kernels
+        .iter()
+        .map(|kernel| {
+            json!({
+                "key": kernel.key, "boot": kernel.boot, "modules": kernel.modules, "vmlinux": kernel.vmlinux,
+                "config": kernel.config, "headers": kernel.headers, "origin": kernel.origin,
+            })
+        })
+        .collect();
+    environment.print(&text, &values)?;
+    Ok(ExitCode::Passed)
+}
+
+fn built_text(kernel: &Kernel) -> String {
+    let place = |path: &Option<camino::Utf8PathBuf>| path.as_ref().map_or(String::new(), ToString::to_string);
+    format!(
+        "{} {} ({})\n  boot     {}\n  vmlinux  {}\n  config   {}\n  headers  {}\n",
+        kernel.key.name,
+        kernel.key.version,
+        kernel.key.release,
+        kernel.boot,
+        place(&kernel.vmlinux),
+        place(&kernel.config),
+        place(&kernel.headers),
+    )
+}
+
+pub(super) fn show_config(
+    environment: &Environment,
+    name: Option<&str>,
+    asked: &TreeArgs,
+) -> Result<ExitCode, Failure> {
+    let catalog = kernel_catalog()?;
+    let cache = &environment.cache;
+    let of = |name: &str, recipe: &_, tree: &Tree, id: &_| {
+        let request = BuildRequest { name, config: recipe, patches: &[] };
+        configuration(cache, (tree, id), &request, &output::note)
+    };
+    let text = match (&asked.tree, name) {
+        (Some(directory), _) => {
+            let (tree, id) = Tree::of_directory(cache, &absolute(directory)?, &output::note)?;
+            of("tree", &config(&catalog, &asked.config)?, &tree, &id)?
+        }
+        (None, name) => {
+            let name = name.unwrap_or_default();
+            let named = catalog.kernel(name).ok_or_else(|| unknown_kernel(name, &catalog))?;
+            let Recipe::Build(recipe) = &named.recipe else {
+                let message = format!("{name} is a distribution's package, and not built here");
+                return Err(Failure::new(ExitCode::Usage, message));
+            };
+            let (tree, id) = fetcher(cache, Refresh::No).sources(recipe)?;
+            of(name, &recipe.config, &tree, &id)?
+        }
+    };
+    environment.print(&text, &json!({ "config": text }))?;
     Ok(ExitCode::Passed)
 }

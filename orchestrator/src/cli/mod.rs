@@ -55,6 +55,11 @@ fn execute(args: &Args) -> Result<error::ExitCode, Failure> {
         Command::Doctor => doctor::doctor(&environment),
         Command::Kernel(KernelCommand::List) => kernels::list(&environment),
         Command::Kernel(KernelCommand::Fetch { names }) => kernels::fetch(&environment, names),
+        Command::Kernel(KernelCommand::Configs) => kernels::configs(&environment),
+        Command::Kernel(KernelCommand::Build { names, tree }) => kernels::build(&environment, names, tree),
+        Command::Kernel(KernelCommand::Config { name, tree }) => {
+            kernels::show_config(&environment, name.as_deref(), tree)
+        }
         Command::Scenario(ScenarioCommand::List) => scenarios::list(&environment),
         Command::Scenario(ScenarioCommand::Check { files }) => scenarios::check(&environment, files),
         Command::Scenario(ScenarioCommand::Show { name }) => scenarios::show(&environment, name),

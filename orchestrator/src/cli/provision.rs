@@ -18,8 +18,8 @@ use crate::guest::{
     module_names,
 };
 use crate::kernel::{
-    BuildTree, Catalog, Fetcher, Kernel, KernelError, MirrorChoice, Origin, OwnKernel, Refresh, Symbols,
-    find_qemus,
+    Base, BuildRequest, BuildTree, Catalog, ConfigRecipe, Fetcher, Fragment, Kernel, KernelError,
+    MirrorChoice, Origin, OwnKernel, Refresh, Symbols, Tree, build, find_qemus,
 };
 use crate::machine::{
     Access, Candidate, Feature, Host, KERNEL_ARGUMENTS, Launcher, Qemu, QemuError, discover, find, inspect,
@@ -28,6 +28,9 @@ use crate::plan::{Accel, Cell, Counting, Image, KernelKey, Protection, QemuKey, 
 use crate::runner::{Guest, NoGuest};
 use crate::scenario::Fix;
 use crate::store::KernelRecord;
+
+/// What runs where nothing is asked for.
+const DEFAULT_KERNEL: &str = "debian-12";
 
 /// What of a request a command's words decide by themselves.
 pub(super) struct Asked {
@@ -245,18 +248,59 @@ impl Provision {
 }
 
 pub(super) fn kernel_catalog() -> Result<Catalog, Failure> {
-    Catalog::parse(assets::KERNELS_YAML).map_err(|error| Failure::of(ExitCode::Fault, &error))
+    Catalog::embedded().map_err(|error| Failure::of(ExitCode::Fault, &error))
 }
 
 pub(super) fn fetcher(cache: &Cache, refresh: Refresh) -> Fetcher<'_> {
     Fetcher { cache, refresh, mirrors: MirrorChoice::OfHost, progress: &output::note }
 }
 
+/// What `--config` names.
+pub(super) fn config(catalog: &Catalog, word: &str) -> Result<ConfigRecipe, Failure> {
+    if let Some(config) = catalog.config(word) {
+        return Ok(config.clone());
+    }
+    let path = Utf8Path::new(word);
+    if !word.contains('/') && !path.is_file() {
+        let known: Vec<_> = catalog.configs.iter().map(|config| config.name.as_str()).collect();
+        let message = format!("there is no configuration '{}'", word.escape_debug());
+        let hint = format!("known are {}; one of your own is given by its path", known.join(", "));
+        return Err(Failure::new(ExitCode::Usage, message).hint(hint));
+    }
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| Failure::of(ExitCode::Usage, &KernelError::Io { path: path.to_owned(), source }))?;
+    let fragment = Fragment { name: word.to_owned(), text };
+    Ok(ConfigRecipe { name: "own".to_owned(), base: Base::AllNoConfig, fragments: vec![fragment] })
+}
+
+/// The kernel of the user's tree, built if it was not before.
+pub(super) fn of_tree(
+    cache: &Cache,
+    catalog: &Catalog,
+    directory: &Utf8Path,
+    config_word: &str,
+) -> Result<Kernel, Failure> {
+    let config = config(catalog, config_word)?;
+    let directory = absolute(directory)?;
+    let (tree, id) = Tree::of_directory(cache, &directory, &output::note)?;
+    let name = format!("{}-{}", directory.file_name().unwrap_or("tree"), config.name);
+    let request = BuildRequest { name: &name, config: &config, patches: &[] };
+    Ok(build(cache, (&tree, &id), &request, &output::note)?)
+}
+
 /// A word with a `/` is a path, as is one that names a file and no kernel; anything else is a name.
 fn kernels(fetcher: &Fetcher<'_>, catalog: &Catalog, options: &GuestArgs) -> Result<Vec<Kernel>, Failure> {
     let mut kernels = Vec::new();
+    if let Some(directory) = &options.tree.tree {
+        kernels.push(of_tree(fetcher.cache, catalog, directory, &options.tree.config)?);
+    }
+    let default = [DEFAULT_KERNEL.to_owned()];
+    let words = match &options.kernels[..] {
+        [] if kernels.is_empty() => &default[..],
+        words => words,
+    };
     let mut own = 0;
-    for word in &options.kernels {
+    for word in words {
         if let Some(named) = catalog.kernel(word) {
             kernels.push(fetcher.kernel(named)?);
         } else if word.contains('/') || Utf8Path::new(word).is_file() {
@@ -344,7 +388,12 @@ impl From<KernelError> for Failure {
             | KernelError::NotVmlinux { .. }
             | KernelError::NotABuildTree { .. }
             | KernelError::OtherTree { .. }
+            | KernelError::NoSources { .. }
+            | KernelError::PatchRefused { .. }
+            | KernelError::BadLine(_)
+            | KernelError::ConfigLost { .. }
             | KernelError::CommandLine { .. } => ExitCode::Usage,
+            KernelError::Build { .. } | KernelError::NotMade { .. } => ExitCode::BuildFailed,
             _ => ExitCode::Infra,
         };
         Failure::of(exit, &error)

@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use super::build::{Base, ConfigRecipe, Fragment};
+use crate::assets;
+
 /// The package of the C library, on every architecture that farm runs on.
 const LIBC: &str = "libc6";
 
@@ -12,6 +15,7 @@ const LIBC: &str = "libc6";
 pub struct Catalog {
     /// In the order of their names.
     pub kernels: Vec<NamedKernel>,
+    pub configs: Vec<ConfigRecipe>,
     pub busybox: Packages,
     pub qemu: Packages,
 }
@@ -30,6 +34,17 @@ pub struct NamedKernel {
 pub enum Recipe {
     /// A distribution's packages.
     Package(KernelPackages),
+    /// Sources that are built here.
+    Build(KernelBuild),
+}
+
+/// A kernel that is built from a package of sources.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KernelBuild {
+    /// The name of the tree, for all kernels that are built of it.
+    pub tree: String,
+    pub sources: Packages,
+    pub config: ConfigRecipe,
 }
 
 /// Packages that make a kernel.
@@ -87,6 +102,10 @@ pub enum CatalogError {
 #[serde(deny_unknown_fields)]
 struct RawCatalog {
     sources: BTreeMap<String, RawSource>,
+    #[serde(default)]
+    trees: BTreeMap<String, RawPackage>,
+    #[serde(default)]
+    configs: BTreeMap<String, RawConfig>,
     kernels: BTreeMap<String, RawKernel>,
     busybox: RawPackage,
     qemu: RawPackages,
@@ -106,14 +125,30 @@ struct RawSource {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+struct RawConfig {
+    base: Base,
+    /// Names of files in kernels/configs, without `.config`.
+    fragments: Vec<String>,
+}
+
+/// Either a package (with source and kbuild) or a build (a tree and a config).
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct RawKernel {
     purpose: String,
-    package: String,
-    source: String,
-    kbuild: String,
+    #[serde(default)]
+    package: Option<String>,
+    #[serde(default)]
+    source: Option<String>,
+    #[serde(default)]
+    kbuild: Option<String>,
     /// Default: the programs run with the host's C library.
     #[serde(default)]
     libc: Option<String>,
+    #[serde(default)]
+    tree: Option<String>,
+    #[serde(default)]
+    config: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -131,25 +166,31 @@ struct RawPackages {
 }
 
 impl Catalog {
-    pub fn parse(text: &str) -> Result<Self, CatalogError> {
+    /// What the repository has.
+    pub fn embedded() -> Result<Self, CatalogError> {
+        Self::parse(assets::KERNELS_YAML, assets::fragment)
+    }
+
+    /// `fragment` gives the text of a piece of configuration by its name.
+    pub fn parse(text: &str, fragment: impl Fn(&str) -> Option<String>) -> Result<Self, CatalogError> {
         let raw: RawCatalog = serde_yaml::from_str(text).map_err(CatalogError::Parse)?;
         let mut check = Check { sources: &raw.sources, problems: Vec::new() };
         check.sources();
+        let configs: Vec<ConfigRecipe> =
+            raw.configs.iter().map(|(name, config)| check.config(name, config, &fragment)).collect();
         let mut kernels = Vec::new();
         for (name, kernel) in &raw.kernels {
             check.word("kernel", name);
-            let image = check.packages(name, std::slice::from_ref(&kernel.package), &kernel.source);
-            let kbuild = check.source(name, &kernel.kbuild);
-            let libc = kernel.libc.as_ref().map(|source| check.packages(name, &[LIBC.to_owned()], source));
-            let recipe = Recipe::Package(KernelPackages { image, kbuild, libc });
-            kernels.push(NamedKernel { name: name.clone(), purpose: kernel.purpose.clone(), recipe });
+            if let Some(recipe) = check.recipe(name, kernel, &raw.trees, &configs) {
+                kernels.push(NamedKernel { name: name.clone(), purpose: kernel.purpose.clone(), recipe });
+            }
         }
         let busybox =
             check.packages("busybox", std::slice::from_ref(&raw.busybox.package), &raw.busybox.source);
         let qemu = check.packages("qemu", &raw.qemu.packages, &raw.qemu.source);
         let problems = check.problems;
         if problems.is_empty() {
-            Ok(Self { kernels, busybox, qemu })
+            Ok(Self { kernels, configs, busybox, qemu })
         } else {
             Err(CatalogError::Check { problems })
         }
@@ -157,6 +198,10 @@ impl Catalog {
 
     pub fn kernel(&self, name: &str) -> Option<&NamedKernel> {
         self.kernels.iter().find(|kernel| kernel.name == name)
+    }
+
+    pub fn config(&self, name: &str) -> Option<&ConfigRecipe> {
+        self.configs.iter().find(|config| config.name == name)
     }
 }
 
@@ -178,6 +223,74 @@ impl Check<'_> {
             }
             for pinned in &source.pinned {
                 self.pinned(name, pinned);
+            }
+        }
+    }
+
+    fn config(
+        &mut self,
+        name: &str,
+        config: &RawConfig,
+        fragment: &impl Fn(&str) -> Option<String>,
+    ) -> ConfigRecipe {
+        self.word("config", name);
+        let mut fragments = Vec::new();
+        for part in &config.fragments {
+            match fragment(part) {
+                Some(text) => fragments.push(Fragment { name: part.clone(), text }),
+                None => self.problems.push(format!("{name:?} has no fragment {part:?} in kernels/configs")),
+            }
+        }
+        ConfigRecipe { name: name.to_owned(), base: config.base, fragments }
+    }
+
+    fn recipe(
+        &mut self,
+        name: &str,
+        kernel: &RawKernel,
+        trees: &BTreeMap<String, RawPackage>,
+        configs: &[ConfigRecipe],
+    ) -> Option<Recipe> {
+        match kernel {
+            RawKernel {
+                package: Some(package),
+                source: Some(source),
+                kbuild: Some(kbuild),
+                libc,
+                tree: None,
+                config: None,
+                ..
+            } => {
+                let image = self.packages(name, std::slice::from_ref(package), source);
+                let kbuild = self.source(name, kbuild);
+                let libc = libc.as_ref().map(|source| self.packages(name, &[LIBC.to_owned()], source));
+                Some(Recipe::Package(KernelPackages { image, kbuild, libc }))
+            }
+            RawKernel {
+                package: None,
+                source: None,
+                kbuild: None,
+                libc: None,
+                tree: Some(tree),
+                config: Some(config),
+                ..
+            } => {
+                let found = (trees.get(tree), configs.iter().find(|known| known.name == *config));
+                let (Some(package), Some(config)) = found else {
+                    self.problems.push(format!(
+                        "{name:?} is built of {tree:?} with {config:?}, and one of them is unknown"
+                    ));
+                    return None;
+                };
+                self.word("tree", tree);
+                let sources = self.packages(tree, std::slice::from_ref(&package.package), &package.source);
+                Some(Recipe::Build(KernelBuild { tree: tree.clone(), sources, config: config.clone() }))
+            }
+            _ => {
+                self.problems.push(format!(
+                    "{name:?} has to have either package, source and kbuild, or tree and config"
+                ));
+                None
             }
         }
     }
@@ -239,18 +352,20 @@ impl Check<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::assets::fragment;
 
     #[test]
     fn the_repositorys_catalog_names_debians_kernels_apart() {
-        let text = crate::assets::KERNELS_YAML;
-        let catalog = Catalog::parse(text).unwrap();
+        let catalog = Catalog::embedded().unwrap();
         let sources: Vec<_> = catalog
             .kernels
             .iter()
-            .map(|kernel| {
-                let Recipe::Package(KernelPackages { image, kbuild, libc }) = &kernel.recipe;
+            .filter_map(|kernel| {
+                let Recipe::Package(KernelPackages { image, kbuild, libc }) = &kernel.recipe else {
+                    return None;
+                };
                 let libc = libc.as_ref().map_or("", |libc| &libc.source.name);
-                [&kernel.name, &image.names[0], &image.source.name, &kbuild.name, libc]
+                Some([&kernel.name, &image.names[0], &image.source.name, &kbuild.name, libc])
             })
             .collect();
         assert_eq!(
@@ -270,11 +385,15 @@ mod tests {
         let text = "
 sources:
   Empty: { main: [], pinned: [{ package: p, version: '1', file: /p, bytes: 1, sha256: 00FF }] }
-kernels: { a: { purpose: p, package: 'x y', source: nowhere, kbuild: neither } }
+configs: { c: { base: allnoconfig, fragments: [none] } }
+kernels:
+  a: { purpose: p, package: 'x y', source: nowhere, kbuild: neither }
+  b: { purpose: p, tree: t, config: c }
+  c: { purpose: p, tree: t, source: s }
 busybox: { package: busybox, source: Empty }
 qemu: { packages: [], source: Empty }
 ";
-        let CatalogError::Check { problems } = Catalog::parse(text).unwrap_err() else { panic!() };
+        let CatalogError::Check { problems } = Catalog::parse(text, fragment).unwrap_err() else { panic!() };
         let expected = [
             "\"Empty\" is not made of",
             "has no suites",
@@ -285,6 +404,9 @@ qemu: { packages: [], source: Empty }
             "\"nowhere\"",
             "\"neither\"",
             "names no package",
+            "no fragment \"none\"",
+            "built of \"t\" with",
+            "has to have either",
         ];
         for part in expected {
             assert!(problems.iter().any(|problem| problem.contains(part)), "{part}: {problems:#?}");
@@ -296,11 +418,11 @@ qemu: { packages: [], source: Empty }
     fn unknown_fields_are_errors() {
         let text = "
 sources: {}
-kernels: { a: { purpose: p, package: x, source: s, kbuild: s, tree: /linux } }
+kernels: { a: { purpose: p, package: x, source: s, kbuild: s, linux: /linux } }
 busybox: { package: b, source: s }
 qemu: { packages: [q], source: s }
 ";
-        let CatalogError::Parse(error) = Catalog::parse(text).unwrap_err() else { panic!() };
-        assert!(error.to_string().contains("unknown field `tree`"), "{error}");
+        let CatalogError::Parse(error) = Catalog::parse(text, fragment).unwrap_err() else { panic!() };
+        assert!(error.to_string().contains("unknown field `linux`"), "{error}");
     }
 }

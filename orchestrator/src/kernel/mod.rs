@@ -2,7 +2,9 @@
 
 mod apt;
 mod boot;
+mod build;
 mod catalog;
+mod git;
 mod headers;
 mod libc;
 mod modules;
@@ -12,6 +14,7 @@ mod qemu;
 mod source;
 mod symbols;
 pub(crate) mod tool;
+mod tree;
 
 use std::fs;
 use std::io;
@@ -22,9 +25,11 @@ use sha2::{Digest, Sha256};
 
 pub use self::apt::{Archive, Mirrors};
 pub use self::boot::{BootFacts, NotBootable, inspect};
+pub use self::build::{BadLine, Base, BuildRequest, ConfigRecipe, Fragment, Lost, build, configuration};
 pub use self::catalog::{
-    Catalog, CatalogError, KernelPackages, NamedKernel, Packages, Pinned, Recipe, Source,
+    Catalog, CatalogError, KernelBuild, KernelPackages, NamedKernel, Packages, Pinned, Recipe, Source,
 };
+pub use self::git::TreeId;
 pub use self::headers::BuildTree;
 pub use self::own::OwnKernel;
 pub(crate) use self::package::keep_only;
@@ -33,6 +38,7 @@ pub use self::qemu::{FoundQemu, find_qemus};
 pub use self::source::{Place, Pointer, Sources, SourcesError};
 pub use self::symbols::{Symbols, SymbolsError};
 pub use self::tool::ToolError;
+pub use self::tree::Tree;
 use crate::cache::CacheError;
 use crate::plan::KernelKey;
 
@@ -62,6 +68,9 @@ pub enum Origin {
     Package { package: String, version: String, sha256: String },
     /// A file of the user's.
     Own { boot: Utf8PathBuf },
+    /// Built by farm: the git tree of the sources, the name of the configuration, compiler and linker, and the hash of
+    /// what is loaded of it.
+    Built { tree: String, config: String, toolchain: String, signature: String },
 }
 
 /// Whether the archive is asked for something newer than what is cached.
@@ -125,6 +134,18 @@ pub enum KernelError {
     OtherTree { path: Utf8PathBuf, found: String, expected: String },
     #[error("Debian's archive has headers of {found}, but {kernel} in the cache is {expected}")]
     OtherHeaders { kernel: String, expected: String, found: String },
+    #[error("{path} is no kernel tree: there is no {missing} in it")]
+    NoSources { path: Utf8PathBuf, missing: &'static str },
+    #[error("the patch {name} does not apply: {said}")]
+    PatchRefused { name: String, said: String },
+    #[error(transparent)]
+    BadLine(#[from] BadLine),
+    #[error("{name} does not take what its configuration asks for:\n{}", lost.iter().map(Lost::to_string).collect::<Vec<_>>().join("\n"))]
+    ConfigLost { name: String, lost: Vec<Lost> },
+    #[error("{name} did not build:\n{words}\nthe rest is in {log}")]
+    Build { name: String, words: String, log: Utf8PathBuf },
+    #[error("the build of {name} made no {what}")]
+    NotMade { name: String, what: &'static str },
     #[error("the kernel command line is {bytes} bytes long, and {kernel} takes {limit} at most")]
     CommandLine { bytes: u64, limit: u64, kernel: String },
     #[error("Debian has no programs for this host's architecture {architecture}")]

@@ -8,8 +8,12 @@ use serde::{Deserialize, Serialize};
 
 use super::apt::{Apt, Candidate, Mirrors};
 use super::boot::{NotBootable, inspect};
-use super::catalog::{NamedKernel, Packages, Recipe};
+use super::build::{self, BuildRequest};
+use super::catalog::{KernelBuild, NamedKernel, Packages, Recipe};
+use super::git::TreeId;
+use super::qemu::host_architecture;
 use super::tool::DPKG_DEB;
+use super::tree::Tree;
 use super::{Kernel, KernelError, Origin, Refresh, modules, read, sha256_hex};
 use crate::cache::{Cache, Kind, Progress};
 use crate::plan::KernelKey;
@@ -22,6 +26,8 @@ const IMAGE_PREFIX: &str = "linux-image-";
 const IMAGE_PARTS: [&str; 3] = ["linux-base-", "linux-binary-", "linux-modules-"];
 /// What these have beside the modules, and the older ones in boot/ with the release in its name.
 const BESIDE_MODULES: [&str; 2] = ["vmlinuz", "config"];
+/// The archive in an entry of sources.
+const ARCHIVE: &str = "sources.tar.xz";
 /// What farm knows of an entry, written into it when it is made.
 const RECORD: &str = "farm.json";
 /// Enough of a SHA-256 to tell two builds of one version apart.
@@ -78,9 +84,12 @@ struct KernelRecord {
 }
 
 impl Fetcher<'_> {
-    /// The named kernel, out of the cache if it has ever been fetched and no refresh is asked for.
+    /// The named kernel, out of the cache if it has ever been fetched or built, and no refresh is asked for.
     pub fn kernel(&self, kernel: &NamedKernel) -> Result<Kernel, KernelError> {
-        let Recipe::Package(packages) = &kernel.recipe;
+        let packages = match &kernel.recipe {
+            Recipe::Package(packages) => packages,
+            Recipe::Build(recipe) => return self.built(&kernel.name, recipe),
+        };
         let entry = self.entry(&Wanted {
             kind: Kind::Kernel,
             packages: &packages.image,
@@ -93,9 +102,57 @@ impl Fetcher<'_> {
         load_kernel(&kernel.name, &entry)
     }
 
-    /// The named kernel, if it has ever been fetched.
+    fn built(&self, name: &str, recipe: &KernelBuild) -> Result<Kernel, KernelError> {
+        let request = BuildRequest { name, config: &recipe.config, patches: &[] };
+        if self.refresh == Refresh::No
+            && let Some(kernel) = self.built_before(&request, recipe)?
+        {
+            return Ok(kernel);
+        }
+        let (tree, id) = self.sources(recipe)?;
+        build::build(self.cache, (&tree, &id), &request, self.progress)
+    }
+
+    /// The sources of a kernel that is built here.
+    pub fn sources(&self, recipe: &KernelBuild) -> Result<(Tree, TreeId), KernelError> {
+        let entry = self.entry(&Wanted {
+            kind: Kind::Archive,
+            packages: &recipe.sources,
+            // They are for all architectures, and the host's indices are those that mirrors keep best.
+            architecture: host_architecture(std::env::consts::ARCH)?,
+            behind: &[],
+            along: &[],
+            version_of: None,
+            tidy: &tidy_archive,
+        })?;
+        Tree::of_archive(self.cache, &recipe.tree, &entry.join(ARCHIVE), archive_key(&entry), self.progress)
+    }
+
+    /// Asks nobody, and waits for nobody who builds something of the same sources.
+    fn built_before(
+        &self,
+        request: &BuildRequest<'_>,
+        recipe: &KernelBuild,
+    ) -> Result<Option<Kernel>, KernelError> {
+        let architecture = host_architecture(std::env::consts::ARCH)?;
+        let Some(entry) = self.cached(Kind::Archive, &note_of(&recipe.sources, architecture))? else {
+            return Ok(None);
+        };
+        match Tree::imported(self.cache, &recipe.tree, archive_key(&entry)) {
+            Some(id) => build::existing(self.cache, &id, request),
+            None => Ok(None),
+        }
+    }
+
+    /// The named kernel, if it has ever been fetched, or was built as it would be now.
     pub fn cached_kernel(&self, kernel: &NamedKernel) -> Result<Option<Kernel>, KernelError> {
-        let Recipe::Package(packages) = &kernel.recipe;
+        let packages = match &kernel.recipe {
+            Recipe::Package(packages) => packages,
+            Recipe::Build(recipe) => {
+                let request = BuildRequest { name: &kernel.name, config: &recipe.config, patches: &[] };
+                return self.built_before(&request, recipe);
+            }
+        };
         let entry = self.cached(Kind::Kernel, &note_of(&packages.image, GUEST_ARCHITECTURE))?;
         entry.map(|entry| load_kernel(&kernel.name, &entry)).transpose()
     }
@@ -320,6 +377,27 @@ fn settle_boot(root: &Utf8Path, release: &str) -> Result<(), KernelError> {
         }
     }
     Ok(())
+}
+
+/// Keeps the archive of a package of sources, under one name.
+fn tidy_archive(root: &Utf8Path, candidates: &[Candidate]) -> Result<(), KernelError> {
+    let package = &candidates[0].package;
+    let found = root.join(format!("usr/src/{package}.tar.xz"));
+    if !found.is_file() {
+        return Err(KernelError::Incomplete {
+            package: package.clone(),
+            version: candidates[0].version.clone(),
+            what: "its archive of sources",
+        });
+    }
+    let home = root.join(ARCHIVE);
+    fs::rename(found, &home).map_err(|source| KernelError::Io { path: home, source })?;
+    keep_only(root, &[ARCHIVE])
+}
+
+/// What tells one archive from another of the same name.
+fn archive_key(entry: &Utf8Path) -> &str {
+    entry.file_name().and_then(|name| name.rsplit_once('_')).map_or("unknown", |(_, hash)| hash)
 }
 
 fn tidy_busybox(root: &Utf8Path, candidates: &[Candidate]) -> Result<(), KernelError> {

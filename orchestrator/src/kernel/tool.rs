@@ -5,8 +5,9 @@ use std::fmt;
 use std::io;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Output, Stdio};
-use std::time::Duration;
+use std::process::{ChildStdout, Command, ExitStatus, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use camino::Utf8Path;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -32,6 +33,17 @@ pub(crate) const MKFS_XFS: Tool = Tool { name: "mkfs.xfs", package: "xfsprogs" }
 pub(crate) const FALLOCATE: Tool = Tool { name: "fallocate", package: "util-linux" };
 pub(crate) const CROSS_GCC: Tool = Tool { name: "s390x-linux-gnu-gcc", package: "gcc-s390x-linux-gnu" };
 pub(crate) const MAKE: Tool = Tool { name: "make", package: "make" };
+pub(crate) const GIT: Tool = Tool { name: "git", package: "git" };
+pub(crate) const TAR: Tool = Tool { name: "tar", package: "tar" };
+/// Not needed: what was compiled before need not be compiled again with it.
+pub(crate) const CCACHE: Tool = Tool { name: "ccache", package: "ccache" };
+/// What the kernel's own build runs on this host.
+const BUILD_TOOLS: [Tool; 4] = [
+    Tool { name: "flex", package: "flex" },
+    Tool { name: "bison", package: "bison" },
+    Tool { name: "bc", package: "bc" },
+    Tool { name: "perl", package: "perl" },
+];
 const SETPRIV: Tool = Tool { name: "setpriv", package: "util-linux" };
 
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +78,11 @@ pub(crate) fn needed() -> [(&'static str, Tool); 8] {
     ]
 }
 
+/// Refuses to begin a kernel's build without its tools.
+pub(crate) fn check_build_tools() -> Result<(), ToolError> {
+    BUILD_TOOLS.iter().chain(&[CROSS_GCC, MAKE, GIT, TAR, DEPMOD]).try_for_each(|tool| tool.find().map(drop))
+}
+
 impl Tool {
     /// A command that speaks English, reads nothing, and dies with the thread that waits for it: a farm that
     /// is killed leaves no tool at work in its cache.
@@ -94,15 +111,39 @@ impl Tool {
         command: &mut Command,
         limit: Duration,
     ) -> Result<ExitStatus, ToolError> {
+        self.status_within_and_read(command, limit, limit, &|_| {}, &|| {})
+    }
+
+    /// The same. A stdout that the command leaves piped is read by `read`, on a thread of its own; `tell` is called
+    /// again and again while it runs.
+    pub(crate) fn status_within_and_read(
+        self,
+        command: &mut Command,
+        limit: Duration,
+        tell_every: Duration,
+        read: &(dyn Fn(ChildStdout) + Sync),
+        tell: &dyn Fn(),
+    ) -> Result<ExitStatus, ToolError> {
         let failed = |source| ToolError::Start { tool: self.name.to_owned(), source };
         let mut child = command.process_group(0).spawn().map_err(failed)?;
         let pid = Pid::from_child(&child);
-        if !ends_within(pid, limit).map_err(|errno| failed(errno.into()))? {
-            kill_process_group(pid, Signal::KILL).map_err(|errno| failed(errno.into()))?;
-            child.wait().map_err(failed)?;
-            return Err(ToolError::TooLong { tool: self.name.to_owned(), limit });
-        }
-        child.wait().map_err(failed)
+        let stdout = child.stdout.take();
+        let until = Instant::now() + limit;
+        thread::scope(|scope| {
+            scope.spawn(move || stdout.map(read));
+            loop {
+                let left = until.saturating_duration_since(Instant::now());
+                if ends_within(pid, left.min(tell_every)).map_err(|errno| failed(errno.into()))? {
+                    return child.wait().map_err(failed);
+                }
+                if left.is_zero() {
+                    kill_process_group(pid, Signal::KILL).map_err(|errno| failed(errno.into()))?;
+                    child.wait().map_err(failed)?;
+                    return Err(ToolError::TooLong { tool: self.name.to_owned(), limit });
+                }
+                tell();
+            }
+        })
     }
 
     /// Runs the command, which must succeed, and gives its stdout.
@@ -123,7 +164,10 @@ pub(crate) fn run(program: &Utf8Path, arguments: &[&str]) -> Result<Vec<u8>, Too
 
 fn ends_within(pid: Pid, limit: Duration) -> rustix::io::Result<bool> {
     let process = pidfd_open(pid, PidfdFlags::empty())?;
-    let limit = Timespec { tv_sec: i64::try_from(limit.as_secs()).unwrap_or(i64::MAX), tv_nsec: 0 };
+    let limit = Timespec {
+        tv_sec: i64::try_from(limit.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: limit.subsec_nanos().into(),
+    };
     let ended =
         rustix::io::retry_on_intr(|| poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&limit)))?;
     Ok(ended == 1)

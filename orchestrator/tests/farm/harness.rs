@@ -45,7 +45,7 @@ pub(crate) fn newer_qemu() -> FoundQemu {
 
 fn fetch<T>(fetch: impl FnOnce(&Fetcher<'_>, &Catalog) -> Result<T, KernelError>) -> T {
     let cache = Cache::new(&shared_cache()).unwrap();
-    let catalog = Catalog::parse(KERNELS_YAML).unwrap();
+    let catalog = Catalog::embedded().unwrap();
     let mirrors = MirrorChoice::OfHost;
     let fetcher = Fetcher { cache: &cache, refresh: Refresh::No, mirrors, progress: &quiet };
     fetch(&fetcher, &catalog).unwrap()

@@ -1,0 +1,157 @@
+//! The kernel's own `make`, run so that the same sources make the same bytes anywhere.
+
+use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::num::NonZero;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use camino::Utf8Path;
+
+use super::super::KernelError;
+use super::super::tool::{CCACHE, CROSS_GCC, MAKE, ToolError};
+use crate::cache::{Cache, Progress};
+
+/// The prefix of the cross tools, as the kernel's Makefiles want it.
+pub(super) const CROSS: &str = "s390x-linux-gnu-";
+/// A whole kernel takes minutes; a build that is still not done then hangs.
+const LIMIT: Duration = Duration::from_secs(2 * 3600);
+/// How often a person who waits is told how far it is.
+const TELL_EVERY: Duration = Duration::from_secs(15);
+/// What is read of a failed build's complaints.
+const COMPLAINTS_BYTES: u64 = 1 << 20;
+/// How many of its errors are told.
+const ERRORS_TOLD: usize = 6;
+
+/// A place to build in: sources, and the directory of what is made.
+#[derive(Clone, Copy)]
+pub(super) struct Make<'a> {
+    pub(super) cache: &'a Cache,
+    pub(super) source: &'a Utf8Path,
+    pub(super) objects: &'a Utf8Path,
+    /// For messages.
+    pub(super) name: &'a str,
+    pub(super) progress: Progress<'a>,
+}
+
+impl Make<'_> {
+    /// Runs `make` with these targets and settings to its end.
+    pub(super) fn run(&self, arguments: &[&str]) -> Result<(), KernelError> {
+        let complaints = self.objects.join("farm-complaints");
+        let failed = |source| KernelError::Io { path: complaints.clone(), source };
+        let mut command = self.command()?;
+        command.args(arguments).stdout(Stdio::piped()).stderr(File::create(&complaints).map_err(failed)?);
+        let began = Instant::now();
+        let lines = AtomicU64::new(0);
+        let tell = |line: &str| {
+            // `  CC      mm/gup.o`: a word in capitals for each file that is made.
+            if line.starts_with("  ") {
+                lines.fetch_add(1, Ordering::Relaxed);
+            }
+        };
+        let status = MAKE.status_within_and_read(
+            &mut command,
+            LIMIT,
+            TELL_EVERY,
+            &|stdout| BufReader::new(stdout).lines().map_while(Result::ok).for_each(|line| tell(&line)),
+            &|| {
+                let (files, seconds) = (lines.load(Ordering::Relaxed), began.elapsed().as_secs());
+                (self.progress)(&format!("building {}: {files} files made, {seconds} s", self.name));
+            },
+        )?;
+        if status.success() {
+            return Ok(());
+        }
+        let mut said = Vec::new();
+        let file = File::open(&complaints).map_err(failed)?;
+        file.take(COMPLAINTS_BYTES).read_to_end(&mut said).map_err(failed)?;
+        let said = String::from_utf8_lossy(&said).replace(&format!("{}/", self.source), "");
+        Err(KernelError::Build { name: self.name.to_owned(), words: first_errors(&said), log: complaints })
+    }
+
+    fn command(&self) -> Result<Command, ToolError> {
+        let mut command = MAKE.command()?;
+        // The user's environment has words for make and for gcc.
+        command.env_clear().env("LC_ALL", "C").env("TZ", "UTC");
+        for variable in ["PATH", "TMPDIR"] {
+            command.envs(std::env::var_os(variable).map(|value| (variable, value)));
+        }
+        let Self { cache, source, objects, .. } = self;
+        let jobs = std::thread::available_parallelism().map_or(1, NonZero::get);
+        // Neither the place of the sources nor that of the objects shows in what is made. Of two maps that fit gcc
+        // takes the later.
+        let map = |place| format!("-ffile-prefix-map={place}=. -ffile-prefix-map={place}/=");
+        let maps = format!("{} {}", map(source), map(objects));
+        let (compiler, gcc) = (CROSS_GCC.find()?, format!("{CROSS}gcc"));
+        let compiler = match CCACHE.find() {
+            Ok(ccache) => {
+                command.env("CCACHE_DIR", cache.root().join("ccache")).env("CCACHE_BASEDIR", cache.root());
+                command.env("CCACHE_NOHASHDIR", "1").env("CCACHE_MAXSIZE", "5G");
+                // Flags that name the place make other words of the same compilation.
+                command.env("CCACHE_IGNOREOPTIONS", "-ffile-prefix-map=*");
+                format!("{} {gcc}", ccache.display())
+            }
+            Err(_) => compiler.display().to_string(),
+        };
+        command
+            .args(["-C", source.as_str(), &format!("O={objects}"), &format!("-j{jobs}"), "ARCH=s390"])
+            .args([&format!("CROSS_COMPILE={CROSS}"), &format!("CC={compiler}"), "LOCALVERSION="])
+            .args(["KBUILD_BUILD_TIMESTAMP=1970-01-01", "KBUILD_BUILD_USER=farm", "KBUILD_BUILD_HOST=farm"])
+            .args(["KBUILD_BUILD_VERSION=1", &format!("KCFLAGS={maps}"), &format!("KAFLAGS={maps}")]);
+        Ok(command)
+    }
+}
+
+/// The compiler and the assembler, as they call themselves.
+pub(super) fn toolchain() -> Result<String, ToolError> {
+    let first_line = |output: Vec<u8>| {
+        String::from_utf8_lossy(&output).lines().next().unwrap_or_default().trim().to_owned()
+    };
+    let compiler = first_line(CROSS_GCC.stdout(CROSS_GCC.command()?.arg("--version"))?);
+    // The linker that the compiler uses.
+    let linker = first_line(CROSS_GCC.stdout(CROSS_GCC.command()?.args(["-Wl,--version"]))?);
+    Ok(format!("{compiler}; {linker}"))
+}
+
+/// The lines that say what went wrong first.
+fn first_errors(said: &str) -> String {
+    let is_error = |line: &&str| {
+        (line.contains("error:") || line.contains("Error ") || line.contains("undefined reference"))
+            && !line.contains("make[")
+    };
+    let errors: Vec<&str> = said.lines().filter(is_error).take(ERRORS_TOLD).collect();
+    let errors = if errors.is_empty() {
+        let lines: Vec<&str> = said.lines().collect();
+        lines[lines.len().saturating_sub(ERRORS_TOLD)..].to_vec()
+    } else {
+        errors
+    };
+    let lines: Vec<String> =
+        errors.iter().map(|line| crate::escape::escape(line.trim().as_bytes())).collect();
+    lines.join("\n")
+}
+
+/// Writes a file only if it would change, so that what is made of it need not be made again.
+pub(super) fn write_if_other(path: &Utf8Path, text: &str) -> Result<(), KernelError> {
+    if fs::read_to_string(path).is_ok_and(|found| found == text) {
+        return Ok(());
+    }
+    fs::write(path, text).map_err(|source| KernelError::Io { path: path.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_errors_are_told_and_makes_own_words_are_not() {
+        let said = "fs/pipe.c: In function 'f':\nfs/pipe.c:3:5: error: 'x' undeclared\nmake[3]: *** [fs/pipe.o] Error 1\n\
+                    ld: a.o: undefined reference to `y'\n";
+        assert_eq!(
+            first_errors(said),
+            "fs/pipe.c:3:5: error: 'x' undeclared\nld: a.o: undefined reference to `y'"
+        );
+        assert_eq!(first_errors("one\ntwo\n"), "one\ntwo");
+    }
+}

@@ -1,0 +1,208 @@
+//! git, with a repository of farm's own: the user's is read at most, for the objects that it holds already.
+
+use std::fs;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+use camino::{Utf8Path, Utf8PathBuf};
+
+use super::tool::{GIT, ToolError, last_words};
+
+/// A repository without a work tree of its own.
+#[derive(Debug)]
+pub(super) struct Repository {
+    directory: Utf8PathBuf,
+}
+
+/// What becomes of files that a directory's .gitignore names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ignored {
+    LeftOut,
+    Taken,
+}
+
+/// A commit's or a directory's content: the name of a tree object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TreeId(String);
+
+impl TreeId {
+    /// A name that [`TreeId::as_str`] gave.
+    pub(super) fn known(name: String) -> Self {
+        Self(name)
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Enough of it to tell trees apart.
+    pub fn short(&self) -> &str {
+        &self.0[..self.0.len().min(12)]
+    }
+}
+
+impl Repository {
+    /// The repository in this directory, made if it is not there.
+    pub(super) fn open(directory: &Utf8Path) -> Result<Self, ToolError> {
+        let repository = Self { directory: directory.to_owned() };
+        if !directory.join("farm-is-ready").is_file() {
+            let mut init = base()?;
+            GIT.stdout(init.args(["init", "--quiet", "--bare", directory.as_str()]))?;
+            for (name, value) in [
+                // Nobody but farm holds anything here, and loses nothing by it.
+                ("gc.auto", "0"),
+                ("core.compression", "1"),
+                // A kernel has 80,000 files.
+                ("core.fsyncMethod", "batch"),
+                ("core.autocrlf", "false"),
+                ("core.bare", "false"),
+                ("index.version", "4"),
+            ] {
+                GIT.stdout(repository.command()?.args(["config", name, value]))?;
+            }
+            let ready = directory.join("farm-is-ready");
+            fs::write(&ready, "").map_err(|source| ToolError::Start { tool: ready.into_string(), source })?;
+        }
+        Ok(repository)
+    }
+
+    fn command(&self) -> Result<Command, ToolError> {
+        let mut command = base()?;
+        command.env("GIT_DIR", &self.directory);
+        Ok(command)
+    }
+
+    fn on(&self, index: &Utf8Path, work_tree: &Utf8Path) -> Result<Command, ToolError> {
+        let mut command = self.command()?;
+        // git looks for a command's files relative to where it stands.
+        command.env("GIT_INDEX_FILE", index).env("GIT_WORK_TREE", work_tree).current_dir(work_tree);
+        Ok(command)
+    }
+
+    /// Takes what the user's repository holds as held: nothing of that is copied.
+    fn borrow_from(&self, user: &Utf8Path) -> Result<(), ToolError> {
+        let objects = user.join("objects");
+        let file = self.directory.join("objects/info/alternates");
+        let known = fs::read_to_string(&file).unwrap_or_default();
+        if known.lines().any(|line| line == objects) {
+            return Ok(());
+        }
+        fs::write(&file, format!("{known}{objects}\n"))
+            .map_err(|source| ToolError::Start { tool: file.into_string(), source })
+    }
+
+    /// The content of a directory as it is. The index remembers what was looked at, so that the next call reads what has
+    /// changed since.
+    pub(super) fn snapshot(
+        &self,
+        index: &Utf8Path,
+        directory: &Utf8Path,
+        ignored: Ignored,
+    ) -> Result<TreeId, ToolError> {
+        let force: &[&str] = match ignored {
+            Ignored::LeftOut => &[],
+            Ignored::Taken => &["--force"],
+        };
+        GIT.stdout(self.on(index, directory)?.args(["add", "--all"]).args(force).arg("."))?;
+        self.name_of(&["write-tree"], index, directory)
+    }
+
+    /// The same of the work tree of a user's repository: what is tracked there counts although it is ignored.
+    pub(super) fn snapshot_of_user(
+        &self,
+        index: &Utf8Path,
+        directory: &Utf8Path,
+        user: &Utf8Path,
+    ) -> Result<TreeId, ToolError> {
+        self.borrow_from(user)?;
+        let mut head = base()?;
+        head.current_dir(directory).args(["rev-parse", "--verify", "--quiet", "HEAD^{tree}"]);
+        let head = GIT.output(&mut head)?;
+        if head.status.success() {
+            let head = String::from_utf8_lossy(&head.stdout).trim().to_owned();
+            GIT.stdout(self.on(index, directory)?.args(["read-tree", "-i", "-m", &head]))?;
+        }
+        self.snapshot(index, directory, Ignored::LeftOut)
+    }
+
+    /// Whether there is a file of this path in it.
+    pub(super) fn has(&self, tree: &TreeId, path: &str) -> Result<bool, ToolError> {
+        let mut look = self.command()?;
+        Ok(GIT.output(look.args(["cat-file", "-e", &format!("{}:{path}", tree.0)]))?.status.success())
+    }
+
+    /// Makes a directory hold this content; files that are the same already are left alone.
+    pub(super) fn check_out(
+        &self,
+        tree: &TreeId,
+        index: &Utf8Path,
+        directory: &Utf8Path,
+    ) -> Result<(), ToolError> {
+        GIT.stdout(self.on(index, directory)?.args(["read-tree", "--reset", "-u", &tree.0]))?;
+        Ok(())
+    }
+
+    /// The content with a patch applied, or what git says of why it does not apply. `index` is overwritten.
+    pub(super) fn patched(
+        &self,
+        tree: &TreeId,
+        patch: &[u8],
+        index: &Utf8Path,
+    ) -> Result<Result<TreeId, String>, ToolError> {
+        let nowhere = self.directory.as_path();
+        GIT.stdout(self.on(index, nowhere)?.args(["read-tree", &tree.0]))?;
+        let mut apply = self.on(index, nowhere)?;
+        apply.args(["apply", "--cached", "--whitespace=nowarn", "-"]);
+        let output = given(apply, patch)?;
+        if !output.status.success() {
+            return Ok(Err(last_words(&output.stderr)));
+        }
+        self.name_of(&["write-tree"], index, nowhere).map(Ok)
+    }
+
+    fn name_of(
+        &self,
+        arguments: &[&str],
+        index: &Utf8Path,
+        work_tree: &Utf8Path,
+    ) -> Result<TreeId, ToolError> {
+        let name = GIT.stdout(self.on(index, work_tree)?.args(arguments))?;
+        Ok(TreeId(String::from_utf8_lossy(&name).trim().to_owned()))
+    }
+}
+
+/// The `.git` directory that a directory's files belong to, if it is the top of a work tree.
+pub(super) fn of_user(directory: &Utf8Path) -> Result<Option<Utf8PathBuf>, ToolError> {
+    let mut command = base()?;
+    command.current_dir(directory).args(["rev-parse", "--git-common-dir"]);
+    let output = GIT.output(&mut command)?;
+    let name = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    Ok(output.status.success().then(|| directory.join(name)))
+}
+
+/// git without the user's and the host's settings.
+fn base() -> Result<Command, ToolError> {
+    let mut command = GIT.command()?;
+    command.env("GIT_CONFIG_NOSYSTEM", "1").env("GIT_CONFIG_GLOBAL", "/dev/null");
+    for variable in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY"] {
+        command.env_remove(variable);
+    }
+    Ok(command)
+}
+
+/// Runs a command with this on its stdin.
+fn given(mut command: Command, input: &[u8]) -> Result<std::process::Output, ToolError> {
+    let failed = |source| ToolError::Start { tool: "git".to_owned(), source };
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(failed)?;
+    let mut stdin = child.stdin.take();
+    std::thread::scope(|scope| {
+        // git may complain before it has read everything; that it went away is told by its status.
+        scope.spawn(move || stdin.take().map(|mut stdin| stdin.write_all(input)));
+        child.wait_with_output().map_err(failed)
+    })
+}

@@ -1,0 +1,149 @@
+//! Kernel sources that farm builds: a snapshot of the user's tree, or of a package's, checked out in a place of
+//! farm's own. Nothing is written into the user's.
+//!
+//! A place holds a repository, one checkout, and a directory of objects for each configuration, so that the next
+//! build of the same place compiles what has changed. One farm at a time has it.
+
+use std::fs;
+
+use camino::{Utf8Path, Utf8PathBuf};
+
+use super::git::{Ignored, Repository, TreeId, of_user};
+use super::tool::{TAR, ToolError};
+use super::{KernelError, sha256_hex};
+use crate::cache::{Cache, Kind, Progress, Workspace};
+
+/// What the top of every kernel tree has.
+const MARKS: [&str; 4] = ["Makefile", "Kconfig", "arch/s390/Makefile", "scripts/kconfig/Makefile"];
+
+/// A place of sources, held until this is dropped.
+#[derive(Debug)]
+pub struct Tree {
+    workspace: Workspace,
+    repository: Repository,
+}
+
+impl Tree {
+    /// The place of the user's tree in `directory`.
+    pub fn of_directory(
+        cache: &Cache,
+        directory: &Utf8Path,
+        progress: Progress<'_>,
+    ) -> Result<(Self, TreeId), KernelError> {
+        for mark in MARKS {
+            if !directory.join(mark).is_file() {
+                return Err(KernelError::NoSources { path: directory.to_owned(), missing: mark });
+            }
+        }
+        let name = directory.file_name().unwrap_or("tree");
+        let name: String = name.chars().filter(|c| c.is_ascii_alphanumeric()).take(24).collect();
+        let key = format!("{name}-{}", &sha256_hex(directory.as_str().as_bytes())[..16]);
+        let tree = Self::open(cache, &key, progress)?;
+        progress(&format!("looking what has changed in {directory}"));
+        let (index, repository) = (tree.workspace.path.join("index-of-user"), &tree.repository);
+        let id = match of_user(directory)? {
+            Some(git) => repository.snapshot_of_user(&index, directory, &git)?,
+            None => repository.snapshot(&index, directory, Ignored::LeftOut)?,
+        };
+        // Debian's sources have a .gitignore that names everything.
+        let whole = repository.has(&id, MARKS[0])?;
+        let id = if whole { id } else { repository.snapshot(&index, directory, Ignored::Taken)? };
+        Ok((tree, id))
+    }
+
+    /// The place of a package's archive of sources, which goes by the archive's key in the cache.
+    pub fn of_archive(
+        cache: &Cache,
+        name: &str,
+        archive: &Utf8Path,
+        key: &str,
+        progress: Progress<'_>,
+    ) -> Result<(Self, TreeId), KernelError> {
+        let tree = Self::open(cache, name, progress)?;
+        if let Some(id) = Self::imported(cache, name, key) {
+            return Ok((tree, id));
+        }
+        let note = note(cache, name, key);
+        progress(&format!("unpacking {}, and taking stock of it", archive.file_name().unwrap_or(name)));
+        let source = tree.source();
+        let failed = |source| KernelError::Io { path: note.clone(), source };
+        let _ = fs::remove_file(tree.index());
+        remove(&source)?;
+        fs::create_dir_all(&source).map_err(failed)?;
+        let mut tar = TAR.command()?;
+        TAR.stdout(tar.args(["-xf", archive.as_str(), "-C", source.as_str(), "--strip-components=1"]))?;
+        let id = tree.repository.snapshot(&tree.index(), &source, Ignored::Taken)?;
+        let half = note.with_extension("half");
+        fs::write(&half, id.as_str()).map_err(failed)?;
+        fs::rename(&half, &note).map_err(failed)?;
+        Ok((tree, id))
+    }
+
+    /// The content of an archive, if it was taken stock of before.
+    pub(super) fn imported(cache: &Cache, name: &str, key: &str) -> Option<TreeId> {
+        fs::read_to_string(note(cache, name, key)).ok().map(|id| TreeId::known(id.trim().to_owned()))
+    }
+
+    fn open(cache: &Cache, key: &str, progress: Progress<'_>) -> Result<Self, KernelError> {
+        let workspace = cache.workspace(Kind::Tree, key, progress)?;
+        let repository = Repository::open(&workspace.path.join("git"))?;
+        Ok(Self { workspace, repository })
+    }
+
+    /// The content with patches applied one after the other.
+    pub fn patched(&self, base: &TreeId, patches: &[(String, Vec<u8>)]) -> Result<TreeId, KernelError> {
+        let index = self.workspace.path.join("index-of-patches");
+        patches.iter().try_fold(base.clone(), |tree, (name, patch)| {
+            self.repository
+                .patched(&tree, patch, &index)?
+                .map_err(|said| KernelError::PatchRefused { name: name.clone(), said })
+        })
+    }
+
+    /// Makes the checkout hold this content.
+    pub fn check_out(&self, id: &TreeId) -> Result<Utf8PathBuf, KernelError> {
+        let source = self.source();
+        fs::create_dir_all(&source)
+            .map_err(|error| KernelError::Io { path: source.clone(), source: error })?;
+        let first = self.repository.check_out(id, &self.index(), &source);
+        if let Err(ToolError::Failed { .. }) = first {
+            // A checkout that was killed leaves its lock, or an index that does not fit the files.
+            for name in ["index", "index.lock"] {
+                let _ = fs::remove_file(self.workspace.path.join(name));
+            }
+            remove(&source)?;
+            fs::create_dir_all(&source)
+                .map_err(|error| KernelError::Io { path: source.clone(), source: error })?;
+            self.repository.check_out(id, &self.index(), &source)?;
+        }
+        Ok(source)
+    }
+
+    /// The directory of objects for what `key` stands for.
+    pub fn objects(&self, key: &str) -> Result<Utf8PathBuf, KernelError> {
+        let path = self.workspace.path.join(format!("objects-{key}"));
+        fs::create_dir_all(&path).map_err(|source| KernelError::Io { path: path.clone(), source })?;
+        Ok(path)
+    }
+
+    pub fn source(&self) -> Utf8PathBuf {
+        self.workspace.path.join("source")
+    }
+
+    fn index(&self) -> Utf8PathBuf {
+        self.workspace.path.join("index")
+    }
+}
+
+fn note(cache: &Cache, name: &str, key: &str) -> Utf8PathBuf {
+    cache.path(Kind::Tree, name).join(format!("imported-{key}"))
+}
+
+fn remove(directory: &Utf8Path) -> Result<(), KernelError> {
+    match fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(KernelError::Io { path: directory.to_owned(), source: error })
+        }
+        _ => Ok(()),
+    }
+}

@@ -32,8 +32,8 @@ pub enum ExitCode {
     Ineffective,
     /// Something was longer than its wall limit.
     TimedOut,
-    /// What should have been the same in every life was not.
-    Inexact,
+    /// A question has no answer yet, or what should have been the same in every life was not.
+    NoAnswer,
     /// The user stopped it.
     Interrupted,
 }
@@ -50,7 +50,7 @@ impl ExitCode {
         Self::BootFailed,
         Self::BuildFailed,
         Self::Ineffective,
-        Self::Inexact,
+        Self::NoAnswer,
         Self::NothingRan,
         Self::Passed,
     ];
@@ -67,7 +67,7 @@ impl ExitCode {
             Self::NothingRan => 104,
             Self::Ineffective => 105,
             Self::TimedOut => 106,
-            Self::Inexact => 107,
+            Self::NoAnswer => 107,
             Self::Interrupted => 130,
         }
     }

@@ -23,6 +23,7 @@ pub mod verdict;
 pub mod store;
 pub mod recheck;
 pub mod calibration;
+pub mod trial;
 pub mod report;
 pub mod runner;
 pub mod cli;

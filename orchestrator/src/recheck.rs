@@ -181,13 +181,14 @@ fn tallies(run: &StoredRun, finding: &Fingerprint) -> Vec<Tally> {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Word {
+pub(crate) enum Word {
     Seen,
     NotSeen,
     Nothing,
 }
 
-fn word_of(life: &LifeRecord, finding: &Fingerprint) -> Word {
+/// What a life says of a finding.
+pub(crate) fn word_of(life: &LifeRecord, finding: &Fingerprint) -> Word {
     // What QEMU's own trouble brought about is no word of the kernel's.
     if life.verdict == Verdict::Infra {
         return Word::Nothing;

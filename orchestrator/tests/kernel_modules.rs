@@ -6,7 +6,6 @@
 use std::fs;
 
 use camino::{Utf8Path, Utf8PathBuf};
-use farm::assets::KERNELS_YAML;
 use farm::cache::{Cache, Kind, quiet};
 use farm::guest::{GuestError, ModuleRequest, build_module, module_names};
 use farm::kernel::{BuildTree, Catalog, Fetcher, Kernel, MirrorChoice, Mirrors, Refresh};

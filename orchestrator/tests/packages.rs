@@ -4,7 +4,6 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use camino::{Utf8Path, Utf8PathBuf};
-use farm::assets::KERNELS_YAML;
 use farm::cache::{Cache, quiet};
 use farm::kernel::{
     Catalog, Fetcher, Kernel, MirrorChoice, Mirrors, Origin, OwnKernel, Refresh, find_qemus, inspect,

@@ -4,7 +4,6 @@
 
 use anyhow::{Context as _, Result, bail};
 use camino::Utf8Path;
-use farm::assets::KERNELS_YAML;
 use farm::cache::Cache;
 use farm::kernel::{Catalog, Fetcher, FoundQemu, MirrorChoice, Refresh};
 

@@ -26,13 +26,13 @@ Exit codes:
     1  a fault of farm itself
     2  usage or bad input
   100  new hits, missed hits or failed workloads
-  101  a kernel module did not build
+  101  a kernel, or a module for it, did not build
   102  a kernel did not boot
   103  the farm's own trouble: QEMU died, disk full, no network
   104  nothing ran: all skipped
   105  ineffective: the steps did too little to prove anything
   106  timed out
-  107  lives that should be the same were not (--check-exact)
+  107  no answer: of a patch nothing is sure (try); lives that should be the same were not (--check-exact)
   130  interrupted
 Several at once: the first of 130, 1, 2, 103, 100, 106, 102, 101, 105, 107, 104.";
 
@@ -80,6 +80,13 @@ pub(super) enum Command {
     /// Each scenario with `mended-by` runs without a fix and with each fix alone. Its hits must occur where nothing mends
     /// them, and stay away where something does. Exits with 0 if all is so, else as a run with these verdicts does.
     Calibrate(CalibrateArgs),
+    /// Try a patch: the same cells with it and without it, in turns, and what that proves
+    ///
+    /// Builds the tree as it is and with the patches, runs the scenarios on both, and says of each finding how many lives
+    /// showed it without the patch and with it, and how sure a difference is (Fisher's exact test); with text for a mail. Exits
+    /// with 0 if the patch mends something for sure and breaks nothing, with 100 if it brings a hit or makes one more common,
+    /// with 107 if nothing is sure.
+    Try(TryArgs),
     /// Boot a guest and give you a shell on its console
     Shell(ShellArgs),
     /// List the runs there have been
@@ -102,6 +109,45 @@ pub(super) enum Command {
     /// Scenarios: list, check, show
     #[command(subcommand)]
     Scenario(ScenarioCommand),
+}
+
+/// What `try` asks.
+#[derive(Debug, ClapArgs)]
+pub(super) struct TryArgs {
+    /// A patch, a series as a mailbox (b4 am, git format-patch --stdout), or a branch or commit of the tree's repository
+    #[arg(value_name = "MBOX|BRANCH")]
+    pub(super) what: String,
+
+    /// The kernel tree that it is for, as it is, changed files included; or sources by name (linux-6.1, linux-6.12)
+    #[arg(long, value_name = "DIR")]
+    pub(super) tree: Utf8PathBuf,
+
+    /// Scenarios or groups by name (see `farm scenario list`), or scenarios by path; can be given several times
+    #[arg(long = "scenario", required = true, value_name = "SCENARIO")]
+    pub(super) scenarios: Vec<String>,
+
+    /// A configuration by name, as `farm kernel configs` lists them, or a file of CONFIG_ lines
+    #[arg(long, value_name = "C", default_value = "lean")]
+    pub(super) config: String,
+
+    /// How often each cell is run on each of the two kernels, in turns: 5 of 5 against 0 of 5 is 99.6 % sure
+    #[arg(long, value_name = "N", default_value = "5", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) repeat: u32,
+
+    /// The seed of every random choice inside the guest [default: the scenario's]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..1 << 53))]
+    pub(super) seed: Option<u64>,
+
+    /// How many guests run side by side [default: what CPUs and memory allow; printed]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) jobs: Option<u32>,
+
+    /// Boot each guest, instead of letting each go on from a copy of one that was booted and saved
+    #[arg(long)]
+    pub(super) cold: bool,
+
+    #[command(flatten)]
+    pub(super) machine: MachineArgs,
 }
 
 #[derive(Debug, Subcommand)]
@@ -180,7 +226,8 @@ impl FromStr for UntilArg {
 /// A kernel that is built from the user's sources.
 #[derive(Debug, ClapArgs)]
 pub(super) struct TreeArgs {
-    /// Build the kernel tree in this directory as it is, changed files included, in a place of farm's own
+    /// Build the kernel tree in this directory as it is, changed files included, in a place of farm's own; or sources by
+    /// name (linux-6.1, linux-6.12: Debian's)
     #[arg(long, value_name = "DIR")]
     pub(super) tree: Option<Utf8PathBuf>,
 
@@ -211,6 +258,13 @@ pub(super) struct GuestArgs {
     #[arg(long, value_name = "DIR")]
     pub(super) headers: Option<Utf8PathBuf>,
 
+    #[command(flatten)]
+    pub(super) machine: MachineArgs,
+}
+
+/// What executes a guest.
+#[derive(Debug, ClapArgs)]
+pub(super) struct MachineArgs {
     /// The QEMU to use [default: the newest of those that set-up fetched and those on PATH]
     #[arg(long, value_name = "PATH")]
     pub(super) qemu: Option<Utf8PathBuf>,

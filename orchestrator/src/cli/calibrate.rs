@@ -57,6 +57,7 @@ pub(super) fn calibrate(environment: &Environment, options: &CalibrateArgs) -> R
         recheck: None,
         search: None,
         calibration: Some(record),
+        trial: None,
     };
     perform(environment, &runtime, grounds, planned)
 }

@@ -4,9 +4,8 @@ use serde_json::json;
 
 use super::args::TreeArgs;
 use super::environment::Environment;
-use super::environment::absolute;
 use super::output;
-use super::provision::{config, fetcher, kernel_catalog, of_tree, unknown_kernel};
+use super::provision::{config, fetcher, kernel_catalog, of_tree, sources, unknown_kernel};
 use crate::error::{ExitCode, Failure};
 use crate::kernel::{BuildRequest, Kernel, Recipe, Refresh, Tree, configuration};
 use crate::report::{Align, Table};
@@ -132,9 +131,9 @@ pub(super) fn show_config(
         configuration(cache, (tree, id), &request, &output::note)
     };
     let text = match (&asked.tree, name) {
-        (Some(directory), _) => {
-            let (tree, id) = Tree::of_directory(cache, &absolute(directory)?, &output::note)?;
-            of("tree", &config(&catalog, &asked.config)?, &tree, &id)?
+        (Some(word), _) => {
+            let (name, tree, id) = sources(cache, &catalog, word)?;
+            of(&name, &config(&catalog, &asked.config)?, &tree, &id)?
         }
         (None, name) => {
             let name = name.unwrap_or_default();
@@ -143,7 +142,7 @@ pub(super) fn show_config(
                 let message = format!("{name} is a distribution's package, and not built here");
                 return Err(Failure::new(ExitCode::Usage, message));
             };
-            let (tree, id) = fetcher(cache, Refresh::No).sources(recipe)?;
+            let (tree, id) = fetcher(cache, Refresh::No).sources(&recipe.tree)?;
             of(name, &recipe.config, &tree, &id)?
         }
     };

@@ -16,6 +16,7 @@ mod run;
 mod scan;
 mod scenarios;
 mod shell;
+mod trial;
 
 use std::process::ExitCode;
 
@@ -47,6 +48,7 @@ fn execute(args: &Args) -> Result<error::ExitCode, Failure> {
     match &args.command {
         Command::Run(options) => run::run(&environment, options),
         Command::Calibrate(options) => calibrate::calibrate(&environment, options),
+        Command::Try(options) => trial::try_patch(&environment, options),
         Command::Shell(options) => shell::shell(&environment, options),
         Command::Runs => results::runs(&environment),
         Command::Hits(options) => results::hits(&environment, options),

@@ -22,7 +22,8 @@ use crate::runner::{
     RunError, SearchRequest, Warmth, default_jobs, host_record, host_size,
 };
 use crate::scenario::Scenario;
-use crate::store::{RecheckRecord, RunId, RunRecord};
+use crate::store::{RecheckRecord, RunId, RunRecord, TrialRecord};
+use crate::trial;
 
 /// Loads all, or tells of all the problems in all the files.
 pub(super) fn load(names: &[String]) -> Result<Vec<Arc<Scenario>>, Failure> {
@@ -89,6 +90,7 @@ pub(super) struct Planned<'a> {
     pub(super) recheck: Option<(RecheckRecord, Rechecks)>,
     pub(super) search: Option<SearchRequest>,
     pub(super) calibration: Option<CalibrationRecord>,
+    pub(super) trial: Option<TrialRecord>,
 }
 
 /// Runs, records and reports it.
@@ -119,6 +121,7 @@ pub(super) fn perform(
         recheck: recheck_record,
         search: search.as_ref().map(|search| search.asked.clone()),
         calibration: planned.calibration,
+        trial: planned.trial,
     };
     let writer = environment.store.begin(&record)?;
     let directory = writer.directory().to_owned();
@@ -132,11 +135,19 @@ pub(super) fn perform(
     });
     drop(progress);
     // What was recorded is reported, whatever else went wrong.
-    match environment.store.read_run(&directory) {
-        Ok(run) => environment.print(&report::run_text(&run), &RunView::new(&run))?,
-        Err(error) => output::failure(&error.into()),
+    let run = match environment.store.read_run(&directory) {
+        Ok(run) => run,
+        Err(error) => {
+            output::failure(&error.into());
+            return outcome;
+        }
+    };
+    environment.print(&report::run_text(&run), &RunView::new(&run))?;
+    match outcome {
+        // What its lives mean by themselves is not what was asked.
+        Ok(ExitCode::Passed | ExitCode::Hits) if run.record.trial.is_some() => Ok(trial::exit(&run)),
+        outcome => outcome,
     }
-    outcome
 }
 
 impl From<RunError> for Failure {

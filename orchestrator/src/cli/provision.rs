@@ -6,7 +6,7 @@ use std::sync::Arc;
 use camino::{Utf8Path, Utf8PathBuf};
 use tokio::runtime::Runtime;
 
-use super::args::{AccelArg, GuestArgs};
+use super::args::{AccelArg, GuestArgs, MachineArgs};
 use super::environment::{Environment, absolute};
 use super::output;
 use super::scenarios::library;
@@ -19,7 +19,7 @@ use crate::guest::{
 };
 use crate::kernel::{
     Base, BuildRequest, BuildTree, Catalog, ConfigRecipe, Fetcher, Fragment, Kernel, KernelError,
-    MirrorChoice, Origin, OwnKernel, Refresh, Symbols, Tree, build, find_qemus,
+    MirrorChoice, Origin, OwnKernel, Refresh, Symbols, Tree, TreeId, build, find_qemus,
 };
 use crate::machine::{
     Access, Candidate, Feature, Host, KERNEL_ARGUMENTS, Launcher, Qemu, QemuError, discover, find, inspect,
@@ -57,10 +57,23 @@ impl Grounds {
         options: &GuestArgs,
         asked: Asked,
     ) -> Result<Self, Failure> {
+        let catalog = kernel_catalog()?;
+        let kernels = kernels(&fetcher(&environment.cache, Refresh::No), &catalog, options)?;
+        Self::with_kernels(environment, runtime, &options.machine, asked, kernels)
+    }
+
+    /// The same for kernels that are there already.
+    pub(super) fn with_kernels(
+        environment: &Environment,
+        runtime: &Runtime,
+        options: &MachineArgs,
+        asked: Asked,
+        kernels: Vec<Kernel>,
+    ) -> Result<Self, Failure> {
         let host = Host::of_this_machine().map_err(|error| Failure::of(ExitCode::Infra, &error))?;
         let launcher = Launcher::this_program();
         let qemu = runtime.block_on(find_qemu(environment, options, &launcher))?;
-        let provision = Provision::new(environment, options)?;
+        let provision = Provision::new(environment, kernels)?;
         let accel = accel(options, &host, &qemu);
         let Asked { protection, fixes, schedule, seed, counting } = asked;
         let request = Request {
@@ -80,7 +93,7 @@ impl Grounds {
 }
 
 /// KVM where the host has it for s390x guests, unless TCG is asked for.
-fn accel(options: &GuestArgs, host: &Host, qemu: &Qemu) -> Accel {
+fn accel(options: &MachineArgs, host: &Host, qemu: &Qemu) -> Accel {
     match options.accel {
         Some(AccelArg::Tcg) => Accel::Tcg,
         Some(AccelArg::Kvm) => Accel::Kvm,
@@ -100,7 +113,7 @@ fn modules_of_image(cell: &Cell) -> Vec<String> {
 }
 
 /// `max` under TCG: all that the translator can do; under KVM the host's own CPU.
-fn cpu_model(options: &GuestArgs, accel: Accel) -> String {
+fn cpu_model(options: &MachineArgs, accel: Accel) -> String {
     let default = match accel {
         Accel::Tcg => "max",
         Accel::Kvm => "host",
@@ -121,10 +134,9 @@ pub(super) struct Provision {
 }
 
 impl Provision {
-    fn new(environment: &Environment, options: &GuestArgs) -> Result<Self, Failure> {
+    fn new(environment: &Environment, kernels: Vec<Kernel>) -> Result<Self, Failure> {
         let catalog = kernel_catalog()?;
         let fetcher = fetcher(&environment.cache, Refresh::No);
-        let kernels = kernels(&fetcher, &catalog, options)?;
         let busybox = fetcher.busybox(&catalog.busybox)?;
         let library = library()?;
         let programs = compile(&environment.cache, &assets::GUESTS, &library.catalog, &output::note)?;
@@ -273,17 +285,37 @@ pub(super) fn config(catalog: &Catalog, word: &str) -> Result<ConfigRecipe, Fail
     Ok(ConfigRecipe { name: "own".to_owned(), base: Base::AllNoConfig, fragments: vec![fragment] })
 }
 
-/// The kernel of the user's tree, built if it was not before.
+/// What `--tree` names: a directory, or sources by name; with what it is called.
+pub(super) fn sources(
+    cache: &Cache,
+    catalog: &Catalog,
+    word: &Utf8Path,
+) -> Result<(String, Tree, TreeId), Failure> {
+    if let Some(named) = catalog.tree(word.as_str()).filter(|_| !word.is_dir()) {
+        let (tree, id) = fetcher(cache, Refresh::No).sources(named)?;
+        return Ok((named.name.clone(), tree, id));
+    }
+    if !word.is_dir() {
+        let known: Vec<_> = catalog.trees.iter().map(|tree| tree.name.as_str()).collect();
+        let message = format!("{word} is neither a directory nor sources with a name");
+        let hint = format!("known by name are {}", known.join(", "));
+        return Err(Failure::new(ExitCode::Usage, message).hint(hint));
+    }
+    let directory = absolute(word)?;
+    let (tree, id) = Tree::of_directory(cache, &directory, &output::note)?;
+    Ok((directory.file_name().unwrap_or("tree").to_owned(), tree, id))
+}
+
+/// The kernel of sources, built if it was not before.
 pub(super) fn of_tree(
     cache: &Cache,
     catalog: &Catalog,
-    directory: &Utf8Path,
+    word: &Utf8Path,
     config_word: &str,
 ) -> Result<Kernel, Failure> {
     let config = config(catalog, config_word)?;
-    let directory = absolute(directory)?;
-    let (tree, id) = Tree::of_directory(cache, &directory, &output::note)?;
-    let name = format!("{}-{}", directory.file_name().unwrap_or("tree"), config.name);
+    let (name, tree, id) = sources(cache, catalog, word)?;
+    let name = format!("{name}-{}", config.name);
     let request = BuildRequest { name: &name, config: &config, patches: &[] };
     Ok(build(cache, (&tree, &id), &request, &output::note)?)
 }
@@ -345,7 +377,7 @@ pub(super) fn unknown_kernel(word: &str, catalog: &Catalog) -> Failure {
 /// The QEMU asked for, or the newest of those that set-up fetched and those on PATH.
 async fn find_qemu(
     environment: &Environment,
-    options: &GuestArgs,
+    options: &MachineArgs,
     launcher: &Launcher,
 ) -> Result<Qemu, Failure> {
     match &options.qemu {
@@ -390,6 +422,9 @@ impl From<KernelError> for Failure {
             | KernelError::OtherTree { .. }
             | KernelError::NoSources { .. }
             | KernelError::PatchRefused { .. }
+            | KernelError::EmptySeries { .. }
+            | KernelError::NoPatch { .. }
+            | KernelError::NoBase { .. }
             | KernelError::BadLine(_)
             | KernelError::ConfigLost { .. }
             | KernelError::CommandLine { .. } => ExitCode::Usage,

@@ -7,6 +7,7 @@ use super::environment::Environment;
 use super::output;
 use crate::calibration::{Row as CalibrationRow, calibration};
 use crate::error::{ExitCode, Failure};
+use crate::trial::{Compared, compared};
 
 use crate::recheck::{Recheck, rechecks};
 use crate::report;
@@ -121,6 +122,8 @@ pub(super) struct RunView<'a> {
     rechecks: Vec<Recheck>,
     /// Empty: it was not to show what fixes mend.
     calibration: Vec<CalibrationRow>,
+    /// Empty: it was not to show what a patch changes.
+    trial: Vec<Compared>,
     unfinished: &'a [String],
 }
 
@@ -134,6 +137,7 @@ impl<'a> RunView<'a> {
             lives: &run.lives,
             rechecks: rechecks(run),
             calibration: calibration(run),
+            trial: compared(run),
             unfinished: &run.unfinished,
         }
     }

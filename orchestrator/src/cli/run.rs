@@ -92,6 +92,7 @@ pub(super) fn run(environment: &Environment, options: &RunArgs) -> Result<ExitCo
         recheck,
         search,
         calibration: None,
+        trial: None,
     };
     perform(environment, &runtime, grounds, planned)
 }

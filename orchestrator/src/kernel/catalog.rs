@@ -16,6 +16,7 @@ pub struct Catalog {
     /// In the order of their names.
     pub kernels: Vec<NamedKernel>,
     pub configs: Vec<ConfigRecipe>,
+    pub trees: Vec<NamedTree>,
     pub busybox: Packages,
     pub qemu: Packages,
 }
@@ -41,10 +42,15 @@ pub enum Recipe {
 /// A kernel that is built from a package of sources.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KernelBuild {
-    /// The name of the tree, for all kernels that are built of it.
-    pub tree: String,
-    pub sources: Packages,
+    pub tree: NamedTree,
     pub config: ConfigRecipe,
+}
+
+/// Sources by name, for all kernels that are built of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedTree {
+    pub name: String,
+    pub sources: Packages,
 }
 
 /// Packages that make a kernel.
@@ -178,10 +184,11 @@ impl Catalog {
         check.sources();
         let configs: Vec<ConfigRecipe> =
             raw.configs.iter().map(|(name, config)| check.config(name, config, &fragment)).collect();
+        let trees: Vec<NamedTree> = raw.trees.iter().map(|(name, tree)| check.tree(name, tree)).collect();
         let mut kernels = Vec::new();
         for (name, kernel) in &raw.kernels {
             check.word("kernel", name);
-            if let Some(recipe) = check.recipe(name, kernel, &raw.trees, &configs) {
+            if let Some(recipe) = check.recipe(name, kernel, &trees, &configs) {
                 kernels.push(NamedKernel { name: name.clone(), purpose: kernel.purpose.clone(), recipe });
             }
         }
@@ -190,7 +197,7 @@ impl Catalog {
         let qemu = check.packages("qemu", &raw.qemu.packages, &raw.qemu.source);
         let problems = check.problems;
         if problems.is_empty() {
-            Ok(Self { kernels, configs, busybox, qemu })
+            Ok(Self { kernels, configs, trees, busybox, qemu })
         } else {
             Err(CatalogError::Check { problems })
         }
@@ -198,6 +205,10 @@ impl Catalog {
 
     pub fn kernel(&self, name: &str) -> Option<&NamedKernel> {
         self.kernels.iter().find(|kernel| kernel.name == name)
+    }
+
+    pub fn tree(&self, name: &str) -> Option<&NamedTree> {
+        self.trees.iter().find(|tree| tree.name == name)
     }
 
     pub fn config(&self, name: &str) -> Option<&ConfigRecipe> {
@@ -227,6 +238,12 @@ impl Check<'_> {
         }
     }
 
+    fn tree(&mut self, name: &str, package: &RawPackage) -> NamedTree {
+        self.word("tree", name);
+        let sources = self.packages(name, std::slice::from_ref(&package.package), &package.source);
+        NamedTree { name: name.to_owned(), sources }
+    }
+
     fn config(
         &mut self,
         name: &str,
@@ -248,7 +265,7 @@ impl Check<'_> {
         &mut self,
         name: &str,
         kernel: &RawKernel,
-        trees: &BTreeMap<String, RawPackage>,
+        trees: &[NamedTree],
         configs: &[ConfigRecipe],
     ) -> Option<Recipe> {
         match kernel {
@@ -275,16 +292,15 @@ impl Check<'_> {
                 config: Some(config),
                 ..
             } => {
-                let found = (trees.get(tree), configs.iter().find(|known| known.name == *config));
-                let (Some(package), Some(config)) = found else {
+                let tree_found = trees.iter().find(|known| known.name == *tree);
+                let found = (tree_found, configs.iter().find(|known| known.name == *config));
+                let (Some(tree), Some(config)) = found else {
                     self.problems.push(format!(
                         "{name:?} is built of {tree:?} with {config:?}, and one of them is unknown"
                     ));
                     return None;
                 };
-                self.word("tree", tree);
-                let sources = self.packages(tree, std::slice::from_ref(&package.package), &package.source);
-                Some(Recipe::Build(KernelBuild { tree: tree.clone(), sources, config: config.clone() }))
+                Some(Recipe::Build(KernelBuild { tree: tree.clone(), config: config.clone() }))
             }
             _ => {
                 self.problems.push(format!(

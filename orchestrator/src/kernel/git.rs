@@ -80,7 +80,7 @@ impl Repository {
     }
 
     /// Takes what the user's repository holds as held: nothing of that is copied.
-    fn borrow_from(&self, user: &Utf8Path) -> Result<(), ToolError> {
+    pub(super) fn borrow_from(&self, user: &Utf8Path) -> Result<(), ToolError> {
         let objects = user.join("objects");
         let file = self.directory.join("objects/info/alternates");
         let known = fs::read_to_string(&file).unwrap_or_default();
@@ -115,12 +115,8 @@ impl Repository {
         user: &Utf8Path,
     ) -> Result<TreeId, ToolError> {
         self.borrow_from(user)?;
-        let mut head = base()?;
-        head.current_dir(directory).args(["rev-parse", "--verify", "--quiet", "HEAD^{tree}"]);
-        let head = GIT.output(&mut head)?;
-        if head.status.success() {
-            let head = String::from_utf8_lossy(&head.stdout).trim().to_owned();
-            GIT.stdout(self.on(index, directory)?.args(["read-tree", "-i", "-m", &head]))?;
+        if let Some(head) = content(directory, "HEAD")? {
+            GIT.stdout(self.on(index, directory)?.args(["read-tree", "-i", "-m", &head.0]))?;
         }
         self.snapshot(index, directory, Ignored::LeftOut)
     }
@@ -173,11 +169,36 @@ impl Repository {
 
 /// The `.git` directory that a directory's files belong to, if it is the top of a work tree.
 pub(super) fn of_user(directory: &Utf8Path) -> Result<Option<Utf8PathBuf>, ToolError> {
+    Ok(asked(directory, &["rev-parse", "--git-common-dir"])?.map(|name| directory.join(name)))
+}
+
+/// What one command says of a user's repository; nothing where it fails.
+fn asked(directory: &Utf8Path, arguments: &[&str]) -> Result<Option<String>, ToolError> {
     let mut command = base()?;
-    command.current_dir(directory).args(["rev-parse", "--git-common-dir"]);
-    let output = GIT.output(&mut command)?;
-    let name = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    Ok(output.status.success().then(|| directory.join(name)))
+    let output = GIT.output(command.current_dir(directory).args(arguments))?;
+    let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    Ok(output.status.success().then_some(said))
+}
+
+/// The commit that a word names.
+pub(super) fn commit(directory: &Utf8Path, word: &str) -> Result<Option<String>, ToolError> {
+    asked(directory, &["rev-parse", "--verify", "--quiet", "--end-of-options", &format!("{word}^{{commit}}")])
+}
+
+/// The latest commit that two come from.
+pub(super) fn common(directory: &Utf8Path, one: &str, other: &str) -> Result<Option<String>, ToolError> {
+    asked(directory, &["merge-base", one, other])
+}
+
+/// The content of a commit.
+pub(super) fn content(directory: &Utf8Path, commit: &str) -> Result<Option<TreeId>, ToolError> {
+    Ok(asked(directory, &["rev-parse", "--verify", "--quiet", &format!("{commit}^{{tree}}")])?.map(TreeId))
+}
+
+/// The subjects of the commits behind `base` up to `tip`, oldest first.
+pub(super) fn subjects(directory: &Utf8Path, base: &str, tip: &str) -> Result<Vec<String>, ToolError> {
+    let log = asked(directory, &["log", "--reverse", "--format=%s", &format!("{base}..{tip}")])?;
+    Ok(log.unwrap_or_default().lines().map(str::to_owned).collect())
 }
 
 /// git without the user's and the host's settings.

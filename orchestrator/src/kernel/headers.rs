@@ -213,7 +213,6 @@ fn link_all(from: &Utf8Path, kbuild: &Utf8Path, to: &Utf8Path) -> Result<(), Ker
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::assets::KERNELS_YAML;
     use crate::cache::{Cache, quiet};
     use crate::kernel::{Catalog, MirrorChoice, Mirrors, Origin, Refresh};
     use crate::plan::KernelKey;

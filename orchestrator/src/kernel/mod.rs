@@ -11,6 +11,7 @@ mod modules;
 mod own;
 mod package;
 mod qemu;
+mod series;
 mod source;
 mod symbols;
 pub(crate) mod tool;
@@ -27,7 +28,8 @@ pub use self::apt::{Archive, Mirrors};
 pub use self::boot::{BootFacts, NotBootable, inspect};
 pub use self::build::{BadLine, Base, BuildRequest, ConfigRecipe, Fragment, Lost, build, configuration};
 pub use self::catalog::{
-    Catalog, CatalogError, KernelBuild, KernelPackages, NamedKernel, Packages, Pinned, Recipe, Source,
+    Catalog, CatalogError, KernelBuild, KernelPackages, NamedKernel, NamedTree, Packages, Pinned, Recipe,
+    Source,
 };
 pub use self::git::TreeId;
 pub use self::headers::BuildTree;
@@ -35,6 +37,7 @@ pub use self::own::OwnKernel;
 pub(crate) use self::package::keep_only;
 pub use self::package::{Fetcher, MirrorChoice};
 pub use self::qemu::{FoundQemu, find_qemus};
+pub use self::series::Series;
 pub use self::source::{Place, Pointer, Sources, SourcesError};
 pub use self::symbols::{Symbols, SymbolsError};
 pub use self::tool::ToolError;
@@ -136,6 +139,12 @@ pub enum KernelError {
     OtherHeaders { kernel: String, expected: String, found: String },
     #[error("{path} is no kernel tree: there is no {missing} in it")]
     NoSources { path: Utf8PathBuf, missing: &'static str },
+    #[error("{path} holds no patch")]
+    EmptySeries { path: Utf8PathBuf },
+    #[error("{what} is neither a file nor a branch or commit of {tree}")]
+    NoPatch { what: String, tree: Utf8PathBuf },
+    #[error("{what} and HEAD of {tree} have no commit in common")]
+    NoBase { what: String, tree: Utf8PathBuf },
     #[error("the patch {name} does not apply: {said}")]
     PatchRefused { name: String, said: String },
     #[error(transparent)]

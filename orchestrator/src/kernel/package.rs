@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::apt::{Apt, Candidate, Mirrors};
 use super::boot::{NotBootable, inspect};
 use super::build::{self, BuildRequest};
-use super::catalog::{KernelBuild, NamedKernel, Packages, Recipe};
+use super::catalog::{KernelBuild, NamedKernel, NamedTree, Packages, Recipe};
 use super::git::TreeId;
 use super::qemu::host_architecture;
 use super::tool::DPKG_DEB;
@@ -109,15 +109,15 @@ impl Fetcher<'_> {
         {
             return Ok(kernel);
         }
-        let (tree, id) = self.sources(recipe)?;
+        let (tree, id) = self.sources(&recipe.tree)?;
         build::build(self.cache, (&tree, &id), &request, self.progress)
     }
 
-    /// The sources of a kernel that is built here.
-    pub fn sources(&self, recipe: &KernelBuild) -> Result<(Tree, TreeId), KernelError> {
+    /// Sources that have a name.
+    pub fn sources(&self, named: &NamedTree) -> Result<(Tree, TreeId), KernelError> {
         let entry = self.entry(&Wanted {
             kind: Kind::Archive,
-            packages: &recipe.sources,
+            packages: &named.sources,
             // They are for all architectures, and the host's indices are those that mirrors keep best.
             architecture: host_architecture(std::env::consts::ARCH)?,
             behind: &[],
@@ -125,7 +125,7 @@ impl Fetcher<'_> {
             version_of: None,
             tidy: &tidy_archive,
         })?;
-        Tree::of_archive(self.cache, &recipe.tree, &entry.join(ARCHIVE), archive_key(&entry), self.progress)
+        Tree::of_archive(self.cache, &named.name, &entry.join(ARCHIVE), archive_key(&entry), self.progress)
     }
 
     /// Asks nobody, and waits for nobody who builds something of the same sources.
@@ -135,10 +135,10 @@ impl Fetcher<'_> {
         recipe: &KernelBuild,
     ) -> Result<Option<Kernel>, KernelError> {
         let architecture = host_architecture(std::env::consts::ARCH)?;
-        let Some(entry) = self.cached(Kind::Archive, &note_of(&recipe.sources, architecture))? else {
+        let Some(entry) = self.cached(Kind::Archive, &note_of(&recipe.tree.sources, architecture))? else {
             return Ok(None);
         };
-        match Tree::imported(self.cache, &recipe.tree, archive_key(&entry)) {
+        match Tree::imported(self.cache, &recipe.tree.name, archive_key(&entry)) {
             Some(id) => build::existing(self.cache, &id, request),
             None => Ok(None),
         }

@@ -8,7 +8,7 @@ use std::fs;
 
 use camino::{Utf8Path, Utf8PathBuf};
 
-use super::git::{Ignored, Repository, TreeId, of_user};
+use super::git::{self, Ignored, Repository, TreeId, of_user};
 use super::tool::{TAR, ToolError};
 use super::{KernelError, sha256_hex};
 use crate::cache::{Cache, Kind, Progress, Workspace};
@@ -24,21 +24,24 @@ pub struct Tree {
 }
 
 impl Tree {
+    /// Refuses what is no kernel tree.
+    pub fn check(directory: &Utf8Path) -> Result<(), KernelError> {
+        for missing in MARKS {
+            if !directory.join(missing).is_file() {
+                return Err(KernelError::NoSources { path: directory.to_owned(), missing });
+            }
+        }
+        Ok(())
+    }
+
     /// The place of the user's tree in `directory`.
     pub fn of_directory(
         cache: &Cache,
         directory: &Utf8Path,
         progress: Progress<'_>,
     ) -> Result<(Self, TreeId), KernelError> {
-        for mark in MARKS {
-            if !directory.join(mark).is_file() {
-                return Err(KernelError::NoSources { path: directory.to_owned(), missing: mark });
-            }
-        }
-        let name = directory.file_name().unwrap_or("tree");
-        let name: String = name.chars().filter(|c| c.is_ascii_alphanumeric()).take(24).collect();
-        let key = format!("{name}-{}", &sha256_hex(directory.as_str().as_bytes())[..16]);
-        let tree = Self::open(cache, &key, progress)?;
+        Self::check(directory)?;
+        let tree = Self::open(cache, &key_of(directory), progress)?;
         progress(&format!("looking what has changed in {directory}"));
         let (index, repository) = (tree.workspace.path.join("index-of-user"), &tree.repository);
         let id = match of_user(directory)? {
@@ -49,6 +52,39 @@ impl Tree {
         let whole = repository.has(&id, MARKS[0])?;
         let id = if whole { id } else { repository.snapshot(&index, directory, Ignored::Taken)? };
         Ok((tree, id))
+    }
+
+    /// The place of the user's tree, with the content of a branch of its repository, that of the commit that the branch has
+    /// left HEAD at, and the subjects of the commits between: base, then branch.
+    pub fn of_branch(
+        cache: &Cache,
+        directory: &Utf8Path,
+        branch: &str,
+        progress: Progress<'_>,
+    ) -> Result<(Self, TreeId, TreeId, Vec<String>), KernelError> {
+        let not_there = || KernelError::NoPatch { what: branch.to_owned(), tree: directory.to_owned() };
+        let no_base = || KernelError::NoBase { what: branch.to_owned(), tree: directory.to_owned() };
+        let git = of_user(directory)?.ok_or_else(not_there)?;
+        let tip = git::commit(directory, branch)?.ok_or_else(not_there)?;
+        let base = git::common(directory, "HEAD", &tip)?.ok_or_else(no_base)?;
+        let tree = Self::open(cache, &key_of(directory), progress)?;
+        tree.repository.borrow_from(&git)?;
+        let content = |commit: &str| git::content(directory, commit)?.ok_or_else(not_there);
+        let (before, behind) = (content(&base)?, content(&tip)?);
+        for id in [&before, &behind] {
+            tree.check_is_kernel(directory, id)?;
+        }
+        let subjects = git::subjects(directory, &base, &tip)?;
+        Ok((tree, before, behind, subjects))
+    }
+
+    fn check_is_kernel(&self, directory: &Utf8Path, id: &TreeId) -> Result<(), KernelError> {
+        for missing in MARKS {
+            if !self.repository.has(id, missing)? {
+                return Err(KernelError::NoSources { path: directory.to_owned(), missing });
+            }
+        }
+        Ok(())
     }
 
     /// The place of a package's archive of sources, which goes by the archive's key in the cache.
@@ -133,6 +169,12 @@ impl Tree {
     fn index(&self) -> Utf8PathBuf {
         self.workspace.path.join("index")
     }
+}
+
+fn key_of(directory: &Utf8Path) -> String {
+    let name = directory.file_name().unwrap_or("tree");
+    let name: String = name.chars().filter(|c| c.is_ascii_alphanumeric()).take(24).collect();
+    format!("{name}-{}", &sha256_hex(directory.as_str().as_bytes())[..16])
 }
 
 fn note(cache: &Cache, name: &str, key: &str) -> Utf8PathBuf {

@@ -126,6 +126,7 @@ pub(crate) fn run(lives: Vec<LifeRecord>) -> StoredRun {
         jobs: 1,
         search: None,
         calibration: None,
+        trial: None,
         recheck: Some(RecheckRecord {
             lives: 1,
             emulator: emulator(),

@@ -7,6 +7,7 @@ use super::exact::exact_text;
 use super::hit::finding_table;
 use super::recheck::recheck_text;
 use super::search::search_text;
+use super::trial::trial_text;
 use super::{Align, Table, seconds, size, thousands};
 use crate::escape::escape;
 use crate::plan::Counting;
@@ -33,6 +34,7 @@ pub fn run_text(run: &StoredRun) -> String {
     if !findings.is_empty() {
         out += &format!("\n{findings}");
     }
+    out += &trial_text(run);
     out += &recheck_text(run);
     out += &search_text(run);
     out += &exact_text(run);

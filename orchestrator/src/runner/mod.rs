@@ -376,7 +376,7 @@ impl<D: FnMut(&Event)> Dispatcher<'_, D> {
         let exit = match self.stopped_by() {
             Some(StopCause::Interrupted) => ExitCode::Interrupted,
             _ => ExitCode::of_verdicts(self.verdicts.keys().copied()).or(if inexact {
-                ExitCode::Inexact
+                ExitCode::NoAnswer
             } else {
                 ExitCode::Passed
             }),

@@ -27,5 +27,5 @@ pub use find::{Found, FoundHit, find};
 pub use record::{
     Difference, ExactRecord, HitId, HostRecord, KernelRecord, LifeRecord, RecheckOf, RecheckRecord, RunId,
     RunRecord, RunSummary, SearchAsked, SearchFinding, SearchRecord, SearchTally, Started, StepRecord,
-    StoredHit, StoredRun, StreamRecord, Timings,
+    StoredHit, StoredRun, StreamRecord, Timings, TrialRecord,
 };

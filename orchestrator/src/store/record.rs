@@ -85,6 +85,24 @@ pub struct RunRecord {
     /// None: it was not to show what fixes mend.
     #[serde(default)]
     pub calibration: Option<CalibrationRecord>,
+    /// None: it was not to show what a patch changes.
+    #[serde(default)]
+    pub trial: Option<TrialRecord>,
+}
+
+/// What a patch was tried on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrialRecord {
+    /// The names of the two kernels.
+    pub base: String,
+    pub patched: String,
+    /// The git trees of their sources.
+    pub base_tree: String,
+    pub patched_tree: String,
+    /// By name.
+    pub config: String,
+    /// Of the patches, in their order.
+    pub subjects: Vec<String>,
 }
 
 /// What a search was to do.

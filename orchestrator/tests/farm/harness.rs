@@ -9,7 +9,6 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
-use farm::assets::KERNELS_YAML;
 use farm::cache::{Cache, quiet};
 use farm::kernel::{Catalog, Fetcher, FoundQemu, Kernel, KernelError, MirrorChoice, Refresh};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};

@@ -9,6 +9,7 @@ mod harness;
 
 mod beside;
 mod boot;
+mod built;
 mod crash;
 mod data;
 mod emulated;

@@ -89,7 +89,7 @@ impl Make<'_> {
                 command.env("CCACHE_DIR", cache.root().join("ccache")).env("CCACHE_BASEDIR", cache.root());
                 command.env("CCACHE_NOHASHDIR", "1").env("CCACHE_MAXSIZE", "5G");
                 // Flags that name the place make other words of the same compilation.
-                command.env("CCACHE_IGNOREOPTIONS", "-ffile-prefix-map=*");
+                command.env("CCACHE_IGNOREOPTIONS", "-ffile-prefix-map=* -fmacro-prefix-map=*");
                 format!("{} {gcc}", ccache.display())
             }
             Err(_) => compiler.display().to_string(),

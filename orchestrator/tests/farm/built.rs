@@ -1,0 +1,86 @@
+//! A real kernel, built here of Debian's sources, and a patch tried on it. What is built stays in the cache of the tests.
+
+use std::time::Duration;
+
+use super::harness::{Farm, verdict};
+
+/// A kernel from nothing, on two CPUs with other tests beside it.
+const LONG: Duration = Duration::from_secs(1500);
+
+/// What the patch of 2020 did: pages of the page cache are made accessible when they leave a pipe.
+const FIX: &str = "\
+From 0123456789abcdef0123456789abcdef01234567 Mon Sep 17 00:00:00 2001
+From: A <a@example.invalid>
+Date: Thu, 30 Apr 2020 16:38:25 +0200
+Subject: [PATCH] fs/splice: make pages accessible that leave a pipe
+
+---
+--- a/fs/splice.c
++++ b/fs/splice.c
+@@ -130,6 +130,8 @@
+ \t\tunlock_page(page);
+ \t}
+ 
++\tif (arch_make_page_accessible(page))
++\t\treturn -EIO;
+ \treturn 0;
+ error:
+ \tunlock_page(page);
+";
+
+#[test]
+fn a_kernel_that_is_built_here_is_stressed_and_a_patch_on_it_tried() {
+    let farm = Farm::new();
+    let build = ["kernel", "build", "lean-6.1", "--json"];
+    let built = farm.finish_within(LONG, farm.warm_command(&build)).with_code(0).json();
+    let vmlinux = built[0]["vmlinux"].as_str().unwrap();
+    assert!(std::path::Path::new(vmlinux).is_file(), "{built}");
+
+    let run =
+        farm.finish_within(LONG, farm.warm_command(&["run", "smoke", "--kernel", "lean-6.1", "--json"]));
+    assert_eq!(verdict(&run.with_code(0).life("smoke")).0, "passed");
+
+    let patch = farm.file("fix.patch", FIX);
+    let arguments = ["try", patch.as_str(), "--tree", "linux-6.1", "--scenario", "secure-splice-tcp"];
+    let arguments =
+        [&arguments[..], &["--scenario", "secure-vmsplice-uvsinkb", "--repeat", "4", "--json"]].concat();
+    let tried = farm.finish_within(LONG, farm.warm_command(&arguments)).with_code(0).json();
+    let told: Vec<_> = tried["trial"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| {
+            let side = |side: &str| (one[side]["seen"].as_u64().unwrap(), one[side]["of"].as_u64().unwrap());
+            (
+                one["label"].as_str().unwrap(),
+                side("base"),
+                side("patched"),
+                one["change"]["word"].as_str().unwrap(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [("secure-splice-tcp", (4, 4), (0, 4), "gone"), ("secure-vmsplice-uvsinkb", (4, 4), (4, 4), "same")]
+    );
+    assert_eq!(tried["run"]["trial"]["subjects"][0], "fs/splice: make pages accessible that leave a pipe");
+}
+
+#[test]
+fn what_cannot_be_tried_is_refused() {
+    let farm = Farm::new();
+    let nothing = farm.file("nothing.patch", "no diff\n");
+    let here = farm.path("here");
+    std::fs::create_dir(&here).unwrap();
+    let scenario = farm.short();
+    for (what, tree, error) in [
+        ("none.patch", "linux-5.0", "error: linux-5.0 is neither a directory nor sources with a name\n"),
+        (nothing.as_str(), "linux-6.1", "holds no patch\n"),
+        ("none.patch", here.as_str(), "is no kernel tree: there is no Makefile in it\n"),
+    ] {
+        let refused = farm.run(&["try", what, "--tree", tree, "--scenario", &scenario]).with_code(2);
+        assert!(refused.stderr.contains(error), "{refused:?}");
+    }
+    let refused = farm.run(&["run", &scenario, "--tree", here.as_str(), "--config", "nonsense"]).with_code(2);
+    assert!(refused.stderr.starts_with("error: there is no configuration 'nonsense'\n"), "{refused:?}");
+}

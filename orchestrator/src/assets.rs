@@ -17,6 +17,15 @@ pub fn fragment(name: &str) -> Option<String> {
     CONFIGS.get_file(format!("{name}.config"))?.contents_utf8().map(str::to_owned)
 }
 
+/// The planted bugs by name, and their patches.
+pub const MUTANTS_YAML: &str = include_str!("../../kernels/mutants/mutants.yaml");
+static MUTANTS: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/../kernels/mutants");
+
+/// The patch of that file name.
+pub fn mutant(file: &str) -> Option<Vec<u8>> {
+    MUTANTS.get_file(file).map(|file| file.contents().to_vec())
+}
+
 /// The stress programs and their options, and the file's name for messages.
 pub const PROGRAMS_YAML: (&str, &str) =
     ("guests/stress/programs.yaml", include_str!("../../guests/stress/programs.yaml"));

@@ -375,6 +375,15 @@ pub(super) struct CalibrateArgs {
     #[arg(value_name = "SCENARIO", default_value = "uvsim")]
     pub(super) scenarios: Vec<String>,
 
+    /// Build kernels with one planted bug each instead, and show that the scenario that is there for it sees it, and passes
+    /// without it: all, or those that are named (kernels/mutants/mutants.yaml)
+    ///
+    /// On Debian's 6.1 and 6.12, or the one that --tree names, with --config. Exits with 0 if all are seen, with 100 if a
+    /// kernel without a bug does not pass, with 105 if a bug is not seen.
+    #[arg(long, value_name = "NAME", num_args = 0..=1, require_equals = true, default_missing_value = "all",
+          conflicts_with_all = ["scenarios", "kernels"])]
+    pub(super) mutants: Vec<String>,
+
     #[command(flatten)]
     pub(super) guest: GuestArgs,
 

@@ -58,6 +58,7 @@ pub(super) fn calibrate(environment: &Environment, options: &CalibrateArgs) -> R
         search: None,
         calibration: Some(record),
         trial: None,
+        mutation: None,
     };
     perform(environment, &runtime, grounds, planned)
 }

@@ -7,6 +7,7 @@ mod calibrate;
 mod doctor;
 mod environment;
 mod kernels;
+mod mutants;
 mod output;
 mod perform;
 mod progress;
@@ -47,6 +48,9 @@ fn execute(args: &Args) -> Result<error::ExitCode, Failure> {
     let environment = Environment::new(args)?;
     match &args.command {
         Command::Run(options) => run::run(&environment, options),
+        Command::Calibrate(options) if !options.mutants.is_empty() => {
+            mutants::calibrate(&environment, options)
+        }
         Command::Calibrate(options) => calibrate::calibrate(&environment, options),
         Command::Try(options) => trial::try_patch(&environment, options),
         Command::Shell(options) => shell::shell(&environment, options),

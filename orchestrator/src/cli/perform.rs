@@ -15,6 +15,7 @@ use super::results::RunView;
 use super::scenarios::library;
 use crate::error::{ExitCode, Failure};
 use crate::machine::{Preflight, Wanted, preflight};
+use crate::mutation;
 use crate::plan::{CalibrationRecord, Cell, Protection};
 use crate::report;
 use crate::runner::{
@@ -22,7 +23,7 @@ use crate::runner::{
     RunError, SearchRequest, Warmth, default_jobs, host_record, host_size,
 };
 use crate::scenario::Scenario;
-use crate::store::{RecheckRecord, RunId, RunRecord, TrialRecord};
+use crate::store::{MutationRecord, RecheckRecord, RunId, RunRecord, TrialRecord};
 use crate::trial;
 
 /// Loads all, or tells of all the problems in all the files.
@@ -57,7 +58,7 @@ pub(super) fn assign(
         Some(reason) => Err(NoGuest::Skipped(reason)),
         None => grounds.provision.guest(environment, &cell, &grounds.qemu, guests)?,
     };
-    Ok(Assignment { cell: Arc::new(cell), guest, recheck_of: None })
+    Ok(Assignment { cell: Arc::new(cell), guest, at_least: 1, recheck_of: None })
 }
 
 /// Why the cell must not run here.
@@ -91,6 +92,7 @@ pub(super) struct Planned<'a> {
     pub(super) search: Option<SearchRequest>,
     pub(super) calibration: Option<CalibrationRecord>,
     pub(super) trial: Option<TrialRecord>,
+    pub(super) mutation: Option<MutationRecord>,
 }
 
 /// Runs, records and reports it.
@@ -104,7 +106,7 @@ pub(super) fn perform(
     let Grounds { launcher, qemu, provision, .. } = grounds;
     let (recheck_record, rechecks) = planned.recheck.unzip();
     let jobs = jobs(planned.jobs, &assignments);
-    let lives = u32::try_from(assignments.len()).unwrap_or(u32::MAX).saturating_mul(repeat);
+    let lives = assignments.iter().fold(0_u32, |sum, one| sum.saturating_add(one.at_least.max(repeat)));
     let started = Timestamp::now();
     let record = RunRecord {
         id: RunId::new(started, std::process::id()),
@@ -122,6 +124,7 @@ pub(super) fn perform(
         search: search.as_ref().map(|search| search.asked.clone()),
         calibration: planned.calibration,
         trial: planned.trial,
+        mutation: planned.mutation,
     };
     let writer = environment.store.begin(&record)?;
     let directory = writer.directory().to_owned();
@@ -143,9 +146,12 @@ pub(super) fn perform(
         }
     };
     environment.print(&report::run_text(&run), &RunView::new(&run))?;
+    // What its lives mean by themselves is not what was asked.
     match outcome {
-        // What its lives mean by themselves is not what was asked.
         Ok(ExitCode::Passed | ExitCode::Hits) if run.record.trial.is_some() => Ok(trial::exit(&run)),
+        Ok(exit) if run.record.mutation.is_some() && exit != ExitCode::Interrupted => {
+            Ok(mutation::exit(&run))
+        }
         outcome => outcome,
     }
 }

@@ -7,6 +7,7 @@ use super::environment::Environment;
 use super::output;
 use crate::calibration::{Row as CalibrationRow, calibration};
 use crate::error::{ExitCode, Failure};
+use crate::mutation::{Mutation, mutations};
 use crate::trial::{Compared, compared};
 
 use crate::recheck::{Recheck, rechecks};
@@ -124,6 +125,8 @@ pub(super) struct RunView<'a> {
     calibration: Vec<CalibrationRow>,
     /// Empty: it was not to show what a patch changes.
     trial: Vec<Compared>,
+    /// Empty: it was not to show whether planted bugs are seen.
+    mutations: Vec<Mutation>,
     unfinished: &'a [String],
 }
 
@@ -138,6 +141,7 @@ impl<'a> RunView<'a> {
             rechecks: rechecks(run),
             calibration: calibration(run),
             trial: compared(run),
+            mutations: mutations(run),
             unfinished: &run.unfinished,
         }
     }

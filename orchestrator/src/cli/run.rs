@@ -93,6 +93,7 @@ pub(super) fn run(environment: &Environment, options: &RunArgs) -> Result<ExitCo
         search,
         calibration: None,
         trial: None,
+        mutation: None,
     };
     perform(environment, &runtime, grounds, planned)
 }

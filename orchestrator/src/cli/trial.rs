@@ -80,6 +80,7 @@ pub(super) fn try_patch(environment: &Environment, options: &TryArgs) -> Result<
         search: None,
         calibration: None,
         trial: Some(record),
+        mutation: None,
     };
     perform(environment, &runtime, grounds, planned)
 }

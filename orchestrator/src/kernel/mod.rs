@@ -8,6 +8,7 @@ mod git;
 mod headers;
 mod libc;
 mod modules;
+mod mutants;
 mod own;
 mod package;
 mod qemu;
@@ -33,6 +34,7 @@ pub use self::catalog::{
 };
 pub use self::git::TreeId;
 pub use self::headers::BuildTree;
+pub use self::mutants::Mutant;
 pub use self::own::OwnKernel;
 pub(crate) use self::package::keep_only;
 pub use self::package::{Fetcher, MirrorChoice};

@@ -127,6 +127,7 @@ pub(crate) fn run(lives: Vec<LifeRecord>) -> StoredRun {
         search: None,
         calibration: None,
         trial: None,
+        mutation: None,
         recheck: Some(RecheckRecord {
             lives: 1,
             emulator: emulator(),

@@ -4,6 +4,7 @@
 
 mod calibration;
 mod trial;
+mod mutation;
 mod exact;
 mod hit;
 mod life;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::calibration::calibration_text;
 use super::exact::exact_text;
 use super::hit::finding_table;
+use super::mutation::mutation_text;
 use super::recheck::recheck_text;
 use super::search::search_text;
 use super::trial::trial_text;
@@ -20,8 +21,9 @@ const MOST_UNEXPLAINED: usize = 10;
 /// The table a run ends with, its findings, and where everything lies.
 pub fn run_text(run: &StoredRun) -> String {
     // A search's cells are as many as its lives, and counts nothing that they reach. A calibration has a table of its own.
-    let of_cells = run.search.is_none() && run.record.calibration.is_none();
-    let mut out = if of_cells { cell_table(run).to_string() } else { calibration_text(run) };
+    let of_cells = run.search.is_none() && run.record.calibration.is_none() && run.record.mutation.is_none();
+    let mut out =
+        if of_cells { cell_table(run).to_string() } else { calibration_text(run) + &mutation_text(run) };
     let reached = if of_cells { reached_table(run) } else { Table::new(&[]) };
     if !reached.is_empty() {
         out += &format!("\n{reached}");

@@ -50,6 +50,8 @@ use warm::WarmGuests;
 pub struct Assignment {
     pub cell: Arc<Cell>,
     pub guest: Result<Arc<Guest>, NoGuest>,
+    /// At least so many lives, whatever the run's `repeat` says.
+    pub at_least: u32,
     /// None: it was asked for.
     pub recheck_of: Option<RecheckOf>,
 }
@@ -196,9 +198,12 @@ pub async fn run(
 
 /// Lives of one cell are not neighbours, so that a run that is stopped early has seen every cell.
 fn lives(assignments: &[Assignment], repeat: u32) -> impl Iterator<Item = (LifeId, Assignment)> {
-    (1..=repeat).flat_map(move |number| {
+    let of = move |assignment: &Assignment| assignment.at_least.max(repeat);
+    let most = assignments.iter().map(of).max().unwrap_or(0);
+    (1..=most).flat_map(move |number| {
         let life = move |assignment: &Assignment| LifeId { cell: assignment.cell.id, number };
-        assignments.iter().map(move |assignment| (life(assignment), assignment.clone()))
+        let wanted = assignments.iter().filter(move |assignment| number <= of(assignment));
+        wanted.map(move |assignment| (life(assignment), assignment.clone()))
     })
 }
 

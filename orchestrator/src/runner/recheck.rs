@@ -101,6 +101,7 @@ fn under(
     Assignment {
         cell: Arc::new(assignment.cell.under(setting)),
         guest: Ok(Arc::new(Guest { qemu: qemu.clone(), ..guest.clone() })),
+        at_least: 1,
         recheck_of: Some(RecheckOf { life, setting: setting.clone() }),
     }
 }

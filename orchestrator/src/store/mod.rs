@@ -25,7 +25,7 @@ mod record;
 pub use files::{LifeFiles, RunWriter, Store, StoreError};
 pub use find::{Found, FoundHit, find};
 pub use record::{
-    Difference, ExactRecord, HitId, HostRecord, KernelRecord, LifeRecord, RecheckOf, RecheckRecord, RunId,
-    RunRecord, RunSummary, SearchAsked, SearchFinding, SearchRecord, SearchTally, Started, StepRecord,
-    StoredHit, StoredRun, StreamRecord, Timings, TrialRecord,
+    Difference, ExactRecord, HitId, HostRecord, KernelRecord, LifeRecord, MutationRecord, MutationRow,
+    RecheckOf, RecheckRecord, RunId, RunRecord, RunSummary, SearchAsked, SearchFinding, SearchRecord,
+    SearchTally, Started, StepRecord, StoredHit, StoredRun, StreamRecord, Timings, TrialRecord,
 };

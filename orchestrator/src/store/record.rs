@@ -88,6 +88,26 @@ pub struct RunRecord {
     /// None: it was not to show what a patch changes.
     #[serde(default)]
     pub trial: Option<TrialRecord>,
+    /// None: it was not to show whether planted bugs are seen.
+    #[serde(default)]
+    pub mutation: Option<MutationRecord>,
+}
+
+/// Which planted bugs a run tries.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MutationRecord {
+    pub rows: Vec<MutationRow>,
+}
+
+/// A bug, planted into one tree.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MutationRow {
+    pub mutant: String,
+    pub tree: String,
+    pub scenario: String,
+    /// The names of the kernels without it and with it.
+    pub base: String,
+    pub mutated: String,
 }
 
 /// What a patch was tried on.

@@ -247,6 +247,22 @@ fn patches_are_part_of_what_is_built() {
     assert!(said.contains("main.c"), "{said}");
 }
 
+/// What a git that was killed leaves behind is nobody's.
+#[test]
+fn locks_that_were_left_behind_and_a_checkout_that_was_cut_short_are_mended() {
+    let place = Place::new();
+    let first = place.build().unwrap();
+    let tree = place.cache().entries(Kind::Tree).unwrap().remove(0);
+    for index in ["index", "index-of-user", "index-of-patches"] {
+        fs::write(tree.join(format!("{index}.lock")), "").unwrap();
+    }
+    fs::write(tree.join("index"), "cut").unwrap();
+    place.put("main.c", &MAIN.replace("42", "45"));
+    let second = place.build().unwrap();
+    assert_ne!(signature(&second), signature(&first));
+    assert_eq!(fs::read_to_string(tree.join("source/main.c")).unwrap(), MAIN.replace("42", "45"));
+}
+
 #[test]
 fn two_farms_that_want_one_kernel_build_it_once() {
     let place = Place::new();

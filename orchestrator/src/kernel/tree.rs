@@ -16,6 +16,12 @@ use crate::cache::{Cache, Kind, Progress, Workspace};
 /// What the top of every kernel tree has.
 const MARKS: [&str; 4] = ["Makefile", "Kconfig", "arch/s390/Makefile", "scripts/kconfig/Makefile"];
 
+/// git's notes of what is in the checkout, in the user's directory, and in what is patched.
+const INDEX: &str = "index";
+const INDEX_OF_USER: &str = "index-of-user";
+const INDEX_OF_PATCHES: &str = "index-of-patches";
+const INDICES: [&str; 3] = [INDEX, INDEX_OF_USER, INDEX_OF_PATCHES];
+
 /// A place of sources, held until this is dropped.
 #[derive(Debug)]
 pub struct Tree {
@@ -43,7 +49,7 @@ impl Tree {
         Self::check(directory)?;
         let tree = Self::open(cache, &key_of(directory), progress)?;
         progress(&format!("looking what has changed in {directory}"));
-        let (index, repository) = (tree.workspace.path.join("index-of-user"), &tree.repository);
+        let (index, repository) = (tree.workspace.path.join(INDEX_OF_USER), &tree.repository);
         let id = match of_user(directory)? {
             Some(git) => repository.snapshot_of_user(&index, directory, &git)?,
             None => repository.snapshot(&index, directory, Ignored::LeftOut)?,
@@ -122,13 +128,17 @@ impl Tree {
 
     fn open(cache: &Cache, key: &str, progress: Progress<'_>) -> Result<Self, KernelError> {
         let workspace = cache.workspace(Kind::Tree, key, progress)?;
+        // Nobody else is here: a git that was killed has left its locks.
+        for index in INDICES {
+            let _ = fs::remove_file(workspace.path.join(format!("{index}.lock")));
+        }
         let repository = Repository::open(&workspace.path.join("git"))?;
         Ok(Self { workspace, repository })
     }
 
     /// The content with patches applied one after the other.
     pub fn patched(&self, base: &TreeId, patches: &[(String, Vec<u8>)]) -> Result<TreeId, KernelError> {
-        let index = self.workspace.path.join("index-of-patches");
+        let index = self.workspace.path.join(INDEX_OF_PATCHES);
         patches.iter().try_fold(base.clone(), |tree, (name, patch)| {
             self.repository
                 .patched(&tree, patch, &index)?
@@ -143,10 +153,8 @@ impl Tree {
             .map_err(|error| KernelError::Io { path: source.clone(), source: error })?;
         let first = self.repository.check_out(id, &self.index(), &source);
         if let Err(ToolError::Failed { .. }) = first {
-            // A checkout that was killed leaves its lock, or an index that does not fit the files.
-            for name in ["index", "index.lock"] {
-                let _ = fs::remove_file(self.workspace.path.join(name));
-            }
+            // A checkout that was killed may leave an index that does not fit the files.
+            let _ = fs::remove_file(self.index());
             remove(&source)?;
             fs::create_dir_all(&source)
                 .map_err(|error| KernelError::Io { path: source.clone(), source: error })?;
@@ -167,7 +175,7 @@ impl Tree {
     }
 
     fn index(&self) -> Utf8PathBuf {
-        self.workspace.path.join("index")
+        self.workspace.path.join(INDEX)
     }
 }
 

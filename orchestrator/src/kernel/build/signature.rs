@@ -44,7 +44,7 @@ pub(crate) fn signature(files: &[&Utf8Path]) -> Result<String, KernelError> {
 
 fn without_lines(section: &str, data: &[u8]) -> Vec<u8> {
     let mut data = data.to_vec();
-    if section == BUG_TABLE && data.len() % BUG_ENTRY == 0 {
+    if section == BUG_TABLE && data.len().is_multiple_of(BUG_ENTRY) {
         for entry in data.chunks_exact_mut(BUG_ENTRY) {
             entry[BUG_LINE].fill(0);
         }

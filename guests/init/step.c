@@ -47,6 +47,7 @@ static struct {
 	bool more_dead;		/* the last turn left some unburied */
 	bool unkillable;	/* some process has outlived SIGKILL */
 	pid_t shell;
+	pid_t thawing;
 } loop;
 
 static void loop_open(const struct job *job)
@@ -195,6 +196,8 @@ static bool reap(void)
 			die("wait4: %m");
 		if (dead.si_pid == loop.shell)
 			loop.shell = 0;
+		if (dead.si_pid == loop.thawing)
+			loop.thawing = 0;
 		if (worker) {
 			worker->status = status;
 			worker->cpu_us = time_us(&used.ru_utime) + time_us(&used.ru_stime);
@@ -244,11 +247,15 @@ static void loop_turn(uint64_t deadline)
 	beat_if_due();
 }
 
-/*
- * A program that was killed may have left a file system frozen. Who writes to it waits then, and no
- * signal ends that.
- */
-static void thaw(void)
+static bool may_have_frozen(const struct step *step)
+{
+	for (size_t i = 0; i < step->beside_count; i++)
+		if (!strcmp(base_name(step->besides[i].path), "fsfreeze"))
+			return true;
+	return false;
+}
+
+static _Noreturn void thaw_all(void)
 {
 	for (size_t i = 0; i < loop.job->setup_count; i++) {
 		const struct setup *setup = &loop.job->setups[i];
@@ -263,6 +270,27 @@ static void thaw(void)
 			kmsg_mark("farm: thawed %s", setup->where);
 		close(directory);
 	}
+	_exit(0);
+}
+
+/*
+ * A program that was killed may have left a file system frozen. Who writes to it waits then, and no
+ * signal ends that. A child thaws, since that may wait for somebody who hangs, and is not waited for
+ * for ever.
+ */
+static void thaw(void)
+{
+	uint64_t deadline = now_us() + KILL_GRACE_AGAIN_US;
+
+	if (!loop.wanted || !may_have_frozen(loop.wanted))
+		return;
+	loop.thawing = fork();
+	if (loop.thawing == 0)
+		thaw_all();
+	if (loop.thawing < 0)
+		die("fork: %m");
+	while (loop.thawing && now_us() < deadline)
+		loop_turn(deadline);
 }
 
 /* Kills all processes but init and waits until they are gone: daemons, children of workers. */
@@ -275,13 +303,14 @@ static void kill_leftovers(void)
 		return;
 	deadline = now_us() + (loop.unkillable ? KILL_GRACE_AGAIN_US : KILL_GRACE_US);
 	kill(-1, SIGKILL);
+	/* By a program that was killed just now. */
+	thaw();
 	while (reap()) {
 		if (now_us() >= deadline) {
 			loop.unkillable = true;
 			return;
 		}
 		loop_turn(deadline);
-		thaw();
 	}
 }
 

@@ -107,7 +107,16 @@ pub struct Cache {
 #[derive(Debug)]
 pub struct Workspace {
     pub path: Utf8PathBuf,
-    _lock: File,
+    lock: File,
+}
+
+impl Workspace {
+    /// Lets all that is started from now on hold the lock too: if farm is killed, the place stays taken until the last
+    /// compiler that works in it has ended.
+    pub fn hand_down(&self) -> Result<(), CacheError> {
+        rustix::io::fcntl_setfd(&self.lock, rustix::io::FdFlags::empty())
+            .map_err(|errno| CacheError::Io { path: self.path.clone(), source: errno.into() })
+    }
 }
 
 impl Cache {
@@ -260,7 +269,7 @@ impl Cache {
         let path = self.path(kind, key);
         let lock = self.lock(kind, key, progress)?;
         fs::create_dir_all(&path).map_err(|error| write_error(&path, error))?;
-        Ok(Workspace { path, _lock: lock })
+        Ok(Workspace { path, lock })
     }
 
     /// Writes down a small fact under a name, in place of what was there, for instance which entry a named

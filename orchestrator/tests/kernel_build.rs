@@ -256,11 +256,69 @@ fn locks_that_were_left_behind_and_a_checkout_that_was_cut_short_are_mended() {
     for index in ["index", "index-of-user", "index-of-patches"] {
         fs::write(tree.join(format!("{index}.lock")), "").unwrap();
     }
-    fs::write(tree.join("index"), "cut").unwrap();
+    // Put there by a checkout that did not end: no index knows of it.
+    fs::write(tree.join("source/include/stray.h"), "").unwrap();
     place.put("main.c", &MAIN.replace("42", "45"));
     let second = place.build().unwrap();
     assert_ne!(signature(&second), signature(&first));
     assert_eq!(fs::read_to_string(tree.join("source/main.c")).unwrap(), MAIN.replace("42", "45"));
+    assert!(!second.headers.unwrap().join("include/stray.h").exists());
+    // A repository that was not wholly made.
+    fs::remove_file(tree.join("git/farm-is-ready")).unwrap();
+    fs::write(tree.join("git/config.lock"), "").unwrap();
+    fs::write(tree.join("index"), "cut").unwrap();
+    place.put("main.c", &MAIN.replace("42", "46"));
+    place.build().unwrap();
+}
+
+/// make takes what is newer than its sources for made, also where it was killed half-way.
+#[test]
+fn objects_of_a_build_that_did_not_end_are_not_used_again() {
+    let place = Place::new();
+    place.build().unwrap();
+    let tree = place.cache().entries(Kind::Tree).unwrap().remove(0);
+    let objects =
+        tree.read_dir_utf8().unwrap().flatten().find(|entry| entry.file_name().starts_with("objects-"));
+    let objects = objects.unwrap().into_path();
+    assert!(!objects.join("farm-at-work").exists());
+    fs::write(objects.join("farm-at-work"), "").unwrap();
+    fs::write(objects.join("half-written.o"), "").unwrap();
+    place.put("main.c", &MAIN.replace("42", "47"));
+    place.build().unwrap();
+    assert!(!objects.join("half-written.o").exists());
+}
+
+/// As Debian's sources have it.
+#[test]
+fn a_gitignore_that_names_everything_hides_nothing() {
+    let place = Place::new();
+    place.put(".gitignore", "/*\n");
+    let first = place.build().unwrap();
+    place.put("include/added.h", "");
+    let second = place.build().unwrap();
+    assert_ne!(first.key.version, second.key.version);
+    assert!(second.headers.unwrap().join("include/added.h").is_file());
+}
+
+/// Debian's archives have the dates of their files: those of a newer one may be older than the objects of the other.
+#[test]
+fn another_archive_of_the_same_tree_is_compiled_anew() {
+    let place = Place::new();
+    let cache = place.cache();
+    let config = config("CONFIG_A=y\n");
+    let build_archive = |key: &str| {
+        let archive = place.root.join(format!("{key}.tar.xz"));
+        let tar = ["--mtime=2001-01-01", "-cJf", archive.as_str(), "-C", place.root.as_str(), "linux"];
+        assert!(Command::new("tar").args(tar).status().unwrap().success());
+        let (tree, id) = Tree::of_archive(&cache, "sources", &archive, key, &quiet).unwrap();
+        let main = tree.source().join("main.c");
+        assert!(fs::metadata(main).unwrap().modified().unwrap().elapsed().unwrap().as_secs() < 3600);
+        build(&cache, (&tree, &id), &BuildRequest { name: "small", config: &config, patches: &[] }, &quiet)
+            .unwrap()
+    };
+    let first = build_archive("one");
+    place.put("main.c", &MAIN.replace("42", "48"));
+    assert_ne!(signature(&build_archive("two")), signature(&first));
 }
 
 #[test]
@@ -285,5 +343,5 @@ fn two_farms_that_want_one_kernel_build_it_once() {
     });
     assert_eq!(kernels[0], kernels[1]);
     assert_eq!(place.times(), 1);
-    assert_eq!(waited.into_inner().unwrap(), 1);
+    assert!(waited.into_inner().unwrap() <= 1);
 }

@@ -82,7 +82,7 @@ pub(super) enum Command {
     Calibrate(CalibrateArgs),
     /// Try a patch: the same cells with it and without it, in turns, and what that proves
     ///
-    /// Builds the tree as it is and with the patches, runs the scenarios on both, and says of each finding how many lives
+    /// Builds the tree as it is and with the patches (of a branch: the commit that it left HEAD at, and the branch), runs the scenarios on both, and says of each finding how many lives
     /// showed it without the patch and with it, and how sure a difference is (Fisher's exact test); with text for a mail. Exits
     /// with 0 if the patch mends something for sure and breaks nothing, with 100 if it brings a hit or makes one more common,
     /// with 107 if nothing is sure.
@@ -130,7 +130,7 @@ pub(super) struct TryArgs {
     #[arg(long, value_name = "C", default_value = "lean")]
     pub(super) config: String,
 
-    /// How often each cell is run on each of the two kernels, in turns: 5 of 5 against 0 of 5 is 99.6 % sure
+    /// How often each cell is run on each of the two kernels, in turns: 5 of 5 against 0 of 5 is 99.2 % sure
     #[arg(long, value_name = "N", default_value = "5", value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) repeat: u32,
 
@@ -232,7 +232,7 @@ pub(super) struct TreeArgs {
     pub(super) tree: Option<Utf8PathBuf>,
 
     /// How: a configuration by name, as `farm kernel configs` lists them, or a file of CONFIG_ lines
-    #[arg(long, value_name = "C", default_value = "lean", requires = "tree")]
+    #[arg(long, value_name = "C", default_value = "lean")]
     pub(super) config: String,
 }
 
@@ -381,7 +381,7 @@ pub(super) struct CalibrateArgs {
     /// On Debian's 6.1 and 6.12, or the one that --tree names, with --config. Exits with 0 if all are seen, with 100 if a
     /// kernel without a bug does not pass, with 105 if a bug is not seen.
     #[arg(long, value_name = "NAME", num_args = 0..=1, require_equals = true, default_missing_value = "all",
-          conflicts_with_all = ["scenarios", "kernels"])]
+          conflicts_with_all = ["scenarios", "kernels", "modules", "vmlinux", "headers"])]
     pub(super) mutants: Vec<String>,
 
     #[command(flatten)]

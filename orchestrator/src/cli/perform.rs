@@ -149,7 +149,10 @@ pub(super) fn perform(
     // What its lives mean by themselves is not what was asked.
     match outcome {
         Ok(ExitCode::Passed | ExitCode::Hits) if run.record.trial.is_some() => Ok(trial::exit(&run)),
-        Ok(exit) if run.record.mutation.is_some() && exit != ExitCode::Interrupted => {
+        Ok(exit)
+            if run.record.mutation.is_some()
+                && !matches!(exit, ExitCode::Interrupted | ExitCode::Fault | ExitCode::Infra) =>
+        {
             Ok(mutation::exit(&run))
         }
         outcome => outcome,

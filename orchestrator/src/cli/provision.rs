@@ -425,6 +425,8 @@ impl From<KernelError> for Failure {
             | KernelError::EmptySeries { .. }
             | KernelError::NoPatch { .. }
             | KernelError::NoBase { .. }
+            | KernelError::NothingToTry { .. }
+            | KernelError::BlankInPath { .. }
             | KernelError::BadLine(_)
             | KernelError::ConfigLost { .. }
             | KernelError::CommandLine { .. } => ExitCode::Usage,

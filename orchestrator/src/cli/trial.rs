@@ -10,7 +10,7 @@ use super::perform::{Planned, assign, load, perform};
 use super::provision::{Asked, Grounds, Guests, config, kernel_catalog, sources};
 use super::{output, runtime};
 use crate::error::{ExitCode, Failure};
-use crate::kernel::{BuildRequest, Catalog, Kernel, KernelError, Series, Tree, TreeId, build};
+use crate::kernel::{BuildRequest, Catalog, Kernel, KernelError, Origin, Series, Tree, TreeId, build};
 use crate::plan::{Counting, Schedule, expand};
 use crate::runner::{Comparison, FailFast, Warmth};
 use crate::store::TrialRecord;
@@ -38,9 +38,9 @@ pub(super) fn try_patch(environment: &Environment, options: &TryArgs) -> Result<
     };
     let kernels = vec![built("base", &base)?, built("patched", &patched)?];
     drop(tree);
-    if kernels[0].key.sha256 == kernels[1].key.sha256 {
+    if signature(&kernels[0]).is_some() && signature(&kernels[0]) == signature(&kernels[1]) {
         output::note(
-            "both kernels are the same to the byte: the patch changes nothing that this configuration builds",
+            "what is loaded of both kernels is the same: the patch changes nothing that this configuration builds",
         );
     }
     let record = TrialRecord {
@@ -83,6 +83,13 @@ pub(super) fn try_patch(environment: &Environment, options: &TryArgs) -> Result<
         mutation: None,
     };
     perform(environment, &runtime, grounds, planned)
+}
+
+fn signature(kernel: &Kernel) -> Option<&str> {
+    match &kernel.origin {
+        Origin::Built { signature, .. } => Some(signature),
+        _ => None,
+    }
 }
 
 /// A file of patches on the tree as it is, or a branch of its repository on the commit that it left HEAD at.

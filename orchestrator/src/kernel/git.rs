@@ -46,6 +46,13 @@ impl Repository {
     pub(super) fn open(directory: &Utf8Path) -> Result<Self, ToolError> {
         let repository = Self { directory: directory.to_owned() };
         if !directory.join("farm-is-ready").is_file() {
+            // One that was killed while it was made may have left anything.
+            match fs::remove_dir_all(directory) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(ToolError::Start { tool: directory.to_string(), source: error });
+                }
+                _ => {}
+            }
             let mut init = base()?;
             GIT.stdout(init.args(["init", "--quiet", "--bare", directory.as_str()]))?;
             for (name, value) in [
@@ -53,6 +60,7 @@ impl Repository {
                 ("gc.auto", "0"),
                 ("core.compression", "1"),
                 // A kernel has 80,000 files.
+                ("core.fsync", "loose-object"),
                 ("core.fsyncMethod", "batch"),
                 ("core.autocrlf", "false"),
                 ("core.bare", "false"),
@@ -107,6 +115,17 @@ impl Repository {
         self.name_of(&["write-tree"], index, directory)
     }
 
+    /// Whether the directory's .gitignore names a file.
+    pub(super) fn ignores(
+        &self,
+        index: &Utf8Path,
+        directory: &Utf8Path,
+        path: &str,
+    ) -> Result<bool, ToolError> {
+        let mut look = self.on(index, directory)?;
+        Ok(GIT.output(look.args(["check-ignore", "--no-index", "--quiet", path]))?.status.success())
+    }
+
     /// The same of the work tree of a user's repository: what is tracked there counts although it is ignored.
     pub(super) fn snapshot_of_user(
         &self,
@@ -118,7 +137,9 @@ impl Repository {
         if let Some(head) = content(directory, "HEAD")? {
             GIT.stdout(self.on(index, directory)?.args(["read-tree", "-i", "-m", &head.0]))?;
         }
-        self.snapshot(index, directory, Ignored::LeftOut)
+        let excluded = format!("core.excludesFile={}", user.join("info/exclude"));
+        GIT.stdout(self.on(index, directory)?.args(["-c", &excluded, "add", "--all", "."]))?;
+        self.name_of(&["write-tree"], index, directory)
     }
 
     /// Whether there is a file of this path in it.
@@ -169,7 +190,10 @@ impl Repository {
 
 /// The `.git` directory that a directory's files belong to, if it is the top of a work tree.
 pub(super) fn of_user(directory: &Utf8Path) -> Result<Option<Utf8PathBuf>, ToolError> {
-    Ok(asked(directory, &["rev-parse", "--git-common-dir"])?.map(|name| directory.join(name)))
+    // In a part of somebody's repository the names of its contents would be others.
+    let is_top = asked(directory, &["rev-parse", "--show-prefix"])?.is_some_and(|prefix| prefix.is_empty());
+    let git = asked(directory, &["rev-parse", "--git-common-dir"])?.map(|name| directory.join(name));
+    Ok(git.filter(|_| is_top))
 }
 
 /// What one command says of a user's repository; nothing where it fails.
@@ -201,10 +225,15 @@ pub(super) fn subjects(directory: &Utf8Path, base: &str, tip: &str) -> Result<Ve
     Ok(log.unwrap_or_default().lines().map(str::to_owned).collect())
 }
 
-/// git without the user's and the host's settings.
-fn base() -> Result<Command, ToolError> {
+/// git without the user's and the host's settings. Whose a repository is does not matter: nothing of it is run.
+pub(super) fn base() -> Result<Command, ToolError> {
     let mut command = GIT.command()?;
-    command.env("GIT_CONFIG_NOSYSTEM", "1").env("GIT_CONFIG_GLOBAL", "/dev/null");
+    command
+        .env("GIT_CONFIG_NOSYSTEM", "1")
+        .env("GIT_CONFIG_GLOBAL", "/dev/null")
+        .env("GIT_ATTR_NOSYSTEM", "1");
+    command.args(["-c", "safe.directory=*", "-c", "core.attributesFile=/dev/null"]);
+    command.args(["-c", "core.excludesFile=/dev/null"]);
     for variable in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY"] {
         command.env_remove(variable);
     }

@@ -145,6 +145,12 @@ pub enum KernelError {
     EmptySeries { path: Utf8PathBuf },
     #[error("{what} is neither a file nor a branch or commit of {tree}")]
     NoPatch { what: String, tree: Utf8PathBuf },
+    #[error("HEAD holds {what} already: name a branch that it does not, or a mailbox")]
+    NothingToTry { what: String },
+    #[error(
+        "the place {path} has a blank in its name, which the kernel's Makefiles do not bear; choose another cache with --cache or FARM_CACHE"
+    )]
+    BlankInPath { path: Utf8PathBuf },
     #[error("{what} and HEAD of {tree} have no commit in common")]
     NoBase { what: String, tree: Utf8PathBuf },
     #[error("the patch {name} does not apply: {said}")]

@@ -4,6 +4,7 @@ use std::fs;
 
 use camino::Utf8Path;
 
+use super::git::base;
 use super::tool::{GIT, ToolError};
 use super::{KernelError, read};
 
@@ -51,7 +52,7 @@ fn mails(path: &Utf8Path) -> Result<Vec<(String, Vec<u8>)>, KernelError> {
     let directory = tempfile::tempdir().map_err(failed)?;
     let place = Utf8Path::from_path(directory.path())
         .ok_or_else(|| failed(std::io::ErrorKind::InvalidFilename.into()))?;
-    GIT.stdout(GIT.command()?.args(["mailsplit", &format!("-o{place}"), "--", path.as_str()]))?;
+    GIT.stdout(base()?.args(["mailsplit", &format!("-o{place}"), "--", path.as_str()]))?;
     let mut names = Vec::new();
     for file in place.read_dir_utf8().map_err(failed)? {
         names.push(file.map_err(failed)?.into_path());
@@ -63,7 +64,7 @@ fn mails(path: &Utf8Path) -> Result<Vec<(String, Vec<u8>)>, KernelError> {
 fn one(mail: &Utf8Path, place: &Utf8Path) -> Result<(String, Vec<u8>), KernelError> {
     let [message, diff] = ["message", "diff"].map(|name| place.join(name));
     let failed = |source| KernelError::Io { path: mail.to_owned(), source };
-    let mut info = GIT.command()?;
+    let mut info = base()?;
     // It wants to know nothing of where it stands.
     info.current_dir(place).args(["mailinfo", message.as_str(), diff.as_str()]);
     let output = GIT.output(info.stdin(fs::File::open(mail).map_err(failed)?))?;

@@ -20,7 +20,12 @@ const MARKS: [&str; 4] = ["Makefile", "Kconfig", "arch/s390/Makefile", "scripts/
 const INDEX: &str = "index";
 const INDEX_OF_USER: &str = "index-of-user";
 const INDEX_OF_PATCHES: &str = "index-of-patches";
+/// The checkout.
+const SOURCE: &str = "source";
 const INDICES: [&str; 3] = [INDEX, INDEX_OF_USER, INDEX_OF_PATCHES];
+
+/// Stands in a directory of objects while make is at work there.
+pub(super) const AT_WORK: &str = "farm-at-work";
 
 /// A place of sources, held until this is dropped.
 #[derive(Debug)]
@@ -52,11 +57,12 @@ impl Tree {
         let (index, repository) = (tree.workspace.path.join(INDEX_OF_USER), &tree.repository);
         let id = match of_user(directory)? {
             Some(git) => repository.snapshot_of_user(&index, directory, &git)?,
+            // Debian's sources have a .gitignore that names everything.
+            None if repository.ignores(&index, directory, MARKS[0])? => {
+                repository.snapshot(&index, directory, Ignored::Taken)?
+            }
             None => repository.snapshot(&index, directory, Ignored::LeftOut)?,
         };
-        // Debian's sources have a .gitignore that names everything.
-        let whole = repository.has(&id, MARKS[0])?;
-        let id = if whole { id } else { repository.snapshot(&index, directory, Ignored::Taken)? };
         Ok((tree, id))
     }
 
@@ -73,6 +79,9 @@ impl Tree {
         let git = of_user(directory)?.ok_or_else(not_there)?;
         let tip = git::commit(directory, branch)?.ok_or_else(not_there)?;
         let base = git::common(directory, "HEAD", &tip)?.ok_or_else(no_base)?;
+        if base == tip {
+            return Err(KernelError::NothingToTry { what: branch.to_owned() });
+        }
         let tree = Self::open(cache, &key_of(directory), progress)?;
         tree.repository.borrow_from(&git)?;
         let content = |commit: &str| git::content(directory, commit)?.ok_or_else(not_there);
@@ -113,7 +122,9 @@ impl Tree {
         remove(&source)?;
         fs::create_dir_all(&source).map_err(failed)?;
         let mut tar = TAR.command()?;
-        TAR.stdout(tar.args(["-xf", archive.as_str(), "-C", source.as_str(), "--strip-components=1"]))?;
+        // With today's times: make must not take what is new for older than the objects of another archive.
+        tar.args(["-xmf", archive.as_str(), "-C", source.as_str(), "--strip-components=1"]);
+        TAR.stdout(&mut tar)?;
         let id = tree.repository.snapshot(&tree.index(), &source, Ignored::Taken)?;
         let half = note.with_extension("half");
         fs::write(&half, id.as_str()).map_err(failed)?;
@@ -128,10 +139,21 @@ impl Tree {
 
     fn open(cache: &Cache, key: &str, progress: Progress<'_>) -> Result<Self, KernelError> {
         let workspace = cache.workspace(Kind::Tree, key, progress)?;
+        if workspace.path.as_str().contains(char::is_whitespace) {
+            return Err(KernelError::BlankInPath { path: workspace.path.clone() });
+        }
         // Nobody else is here: a git that was killed has left its locks.
         for index in INDICES {
-            let _ = fs::remove_file(workspace.path.join(format!("{index}.lock")));
+            let lock = workspace.path.join(format!("{index}.lock"));
+            let was_killed = lock.exists();
+            let _ = fs::remove_file(lock);
+            // What it had put into the checkout is in no index.
+            if was_killed && index == INDEX {
+                let _ = fs::remove_file(workspace.path.join(INDEX));
+                remove(&workspace.path.join(SOURCE))?;
+            }
         }
+        workspace.hand_down()?;
         let repository = Repository::open(&workspace.path.join("git"))?;
         Ok(Self { workspace, repository })
     }
@@ -163,15 +185,19 @@ impl Tree {
         Ok(source)
     }
 
-    /// The directory of objects for what `key` stands for.
+    /// The directory of objects for what `key` stands for; empty if the last build in it did not come to its end, since
+    /// make would take half-written files for made.
     pub fn objects(&self, key: &str) -> Result<Utf8PathBuf, KernelError> {
         let path = self.workspace.path.join(format!("objects-{key}"));
+        if path.join(AT_WORK).exists() {
+            remove(&path)?;
+        }
         fs::create_dir_all(&path).map_err(|source| KernelError::Io { path: path.clone(), source })?;
         Ok(path)
     }
 
     pub fn source(&self) -> Utf8PathBuf {
-        self.workspace.path.join("source")
+        self.workspace.path.join(SOURCE)
     }
 
     fn index(&self) -> Utf8PathBuf {

@@ -11,6 +11,7 @@ use camino::Utf8Path;
 
 use super::super::KernelError;
 use super::super::tool::{CCACHE, CROSS_GCC, MAKE, ToolError};
+use super::super::tree::AT_WORK;
 use crate::cache::{Cache, Progress};
 
 /// The prefix of the cross tools, as the kernel's Makefiles want it.
@@ -42,11 +43,13 @@ impl Make<'_> {
         let failed = |source| KernelError::Io { path: complaints.clone(), source };
         let mut command = self.command()?;
         command.args(arguments).stdout(Stdio::piped()).stderr(File::create(&complaints).map_err(failed)?);
+        let at_work = self.objects.join(AT_WORK);
+        fs::write(&at_work, "").map_err(failed)?;
         let began = Instant::now();
         let lines = AtomicU64::new(0);
-        let tell = |line: &str| {
+        let tell = |line: &[u8]| {
             // `  CC      mm/gup.o`: a word in capitals for each file that is made.
-            if line.starts_with("  ") {
+            if line.starts_with(b"  ") {
                 lines.fetch_add(1, Ordering::Relaxed);
             }
         };
@@ -54,12 +57,16 @@ impl Make<'_> {
             &mut command,
             LIMIT,
             TELL_EVERY,
-            &|stdout| BufReader::new(stdout).lines().map_while(Result::ok).for_each(|line| tell(&line)),
+            &|stdout| BufReader::new(stdout).split(b'\n').map_while(Result::ok).for_each(|line| tell(&line)),
             &|| {
                 let (files, seconds) = (lines.load(Ordering::Relaxed), began.elapsed().as_secs());
                 (self.progress)(&format!("building {}: {files} files made, {seconds} s", self.name));
             },
         )?;
+        // Killed by its limit, or by a signal, it leaves that; if it ended by itself what it has made is whole.
+        if status.code().is_some() {
+            fs::remove_file(&at_work).map_err(failed)?;
+        }
         if status.success() {
             return Ok(());
         }
@@ -67,6 +74,13 @@ impl Make<'_> {
         let file = File::open(&complaints).map_err(failed)?;
         file.take(COMPLAINTS_BYTES).read_to_end(&mut said).map_err(failed)?;
         let said = String::from_utf8_lossy(&said).replace(&format!("{}/", self.source), "");
+        // The host's trouble is none of the sources'.
+        if said.contains("No space left on device") {
+            return Err(failed(std::io::ErrorKind::StorageFull.into()));
+        }
+        if said.contains("Killed signal terminated program") {
+            return Err(failed(std::io::ErrorKind::OutOfMemory.into()));
+        }
         Err(KernelError::Build { name: self.name.to_owned(), words: first_errors(&said), log: complaints })
     }
 
@@ -80,14 +94,16 @@ impl Make<'_> {
         let Self { cache, source, objects, .. } = self;
         let jobs = std::thread::available_parallelism().map_or(1, NonZero::get);
         // Neither the place of the sources nor that of the objects shows in what is made. Of two maps that fit gcc
-        // takes the later.
-        let map = |place| format!("-ffile-prefix-map={place}=. -ffile-prefix-map={place}/=");
-        let maps = format!("{} {}", map(source), map(objects));
+        // takes the later. ccache has gcc see the sources from where the objects are.
+        let map = |place: &str| format!("-ffile-prefix-map={place}=. -ffile-prefix-map={place}/=");
+        let seen_from_objects = format!("../{}", source.file_name().unwrap_or_default());
+        let maps = [source.as_str(), objects.as_str(), &seen_from_objects].map(map).join(" ");
         let (compiler, gcc) = (CROSS_GCC.find()?, format!("{CROSS}gcc"));
         let compiler = match CCACHE.find() {
             Ok(ccache) => {
                 command.env("CCACHE_DIR", cache.root().join("ccache")).env("CCACHE_BASEDIR", cache.root());
                 command.env("CCACHE_NOHASHDIR", "1").env("CCACHE_MAXSIZE", "5G");
+                command.env("CCACHE_CONFIGPATH", "/dev/null").env("CCACHE_SLOPPINESS", "");
                 // Flags that name the place make other words of the same compilation.
                 command.env("CCACHE_IGNOREOPTIONS", "-ffile-prefix-map=* -fmacro-prefix-map=*");
                 format!("{} {gcc}", ccache.display())
@@ -103,7 +119,7 @@ impl Make<'_> {
     }
 }
 
-/// The compiler and the assembler, as they call themselves.
+/// The compiler and the linker, as they call themselves.
 pub(super) fn toolchain() -> Result<String, ToolError> {
     let first_line = |output: Vec<u8>| {
         String::from_utf8_lossy(&output).lines().next().unwrap_or_default().trim().to_owned()

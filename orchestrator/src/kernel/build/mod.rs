@@ -29,7 +29,7 @@ use crate::cache::{Cache, Kind, Progress};
 use crate::plan::KernelKey;
 
 /// Raised when the same inputs make another entry.
-const RECIPE: u32 = 1;
+const RECIPE: u32 = 2;
 /// What modules of farm's own are built against.
 const BUILD: &str = "build";
 /// Of the sources, what such a build reads. What is only for other architectures and drivers stays out.
@@ -258,9 +258,9 @@ fn copy_all(from: &Utf8Path, path: &str, to: &Utf8Path) -> Result<(), KernelErro
         return Ok(());
     }
     if kind.is_symlink() {
-        // A link of the sources', to another file of theirs.
-        return match fs::metadata(&place) {
-            Ok(there) if there.is_file() => copy(&place, &copied),
+        // A link of the sources', to another file of theirs; one that a patch brings may lead anywhere.
+        return match (place.canonicalize_utf8(), from.canonicalize_utf8()) {
+            (Ok(there), Ok(top)) if there.is_file() && there.starts_with(&top) => copy(&there, &copied),
             _ => Ok(()),
         };
     }

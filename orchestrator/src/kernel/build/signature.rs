@@ -7,7 +7,7 @@
 
 use camino::Utf8Path;
 use object::elf::SHF_ALLOC;
-use object::{Object, ObjectSection, SectionFlags};
+use object::{Object, ObjectSection, ObjectSymbol, RelocationTarget, SectionFlags};
 use sha2::{Digest, Sha256};
 
 use super::super::{KernelError, read};
@@ -37,6 +37,17 @@ pub(crate) fn signature(files: &[&Utf8Path]) -> Result<String, KernelError> {
             hash.update(section.address().to_be_bytes());
             hash.update(section.size().to_be_bytes());
             hash.update(without_lines(name, data));
+            // Of a module: whom it calls stands here only.
+            for (offset, relocation) in section.relocations() {
+                let target = match relocation.target() {
+                    RelocationTarget::Symbol(index) => {
+                        file.symbol_by_index(index).ok().and_then(|symbol| symbol.name().ok())
+                    }
+                    _ => None,
+                };
+                let addend = relocation.addend();
+                hash.update(format!("{offset} {:?} {target:?} {addend}\n", relocation.flags()));
+            }
         }
     }
     Ok(super::super::hex(&hash.finalize()))

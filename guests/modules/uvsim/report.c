@@ -7,9 +7,9 @@
  *
  * A function for each kind, never inlined: reports are known by the function that they name.
  *
- * Reports of two CPUs take turns, or their lines would mix, by the lock that stack traces are printed
- * under: a CPU that has it may take it again. Held with interrupts off, in any context but within a
- * console's own output, where no page of a guest is.
+ * Reports of two CPUs take turns, or their lines would mix, by the lock that stack traces are
+ * printed under: a CPU that has it may take it again. Held with interrupts off, in any context but
+ * within a console's own output, where no page of a guest is.
  */
 #include <linux/mm.h>
 #include <linux/printk.h>

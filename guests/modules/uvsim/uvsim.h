@@ -162,7 +162,7 @@ void uvsim_nics_remove(struct uvsim_nics *nics);
 
 /* --- fix.c: the hook called where the kernel should --- */
 
-/* Enables the fixes whose knobs are on, and disables the others. One caller at a time; may sleep. */
+/* Enables the fixes whose knobs are on, disables the others. One caller at a time; may sleep. */
 int uvsim_fix_apply(void);
 int uvsim_fix_init(void);
 void uvsim_fix_exit(void);

@@ -12,6 +12,7 @@ use camino::Utf8Path;
 use super::super::KernelError;
 use super::super::tool::{CCACHE, CROSS_GCC, MAKE, ToolError};
 use super::super::tree::AT_WORK;
+use super::RECIPE;
 use crate::cache::{Cache, Progress};
 
 /// The prefix of the cross tools, as the kernel's Makefiles want it.
@@ -104,7 +105,8 @@ impl Make<'_> {
                 command.env("CCACHE_DIR", cache.root().join("ccache")).env("CCACHE_BASEDIR", cache.root());
                 command.env("CCACHE_NOHASHDIR", "1").env("CCACHE_MAXSIZE", "5G");
                 command.env("CCACHE_CONFIGPATH", "/dev/null").env("CCACHE_SLOPPINESS", "");
-                // Flags that name the place make other words of the same compilation.
+                // Flags that name the place make other words of the same compilation; what they map to is the recipe's.
+                command.env("CCACHE_NAMESPACE", format!("farm-{RECIPE}"));
                 command.env("CCACHE_IGNOREOPTIONS", "-ffile-prefix-map=* -fmacro-prefix-map=*");
                 format!("{} {gcc}", ccache.display())
             }

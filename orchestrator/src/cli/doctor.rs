@@ -8,7 +8,7 @@ use super::environment::Environment;
 use super::provision::{fetcher, kernel_catalog, qemu_candidates};
 use super::runtime;
 use crate::error::{ExitCode, Failure};
-use crate::kernel::{Refresh, tool};
+use crate::kernel::{Recipe, Refresh, tool};
 use crate::machine::{Access, Discovery, Feature, Host, Launcher, discover};
 use crate::report::{Align, Table, size};
 use crate::runner::host_size;
@@ -166,11 +166,17 @@ fn kernels(environment: &Environment) -> Result<Vec<Check>, Failure> {
     for named in &kernel_catalog()?.kernels {
         checks.push(match fetcher.cached_kernel(named)? {
             Some(kernel) => Check::good("kernel", format!("{} {}", kernel.key.name, kernel.key.version)),
-            None => Check::absent(
-                "kernel",
-                format!("{} is not in the cache yet: the first run fetches it", named.name),
-                format!("farm kernel fetch {}", named.name),
-            ),
+            None => {
+                let (word, doing) = match named.recipe {
+                    Recipe::Package(_) => ("fetch", "fetches"),
+                    Recipe::Build(_) => ("build", "builds"),
+                };
+                Check::absent(
+                    "kernel",
+                    format!("{} is not in the cache yet: the first run {doing} it", named.name),
+                    format!("farm kernel {word} {}", named.name),
+                )
+            }
         });
     }
     Ok(checks)

@@ -127,7 +127,9 @@ pub(super) fn existing(
     request: &BuildRequest<'_>,
 ) -> Result<Option<Kernel>, KernelError> {
     let options = Options::of_fragments(&request.config.fragments)?;
-    let key = entry_key(id, request.config, &options, &toolchain()?);
+    // Without a compiler there is no telling which one it would be.
+    let Ok(toolchain) = toolchain() else { return Ok(None) };
+    let key = entry_key(id, request.config, &options, &toolchain);
     cache.existing(Kind::Kernel, &key).map(|entry| load(request.name, &entry)).transpose()
 }
 

@@ -62,7 +62,8 @@ pub(super) fn calibrate(environment: &Environment, options: &CalibrateArgs) -> R
         seed: options.lives.seed,
         counting: Counting::On,
     };
-    let grounds = Grounds::with_kernels(environment, &runtime, &options.guest.machine, asked, kernels)?;
+    let grounds =
+        Grounds::with_kernels(environment, &runtime, &options.guest.machine, asked, || Ok(kernels))?;
     let mut scenarios: BTreeMap<&str, Arc<Scenario>> = BTreeMap::new();
     for mutant in &mutants {
         if let [scenario] = &load(std::slice::from_ref(&mutant.scenario))?[..] {

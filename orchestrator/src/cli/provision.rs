@@ -57,23 +57,23 @@ impl Grounds {
         options: &GuestArgs,
         asked: Asked,
     ) -> Result<Self, Failure> {
-        let catalog = kernel_catalog()?;
-        let kernels = kernels(&fetcher(&environment.cache, Refresh::No), &catalog, options)?;
-        Self::with_kernels(environment, runtime, &options.machine, asked, kernels)
+        Self::with_kernels(environment, runtime, &options.machine, asked, || {
+            kernels(&fetcher(&environment.cache, Refresh::No), &kernel_catalog()?, options)
+        })
     }
 
-    /// The same for kernels that are there already.
+    /// The same for other kernels, which are asked for when it is known that there is a QEMU for them.
     pub(super) fn with_kernels(
         environment: &Environment,
         runtime: &Runtime,
         options: &MachineArgs,
         asked: Asked,
-        kernels: Vec<Kernel>,
+        kernels: impl FnOnce() -> Result<Vec<Kernel>, Failure>,
     ) -> Result<Self, Failure> {
         let host = Host::of_this_machine().map_err(|error| Failure::of(ExitCode::Infra, &error))?;
         let launcher = Launcher::this_program();
         let qemu = runtime.block_on(find_qemu(environment, options, &launcher))?;
-        let provision = Provision::new(environment, kernels)?;
+        let provision = Provision::new(environment, kernels()?)?;
         let accel = accel(options, &host, &qemu);
         let Asked { protection, fixes, schedule, seed, counting } = asked;
         let request = Request {
@@ -369,7 +369,7 @@ pub(super) fn unknown_kernel(word: &str, catalog: &Catalog) -> Failure {
     let nearest = names.iter().map(|name| (strsim::damerau_levenshtein(word, name), name)).min();
     let hint = match nearest {
         Some((distance, name)) if distance <= 3 => format!("did you mean '{name}'? Known are {known}"),
-        _ => format!("known are {known}; a kernel of your own is given by its path"),
+        _ => format!("known are {known}; a kernel of your own is given by its path, its sources by --tree"),
     };
     Failure::new(ExitCode::Usage, format!("there is no kernel '{}'", word.escape_debug())).hint(hint)
 }

@@ -59,7 +59,7 @@ pub(super) fn try_patch(environment: &Environment, options: &TryArgs) -> Result<
         seed: options.seed,
         counting: Counting::On,
     };
-    let grounds = Grounds::with_kernels(environment, &runtime, &options.machine, asked, kernels)?;
+    let grounds = Grounds::with_kernels(environment, &runtime, &options.machine, asked, || Ok(kernels))?;
     let mut assignments = Vec::new();
     let mut guests = Guests::new();
     let mut seen = HashSet::new();

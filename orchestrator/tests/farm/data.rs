@@ -109,7 +109,7 @@ fn every_bug_is_a_hit(first: usize) {
     // Secure pages that reach a disk are no bug of a program's: the ultravisor's fixes keep that off.
     let mut scenario = "name: plant\npurpose: a test\nprotection: emulated\n\
                         uvsim: {fix: [splice, vmsplice, dio]}\n\
-                        modules: [loop, dm-mod, dm-flakey]\nmachine: {cpus: 2, memory: 1G, \
+                        modules: [loop, dm-mod, dm-flakey, contig]\nmachine: {cpus: 2, memory: 1G, \
                         disks: [{size: 64M}, {size: 64M, format: raw}], share: true, \
                         kernel-args: [movablecore=512M]}\n\
                         steps:\n"

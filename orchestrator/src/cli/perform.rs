@@ -1,5 +1,6 @@
 //! From cells to a recorded run and its report: what `farm run` and `farm calibrate` have in common.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -16,7 +17,7 @@ use super::scenarios::library;
 use crate::error::{ExitCode, Failure};
 use crate::machine::{Preflight, Wanted, preflight};
 use crate::mutation;
-use crate::plan::{CalibrationRecord, Cell, Protection};
+use crate::plan::{CalibrationRecord, Cell, Protection, expand};
 use crate::report;
 use crate::runner::{
     self, Assignment, Comparison, FailFast, GuestSize, Interrupt, Jobs, Limits, NoGuest, Options, Rechecks,
@@ -59,6 +60,19 @@ pub(super) fn assign(
         None => grounds.provision.guest(environment, &cell, &grounds.qemu, guests)?,
     };
     Ok(Assignment { cell: Arc::new(cell), guest, at_least: 1, recheck_of: None })
+}
+
+/// All cells with what they boot. A scenario or kernel named twice is meant once; `--repeat` is for more.
+pub(super) fn assign_all(
+    environment: &Environment,
+    grounds: &Grounds,
+    scenarios: &[Arc<Scenario>],
+) -> Result<Vec<Assignment>, Failure> {
+    let mut guests = Guests::new();
+    let mut seen = HashSet::new();
+    let cells = scenarios.iter().flat_map(|scenario| expand(scenario, &grounds.request));
+    let cells = cells.filter(|cell| seen.insert(cell.id));
+    cells.map(|cell| assign(environment, grounds, cell, &mut guests)).collect()
 }
 
 /// Why the cell must not run here.

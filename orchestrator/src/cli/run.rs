@@ -1,19 +1,17 @@
 //! `farm run`: from words on the command line to a run.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::args::{ProtectionArg, RunArgs, ScheduleArg, UntilArg};
 use super::environment::Environment;
-use super::perform::{Planned, assign, load, perform};
-use super::provision::{Asked, Grounds, Guests, other_qemu};
+use super::perform::{Planned, assign_all, load, perform};
+use super::provision::{Asked, Grounds, other_qemu};
 use super::scenarios::library;
 use super::{output, runtime};
 use crate::error::{ExitCode, Failure};
 use crate::machine::{Launcher, Qemu};
 use crate::plan::{
     Accel, Choice, Counting, DEFAULT_SEED, Emulator, Protection, Request, Schedule, Setting, choose_settings,
-    expand,
 };
 use crate::runner::{Comparison, FailFast, Rechecks, SearchRequest, Warmth};
 use crate::scenario::{Fix, Scenario};
@@ -56,15 +54,7 @@ pub(super) fn run(environment: &Environment, options: &RunArgs) -> Result<ExitCo
         .hint("add --schedule deterministic"));
     }
 
-    let mut assignments = Vec::new();
-    let mut guests = Guests::new();
-    let mut seen = HashSet::new();
-    for cell in scenarios.iter().flat_map(|scenario| expand(scenario, &grounds.request)) {
-        // A scenario or kernel named twice is meant once; `--repeat` is for more.
-        if seen.insert(cell.id) {
-            assignments.push(assign(environment, &grounds, cell, &mut guests)?);
-        }
-    }
+    let assignments = assign_all(environment, &grounds, &scenarios)?;
 
     let recheck = match options.recheck {
         None => None,

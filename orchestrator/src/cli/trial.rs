@@ -1,17 +1,15 @@
 //! `farm try`: what a patch changes, by the same cells with it and without it.
 
-use std::collections::HashSet;
-
 use camino::Utf8Path;
 
 use super::args::TryArgs;
 use super::environment::{Environment, absolute};
-use super::perform::{Planned, assign, load, perform};
-use super::provision::{Asked, Grounds, Guests, config, kernel_catalog, sources};
+use super::perform::{Planned, assign_all, load, perform};
+use super::provision::{Asked, Grounds, config, kernel_catalog, sources};
 use super::{output, runtime};
 use crate::error::{ExitCode, Failure};
 use crate::kernel::{BuildRequest, Catalog, Kernel, KernelError, Origin, Series, Tree, TreeId, build};
-use crate::plan::{Counting, Schedule, expand};
+use crate::plan::{Counting, Schedule};
 use crate::runner::{Comparison, FailFast, Warmth};
 use crate::store::TrialRecord;
 
@@ -60,14 +58,7 @@ pub(super) fn try_patch(environment: &Environment, options: &TryArgs) -> Result<
         counting: Counting::On,
     };
     let grounds = Grounds::with_kernels(environment, &runtime, &options.machine, asked, || Ok(kernels))?;
-    let mut assignments = Vec::new();
-    let mut guests = Guests::new();
-    let mut seen = HashSet::new();
-    for cell in scenarios.iter().flat_map(|scenario| expand(scenario, &grounds.request)) {
-        if seen.insert(cell.id) {
-            assignments.push(assign(environment, &grounds, cell, &mut guests)?);
-        }
-    }
+    let assignments = assign_all(environment, &grounds, &scenarios)?;
     let planned = Planned {
         scenarios: &scenarios,
         assignments,

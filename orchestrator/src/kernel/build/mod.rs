@@ -15,8 +15,8 @@ use std::time::Instant;
 use camino::{Utf8Path, Utf8PathBuf};
 use serde::{Deserialize, Serialize};
 
-use self::config::Options;
 pub use self::config::{BadLine, Base, ConfigRecipe, Fragment, Lost};
+use self::config::{Need, Options};
 use self::make::{Make, toolchain, write_if_other};
 use self::signature::signature;
 use super::boot::{NotBootable, inspect};
@@ -185,6 +185,13 @@ fn configure(make: &Make<'_>, config: &ConfigRecipe, asked: &Options) -> Result<
     let files = kconfig_files(make.source)?;
     for one in &mut lost {
         one.because = kconfig::reasons(&one.option, &files, |name| found.value(name));
+    }
+    lost.retain(|one| one.need == Need::Always || !one.because.is_empty());
+    if lost.is_empty() {
+        return Ok(());
+    }
+    for one in lost.iter_mut().filter(|one| one.because.is_empty()) {
+        one.because.push("no Kconfig of this tree has it".to_owned());
     }
     Err(KernelError::ConfigLost { name: make.name.to_owned(), lost })
 }

@@ -426,6 +426,10 @@ impl From<KernelError> for Failure {
             | KernelError::NoPatch { .. }
             | KernelError::NoBase { .. }
             | KernelError::NothingToTry { .. }
+            | KernelError::NoRepository { .. }
+            | KernelError::NoCommit { .. }
+            | KernelError::SameCommit { .. }
+            | KernelError::NotBefore { .. }
             | KernelError::BlankInPath { .. }
             | KernelError::BadLine(_)
             | KernelError::ConfigLost { .. }

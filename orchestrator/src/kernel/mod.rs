@@ -4,6 +4,7 @@ mod apt;
 mod boot;
 mod build;
 mod catalog;
+mod commits;
 mod git;
 mod headers;
 mod libc;
@@ -32,7 +33,8 @@ pub use self::catalog::{
     Catalog, CatalogError, KernelBuild, KernelPackages, NamedKernel, NamedTree, Packages, Pinned, Recipe,
     Source,
 };
-pub use self::git::TreeId;
+pub use self::commits::Range;
+pub use self::git::{Commit, TreeId};
 pub use self::headers::BuildTree;
 pub use self::mutants::Mutant;
 pub use self::own::OwnKernel;
@@ -153,6 +155,17 @@ pub enum KernelError {
     BlankInPath { path: Utf8PathBuf },
     #[error("{what} and HEAD of {tree} have no commit in common")]
     NoBase { what: String, tree: Utf8PathBuf },
+    #[error("{path} is not the top of a git repository")]
+    NoRepository { path: Utf8PathBuf },
+    #[error("{what} is no commit of {tree}")]
+    NoCommit { what: String, tree: Utf8PathBuf },
+    #[error("good and bad are the same commit {id}")]
+    SameCommit { id: String },
+    #[error("{good} is no ancestor of {bad}; {}", match common {
+        Some(common) => format!("both come from {common}: try whether that is good, and if so bisect from there"),
+        None => "they have no commit in common".to_owned(),
+    })]
+    NotBefore { good: String, bad: String, common: Option<String> },
     #[error("the patch {name} does not apply: {said}")]
     PatchRefused { name: String, said: String },
     #[error(transparent)]

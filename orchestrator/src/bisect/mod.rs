@@ -8,8 +8,10 @@ mod cost;
 mod history;
 mod outcome;
 mod search;
+mod trial;
 
 pub use cost::{Costs, Seconds};
 pub use history::{Commit, History, HistoryError};
 pub use outcome::{BuildOutcome, Outcome, Signature};
 pub use search::{Confidence, Next, Options, Search, Standing, Verdict, WhyNoAnswer};
+pub use trial::{Reading, is_hunted, read_trial};

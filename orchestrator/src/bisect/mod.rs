@@ -15,3 +15,5 @@ pub use history::{Commit, History, HistoryError};
 pub use outcome::{BuildOutcome, Outcome, Signature};
 pub use search::{Confidence, Next, Options, Search, Standing, Verdict, WhyNoAnswer};
 pub use trial::{Reading, is_hunted, read_trial};
+mod answer;
+pub use answer::{Answer, Conclusion, Counts, Other, Proof, Row, Without, rate_where_seen, trials_to_clear};

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use camino::Utf8PathBuf;
+use camino::Utf8Path;
 use jiff::Timestamp;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
@@ -26,7 +26,7 @@ use crate::runner::{
     RunError, SearchRequest, Warmth, default_jobs, host_record, host_size,
 };
 use crate::scenario::Scenario;
-use crate::store::{MutationRecord, RecheckRecord, RunId, RunRecord, Store, TrialRecord};
+use crate::store::{MutationRecord, RecheckRecord, RunId, RunRecord, RunWriter, Store, TrialRecord};
 use crate::trial;
 
 /// Loads all, or tells of all the problems in all the files.
@@ -144,9 +144,10 @@ pub(super) fn perform(
     planned: Planned<'_>,
 ) -> Result<ExitCode, Failure> {
     let mut interrupts = runtime.block_on(async { interrupts() })?;
+    let begun = begin(&environment.store, grounds, planned)?;
+    let directory = begun.directory().to_owned();
     let mut progress = Progress::new();
-    let (directory, outcome) =
-        live(&environment.store, runtime, grounds, planned, &mut interrupts, |event| progress.show(event))?;
+    let outcome = begun.live(runtime, &mut interrupts, |event| progress.show(event));
     drop(progress);
     // What was recorded is reported, whatever else went wrong.
     let run = match environment.store.read_run(&directory) {
@@ -170,15 +171,15 @@ pub(super) fn perform(
     }
 }
 
-/// Runs it and records it in the store: the run's directory, and how it went.
-pub(super) fn live(
-    store: &Store,
-    runtime: &Runtime,
-    grounds: Grounds,
-    planned: Planned<'_>,
-    interrupts: &mut mpsc::Receiver<Interrupt>,
-    display: impl FnMut(&Event),
-) -> Result<(Utf8PathBuf, Result<ExitCode, Failure>), Failure> {
+/// A run that has its directory, and is to begin.
+pub(super) struct Begun {
+    assignments: Vec<Assignment>,
+    options: Options,
+    writer: RunWriter,
+}
+
+/// Makes the directory of a run in the store.
+pub(super) fn begin(store: &Store, grounds: Grounds, planned: Planned<'_>) -> Result<Begun, Failure> {
     let Planned { scenarios, assignments, repeat, fail_fast, comparison, warmth, search, .. } = planned;
     let Grounds { launcher, qemu, provision, .. } = grounds;
     let (recheck_record, rechecks) = planned.recheck.unzip();
@@ -204,11 +205,27 @@ pub(super) fn live(
         mutation: planned.mutation,
     };
     let writer = store.begin(&record)?;
-    let directory = writer.directory().to_owned();
     let limits = Limits::default();
     let options = Options { jobs, repeat, fail_fast, rechecks, search, limits, launcher, comparison, warmth };
-    let outcome = runtime.block_on(runner::run(&assignments, &options, writer, interrupts, display));
-    Ok((directory, outcome.map_err(Failure::from)))
+    Ok(Begun { assignments, options, writer })
+}
+
+impl Begun {
+    pub(super) fn directory(&self) -> &Utf8Path {
+        self.writer.directory()
+    }
+
+    /// Lives it to its end.
+    pub(super) fn live(
+        self,
+        runtime: &Runtime,
+        interrupts: &mut mpsc::Receiver<Interrupt>,
+        display: impl FnMut(&Event),
+    ) -> Result<ExitCode, Failure> {
+        let Self { assignments, options, writer } = self;
+        let run = runner::run(&assignments, &options, writer, interrupts, display);
+        runtime.block_on(run).map_err(Failure::from)
+    }
 }
 
 impl From<RunError> for Failure {

@@ -33,6 +33,7 @@ use crate::store::KernelRecord;
 const DEFAULT_KERNEL: &str = "debian-12";
 
 /// What of a request a command's words decide by themselves.
+#[derive(Default)]
 pub(super) struct Asked {
     pub(super) protection: Option<Protection>,
     pub(super) fixes: Option<Vec<Fix>>,

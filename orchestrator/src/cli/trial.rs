@@ -9,7 +9,6 @@ use super::provision::{Asked, Grounds, config, kernel_catalog, sources};
 use super::{output, runtime};
 use crate::error::{ExitCode, Failure};
 use crate::kernel::{BuildRequest, Catalog, Kernel, KernelError, Origin, Series, Tree, TreeId, build};
-use crate::plan::{Counting, Schedule};
 use crate::store::TrialRecord;
 
 /// The two kernels' contents, and the patches' subjects.
@@ -49,13 +48,7 @@ pub(super) fn try_patch(environment: &Environment, options: &TryArgs) -> Result<
         subjects,
     };
     let runtime = runtime()?;
-    let asked = Asked {
-        protection: None,
-        fixes: None,
-        schedule: Schedule::Parallel,
-        seed: options.seed,
-        counting: Counting::On,
-    };
+    let asked = Asked { seed: options.seed, ..Asked::default() };
     let grounds = Grounds::with_kernels(environment, &runtime, &options.machine, asked, || Ok(kernels))?;
     let assignments = assign_all(environment, &grounds, &scenarios)?;
     let planned = Planned {

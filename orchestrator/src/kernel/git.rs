@@ -27,7 +27,7 @@ pub struct TreeId(String);
 
 impl TreeId {
     /// A name that [`TreeId::as_str`] gave.
-    pub(super) fn known(name: String) -> Self {
+    pub fn known(name: String) -> Self {
         Self(name)
     }
 

@@ -28,7 +28,9 @@ use sha2::{Digest, Sha256};
 
 pub use self::apt::{Archive, Mirrors};
 pub use self::boot::{BootFacts, NotBootable, inspect};
-pub use self::build::{BadLine, Base, BuildRequest, ConfigRecipe, Fragment, Lost, build, configuration};
+pub use self::build::{
+    BadLine, Base, BuildRequest, ConfigRecipe, Fragment, Lost, build, configuration, which_are_built,
+};
 pub use self::catalog::{
     Catalog, CatalogError, KernelBuild, KernelPackages, NamedKernel, NamedTree, Packages, Pinned, Recipe,
     Source,
@@ -182,6 +184,20 @@ pub enum KernelError {
     HostArchitecture { architecture: &'static str },
     #[error("the QEMU at {path} does not run on this host")]
     QemuDoesNotRun { path: Utf8PathBuf, source: ToolError },
+}
+
+impl KernelError {
+    /// Whether other sources would have built: nothing is wrong with this host.
+    pub fn is_of_the_sources(&self) -> bool {
+        match self {
+            Self::Build { .. } | Self::NotMade { .. } | Self::ConfigLost { .. } | Self::NoSources { .. } => {
+                true
+            }
+            // It hangs.
+            Self::Tool(ToolError::TooLong { .. }) => true,
+            _ => false,
+        }
+    }
 }
 
 impl Kernel {

@@ -9,7 +9,7 @@ use std::time::SystemTime;
 
 use camino::{Utf8Path, Utf8PathBuf};
 
-use super::git::{self, Commit, Ignored, Repository, TreeId, of_user};
+use super::git::{self, Ignored, Repository, TreeId, of_user};
 use super::tool::{TAR, ToolError};
 use super::{KernelError, sha256_hex};
 use crate::cache::{Cache, Kind, Progress, Workspace};
@@ -112,10 +112,10 @@ impl Tree {
         &self,
         directory: &Utf8Path,
         content: &TreeId,
-        commit: &Commit,
+        commit: &str,
     ) -> Result<TreeId, KernelError> {
-        let patch = git::reverse(directory, &commit.id)?;
-        self.patched(content, &[(format!("that takes back {}", commit.short()), patch)])
+        let patch = git::reverse(directory, commit)?;
+        self.patched(content, &[(format!("that takes back {commit}"), patch)])
     }
 
     fn check_is_kernel(&self, directory: &Utf8Path, id: &TreeId) -> Result<(), KernelError> {

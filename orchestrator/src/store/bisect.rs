@@ -58,7 +58,7 @@ pub enum Entry {
     /// There is a kernel of this, or why not.
     Built { of: Probe, outcome: BuildRecord, seconds: f64 },
     /// Trials begin, in this run.
-    Begun { of: Probe, run: String },
+    Begun { of: Probe, run: String, trials: u32 },
     /// What they came to. Those of a run that was cut short are told when farm goes on.
     Tried { of: Probe, run: String, trials: Vec<TrialOutcome> },
 }
@@ -141,6 +141,12 @@ impl Store {
         Ok(writer)
     }
 
+    /// The directory of the run of this name, if it was begun at all.
+    pub fn run_directory(&self, run: &str) -> Option<Utf8PathBuf> {
+        let directory = self.runs().join(run);
+        fs::exists(directory.join("run.json")).unwrap_or(false).then_some(directory)
+    }
+
     /// The bisect whose id this is or begins; without one the newest.
     pub fn find_bisect(&self, id: Option<&str>) -> Result<(Utf8PathBuf, BisectRecord), StoreError> {
         let mut found = Vec::new();
@@ -218,12 +224,6 @@ impl BisectWriter {
         }
         write_document(&self.directory.join("answer.json"), answer)
     }
-
-    /// The run of this name, if it was begun at all.
-    pub fn run_directory(&self, run: &str) -> Option<Utf8PathBuf> {
-        let directory = self.directory.join("runs").join(run);
-        fs::exists(directory.join("run.json")).unwrap_or(false).then_some(directory)
-    }
 }
 
 #[cfg(test)]
@@ -243,7 +243,7 @@ mod tests {
     }
 
     fn begun(run: &str) -> Entry {
-        Entry::Begun { of: Probe::Subject("a".into()), run: run.into() }
+        Entry::Begun { of: Probe::Subject("a".into()), run: run.into(), trials: 1 }
     }
 
     #[test]

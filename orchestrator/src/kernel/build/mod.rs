@@ -133,6 +133,19 @@ pub(super) fn existing(
     cache.existing(Kind::Kernel, &key).map(|entry| load(request.name, &entry)).transpose()
 }
 
+/// For each content whether its kernel was built before.
+pub fn which_are_built(
+    cache: &Cache,
+    contents: &[&TreeId],
+    config: &ConfigRecipe,
+) -> Result<Vec<bool>, KernelError> {
+    let options = Options::of_fragments(&config.fragments)?;
+    let toolchain = toolchain()?;
+    let is_built =
+        |id: &&TreeId| cache.existing(Kind::Kernel, &entry_key(id, config, &options, &toolchain)).is_some();
+    Ok(contents.iter().map(is_built).collect())
+}
+
 fn entry_key(id: &TreeId, config: &ConfigRecipe, options: &Options, toolchain: &str) -> String {
     let inputs = format!("{RECIPE} {} {:?}\n{options}{toolchain}\n", id.as_str(), config.base);
     format!("built-{}-{}-{}", config.name, id.short(), &sha256_hex(inputs.as_bytes())[..16])

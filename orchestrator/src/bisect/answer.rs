@@ -67,6 +67,7 @@ pub struct Counts {
     pub clean: u32,
     pub weak: u32,
     pub other_failure: u32,
+    /// No more of it could be tried.
     pub cannot_boot: u32,
 }
 

@@ -202,8 +202,17 @@ pub(super) struct BisectCommitsArgs {
     pub(super) bad: String,
 
     /// A scenario that shows it, by name or by path; can be given several times
-    #[arg(long = "scenario", required_unless_present = "resume", value_name = "SCENARIO")]
+    #[arg(long = "scenario", required_unless_present_any = ["resume", "run"], conflicts_with = "run", value_name = "SCENARIO")]
     pub(super) scenarios: Vec<String>,
+
+    /// Try commits of any repository by this command, in a checkout of farm's own: to be given last, with its arguments.
+    /// It exits as for `git bisect run`: 0 no hit, 125 cannot tell, 1 to 127 hit, above: stop
+    #[arg(long, value_name = "CMD", num_args = 1.., allow_hyphen_values = true)]
+    pub(super) run: Vec<String>,
+
+    /// The code by which the command says that it saw no hit, and that this proves nothing
+    #[arg(long, value_name = "N", requires = "run", value_parser = clap::value_parser!(u8).range(1..=127))]
+    pub(super) weak_code: Option<u8>,
 
     /// The hunted finding: its title or fingerprint, in which * stands for any text; can be given several times [default: the
     /// first finding that the bad commit shows]

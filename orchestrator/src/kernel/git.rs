@@ -291,7 +291,7 @@ pub(super) fn base() -> Result<Command, ToolError> {
 }
 
 /// Runs a command with this on its stdin.
-fn given(mut command: Command, input: &[u8]) -> Result<std::process::Output, ToolError> {
+pub(super) fn given(mut command: Command, input: &[u8]) -> Result<std::process::Output, ToolError> {
     let failed = |source| ToolError::Start { tool: "git".to_owned(), source };
     let mut child = command
         .stdin(Stdio::piped())

@@ -4,6 +4,7 @@ mod apt;
 mod boot;
 mod build;
 mod catalog;
+mod checkout;
 mod commits;
 mod git;
 mod headers;
@@ -35,6 +36,7 @@ pub use self::catalog::{
     Catalog, CatalogError, KernelBuild, KernelPackages, NamedKernel, NamedTree, Packages, Pinned, Recipe,
     Source,
 };
+pub use self::checkout::{Checkout, Exit};
 pub use self::commits::Range;
 pub use self::git::{Commit, TreeId};
 pub use self::headers::BuildTree;

@@ -50,7 +50,7 @@ pub fn tried_line(name: &str, trials: &[TrialOutcome], left: &str) -> String {
         (TrialVerdict::Clean, "clean"),
         (TrialVerdict::Weak, "weak"),
         (TrialVerdict::OtherFailure, "failed otherwise"),
-        (TrialVerdict::CannotBoot, "did not boot"),
+        (TrialVerdict::CannotBoot, "cannot be tried"),
         (TrialVerdict::Infra, "farm's own trouble"),
     ];
     let told: Vec<String> = words
@@ -132,7 +132,7 @@ fn else_words(row: &Row) -> String {
     let words = [
         (counts.weak, "weak"),
         (counts.other_failure, "failed otherwise"),
-        (counts.cannot_boot, "did not boot"),
+        (counts.cannot_boot, "could not be tried"),
     ];
     let told = words.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}"));
     told.collect::<Vec<_>>().join(", ")

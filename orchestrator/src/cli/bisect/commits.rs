@@ -6,6 +6,7 @@ use std::num::NonZeroU32;
 use camino::Utf8PathBuf;
 use jiff::Timestamp;
 
+use super::command::CommandTrials;
 use super::drive::{Drive, Ended, GoesOn};
 use super::kernels::{Kernels, Lives, Supply};
 use super::testbed::{Hunted, Testbed};
@@ -19,7 +20,8 @@ use crate::cli::provision::{config, kernel_catalog};
 use crate::cli::{output, runtime};
 use crate::error::{ExitCode, Failure};
 use crate::kernel::{
-    self, BuildRequest, ConfigRecipe, Kernel, KernelError, Range, Tree, TreeId, build, which_are_built,
+    self, BuildRequest, Checkout, ConfigRecipe, Kernel, KernelError, Range, Tree, TreeId, build,
+    which_are_built,
 };
 use crate::report::bisect::{answer_text, git_log};
 use crate::store::{BisectRecord, BisectWriter, BuildRecord, Probe, RunId, SubjectRecord};
@@ -39,7 +41,9 @@ pub(in crate::cli) fn commits(
 
 fn begin(environment: &Environment, question: &BisectCommitsArgs) -> Result<ExitCode, Failure> {
     let directory = absolute(&question.tree)?;
-    Tree::check(&directory)?;
+    if question.run.is_empty() {
+        Tree::check(&directory)?;
+    }
     let range = Range::new(&directory, &question.good, &question.bad)?;
     let started = Timestamp::now();
     let record = BisectRecord {
@@ -90,6 +94,31 @@ fn go_on(
     entries: Vec<crate::store::Entry>,
 ) -> Result<ExitCode, Failure> {
     let directory = absolute(&question.tree)?;
+    let runtime = runtime()?;
+    let interrupts = runtime.block_on(async { interrupts() })?;
+    let options = Options {
+        confidence: question.confidence,
+        max_end_trials: question.max_end_trials,
+        costs: FIRST_GUESS,
+    };
+    let mut search = Search::new(history(&record.subjects)?, options);
+    let bad = record.subjects[record.subjects.len() - 1].id.clone();
+    let hunted = Hunted::of_words(&question.hunt);
+    if !question.run.is_empty() {
+        let checkout = Checkout::open(&directory, &writer.directory().join("checkout"))?;
+        let testbed = CommandTrials {
+            runtime: &runtime,
+            interrupts,
+            checkout,
+            command: &question.run,
+            weak_code: question.weak_code,
+            bad,
+            directory: writer.directory().to_owned(),
+            prepared: None,
+        };
+        let drive = Drive::new(writer, entries, testbed, search, &record.subjects, hunted)?;
+        return conclude(environment, record, drive, question);
+    }
     let config = config(&kernel_catalog()?, &question.config)?;
     let tree = Tree::of_repository(&environment.cache, &directory, &output::note)?;
     let supply = Commits {
@@ -98,15 +127,8 @@ fn go_on(
         tree,
         config,
         contents: record.subjects.iter().filter_map(content).collect(),
-        bad: record.subjects[record.subjects.len() - 1].id.clone(),
+        bad,
     };
-    let runtime = runtime()?;
-    let options = Options {
-        confidence: question.confidence,
-        max_end_trials: question.max_end_trials,
-        costs: FIRST_GUESS,
-    };
-    let mut search = Search::new(history(&record.subjects)?, options);
     let contents: Vec<TreeId> = record.subjects.iter().filter_map(content).map(|(_, id)| id).collect();
     let built = which_are_built(&environment.cache, &contents.iter().collect::<Vec<_>>(), &supply.config)?;
     for (number, _) in built.iter().enumerate().filter(|(_, built)| **built) {
@@ -115,7 +137,7 @@ fn go_on(
     let testbed = Kernels {
         environment,
         runtime: &runtime,
-        interrupts: runtime.block_on(async { interrupts() })?,
+        interrupts,
         store: writer.store(),
         supply,
         lives: Lives {
@@ -128,7 +150,6 @@ fn go_on(
         ready: None,
         begun: None,
     };
-    let hunted = Hunted::of_words(&question.hunt);
     let drive = Drive::new(writer, entries, testbed, search, &record.subjects, hunted)?;
     conclude(environment, record, drive, question)
 }

@@ -1,5 +1,6 @@
 //! `farm bisect`.
 
+mod command;
 mod commits;
 mod drive;
 mod kernels;

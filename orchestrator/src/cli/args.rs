@@ -459,6 +459,19 @@ pub(super) struct RunArgs {
     #[arg(long, conflicts_with = "recheck")]
     pub(super) fail_fast: bool,
 
+    /// Exit as `git bisect run` wants it: 0 all lives were clean, 1 one had a hit, 125 that cannot be told (not built, not
+    /// booted, another failure, too little work done), 128 trouble of farm's own or wrong usage, which stops the bisection
+    ///
+    /// For those who drive git themselves: `git bisect run farm run S --tree . --git-bisect --hunt '...' --repeat 20`. `farm bisect
+    /// commits` needs far fewer builds and lives where a bug shows only now and then.
+    #[arg(long, conflicts_with_all = ["recheck", "until", "check_exact"])]
+    pub(super) git_bisect: bool,
+
+    /// With --git-bisect: the only hits that count, by title or fingerprint, in which * stands for any text; can be given several
+    /// times [default: all that are new]
+    #[arg(long, value_name = "PATTERN", requires = "git_bisect")]
+    pub(super) hunt: Vec<String>,
+
     /// Run what had a new hit again at once, with the same seed: N lives as it was, N with TCG in one thread, N with
     /// another CPU model, N under another QEMU if there is one [default N: 2]
     ///

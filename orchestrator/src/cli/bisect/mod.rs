@@ -7,6 +7,7 @@ mod kernels;
 mod testbed;
 
 pub(super) use commits::MOST_END_TRIALS;
+pub(super) use testbed::Hunted;
 
 use super::args::BisectCommand;
 use super::environment::Environment;

@@ -153,6 +153,10 @@ impl Search {
         }
     }
 
+    pub fn confidence(&self) -> Confidence {
+        self.options.confidence
+    }
+
     /// How it ended, if it did.
     pub fn verdict(&self) -> Option<Verdict> {
         match self.next() {

@@ -168,6 +168,13 @@ pub(super) enum BisectCommand {
     /// All that is learned is written down before it is acted on, so that --resume goes on after any kind of end. Exits with 0 if the culprit
     /// is found, with 107 if only a set of commits is or nothing, with 2 if an end is not what it was said to be.
     Commits(BisectCommitsArgs),
+    /// Find the first of several kernels, in the order of their age, that has a bug
+    Kernels(BisectKernelsArgs),
+    /// Go on with a bisect that was stopped or killed
+    Resume {
+        /// Its id or the beginning of that [default: the newest]
+        id: Option<String>,
+    },
 }
 
 /// What `bisect commits` asks.
@@ -214,14 +221,36 @@ pub(super) struct BisectCommitsArgs {
     #[arg(long, value_name = "N", requires = "run", value_parser = clap::value_parser!(u8).range(1..=127))]
     pub(super) weak_code: Option<u8>,
 
+    /// A configuration by name, as `farm kernel configs` lists them, or a file of CONFIG_ lines
+    #[arg(long, value_name = "C", default_value = "lean")]
+    pub(super) config: String,
+
+    #[command(flatten)]
+    pub(super) asked: BisectAsked,
+}
+
+/// What `bisect kernels` asks.
+#[derive(Debug, ClapArgs)]
+pub(super) struct BisectKernelsArgs {
+    /// Kernels by name (see `farm kernel list`), oldest first: the first is good, the last is bad
+    #[arg(required = true, num_args = 2.., value_name = "K")]
+    pub(super) kernels: Vec<String>,
+
+    /// A scenario that shows the bug, by name or by path; can be given several times
+    #[arg(long = "scenario", required = true, value_name = "SCENARIO")]
+    pub(super) scenarios: Vec<String>,
+
+    #[command(flatten)]
+    pub(super) asked: BisectAsked,
+}
+
+/// What all bisects by guests ask.
+#[derive(Debug, ClapArgs)]
+pub(super) struct BisectAsked {
     /// The hunted finding: its title or fingerprint, in which * stands for any text; can be given several times [default: the
     /// first finding that the bad commit shows]
     #[arg(long, value_name = "PATTERN")]
     pub(super) hunt: Vec<String>,
-
-    /// A configuration by name, as `farm kernel configs` lists them, or a file of CONFIG_ lines
-    #[arg(long, value_name = "C", default_value = "lean")]
-    pub(super) config: String,
 
     /// How sure the answer is to be, in percent
     #[arg(long, value_name = "PERCENT", default_value = "99", value_parser = parse_confidence)]

@@ -4,12 +4,16 @@
 //! the bug is rare. So the search keeps a probability for each commit, asks for the build and the trials that teach most for
 //! their seconds, and stops when it is as sure as it was told to be.
 
-mod cost;
 mod history;
 mod outcome;
+mod rate;
+mod posterior;
+mod cost;
+mod choice;
 mod search;
+pub mod simulation;
 
 pub use cost::{Costs, Seconds};
 pub use history::{Commit, History, HistoryError};
 pub use outcome::{BuildOutcome, Outcome, Signature};
-pub use search::{Confidence, Next, Options, Search, Standing, Verdict, WhyNoAnswer};
+pub use search::{Confidence, Fitness, Next, Options, Search, Standing, Verdict, WhyNoAnswer};

@@ -10,10 +10,15 @@ mod rate;
 mod posterior;
 mod cost;
 mod choice;
+mod verdict;
 mod search;
+mod conclusion;
 pub mod simulation;
+#[cfg(test)]
+mod tests;
 
 pub use cost::{Costs, Seconds};
 pub use history::{Commit, History, HistoryError};
 pub use outcome::{BuildOutcome, Outcome, Signature};
-pub use search::{Confidence, Fitness, Next, Options, Search, Standing, Verdict, WhyNoAnswer};
+pub use search::Search;
+pub use verdict::{Confidence, Fitness, Next, Options, Standing, Verdict, WhyNoAnswer};

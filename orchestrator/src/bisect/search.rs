@@ -6,108 +6,12 @@ use std::num::NonZeroU32;
 use fixedbitset::FixedBitSet;
 
 use super::choice::{self, Chance};
-use super::cost::{CostModel, Costs, Seconds};
+use super::cost::{CostModel, Seconds};
 use super::history::{Commit, History};
 use super::outcome::{BuildOutcome, Outcome, Signature};
 use super::posterior::{Posterior, Tried};
 use super::rate::{BATCHES, Rates};
-
-/// A probability that a claim has to reach, at least 0.5 and less than 1.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Confidence(f64);
-
-impl Confidence {
-    pub const DEFAULT: Self = Self(0.99);
-
-    pub fn new(share: f64) -> Option<Self> {
-        (0.5..1.0).contains(&share).then_some(Self(share))
-    }
-
-    pub fn share(self) -> f64 {
-        self.0
-    }
-}
-
-#[derive(Debug, Clone, Copy)]
-pub struct Options {
-    pub confidence: Confidence,
-    /// After so many clean trials of the bad end it is said not to reproduce.
-    pub max_end_trials: NonZeroU32,
-    pub costs: Costs,
-}
-
-/// What the search asks for. Asking twice gives the same, until something is recorded.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Next {
-    /// Have this commit's kernel built, or taken from the cache, and [`Search::record_build`] what came of it. Then ask
-    /// again: a kernel that is the same as one that was tried may need no trial.
-    Build {
-        commit: Commit,
-    },
-    /// Let this commit's kernel, which is built, live up to so many times, and [`Search::record`] each life. A hit ends
-    /// the batch: ask again. So may anything else: to ask after every trial is right too.
-    Trial {
-        commit: Commit,
-        trials: NonZeroU32,
-    },
-    Done(Verdict),
-}
-
-/// How it ended.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Verdict {
-    /// This commit has the bug, and its parents do not.
-    Culprit {
-        commit: Commit,
-        confidence: f64,
-    },
-    /// It is one of these, parents first, and no commit that can be tried tells them apart.
-    Among {
-        commits: Vec<Commit>,
-        confidence: f64,
-    },
-    /// The good end showed the bug.
-    GoodIsBad,
-    /// The bad end stayed clean.
-    BadDoesNotReproduce {
-        trials: u32,
-    },
-    /// No single commit explains what was seen: both have the bug and no candidate is in both; or `second` comes after `first`, which
-    /// has the bug, and stayed clean in so many trials that it was gone again.
-    TwoCulprits {
-        first: Commit,
-        second: Commit,
-        confidence: f64,
-    },
-    NoAnswer(WhyNoAnswer),
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WhyNoAnswer {
-    /// An end cannot be built, does not boot, or its trials do not tell.
-    EndCannotBeTried(Commit),
-}
-
-/// How a commit stands.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Standing {
-    pub commit: Commit,
-    /// How likely it is the culprit.
-    pub probability: f64,
-    /// Of all trials of its kernel, be it the kernel of other commits too.
-    pub hits: u32,
-    pub clean: u32,
-    pub fit: Fitness,
-}
-
-/// Whether a commit can be tried, as far as is known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fitness {
-    Unknown,
-    Built,
-    /// It does not build or boot, or its trials do not tell.
-    Unfit,
-}
+use super::verdict::{Fitness, Next, Options, Standing, Verdict, WhyNoAnswer};
 
 /// So many failed boots, or troubles of the farm's own, make a commit unfit.
 const BOOTS: u32 = 2;
@@ -126,21 +30,16 @@ const FIRST_CHECK: f64 = 0.5;
 /// The rate is measured at the bad end, which is built, until it has shown the bug so often, for this part of what a build takes.
 const MEASURED_BY: u32 = 3;
 const MEASURE_FOR: f64 = 0.5;
-/// What part of the doubt that is claimed the posterior has: the world is not quite what [`super::rate`] takes it for.
-const DOUBT: f64 = 0.6;
-
 /// Trials that are left, in units of those that a hit takes: for each bit that is not known, and for the proof. From simulation.
 const TRIALS_A_BIT: f64 = 3.2;
 const TRIALS_OF_PROOF: f64 = 12.0;
-/// Trials that a proof asks for at a time.
-const PROOF: NonZeroU32 = NonZeroU32::new(8).unwrap();
 
 /// One kernel, and the commits that it is the kernel of.
 #[derive(Debug, Clone)]
-struct Kernel {
-    places: Vec<usize>,
-    hits: u32,
-    clean: u32,
+pub(super) struct Kernel {
+    pub(super) places: Vec<usize>,
+    pub(super) hits: u32,
+    pub(super) clean: u32,
     untelling: u32,
     boots_failed: u32,
     troubles: u32,
@@ -149,25 +48,20 @@ struct Kernel {
 /// A search. All its state comes from what was recorded, in that order: the same records give the same search.
 #[derive(Debug, Clone)]
 pub struct Search {
-    history: History,
-    options: Options,
+    pub(super) history: History,
+    pub(super) options: Options,
     rates: Rates,
     costs: CostModel,
-    kernels: Vec<Kernel>,
+    pub(super) kernels: Vec<Kernel>,
     /// By place.
     kernel_of: Vec<Option<usize>>,
     by_signature: HashMap<Signature, usize>,
     cached: FixedBitSet,
-    unfit: FixedBitSet,
+    pub(super) unfit: FixedBitSet,
     build_troubles: HashMap<usize, u32>,
     last_built: Option<usize>,
     /// What may be the culprit as far as certain evidence goes.
-    possible: FixedBitSet,
-}
-
-/// What is claimed of what the posterior gives this probability.
-fn claim(probability: f64) -> f64 {
-    (1.0 - (1.0 - probability) / DOUBT).max(0.0)
+    pub(super) possible: FixedBitSet,
 }
 
 impl Search {
@@ -279,9 +173,8 @@ impl Search {
         let unfit = kernel.boots_failed >= BOOTS + telling
             || kernel.troubles >= TROUBLES + telling
             || kernel.untelling >= UNTELLING * (1 + telling);
-        if unfit {
-            self.unfit.extend(kernel.places.iter().copied());
-        }
+        // It may also become fit again: what is recorded counts, not when.
+        kernel.places.iter().for_each(|place| self.unfit.set(*place, unfit));
     }
 
     pub fn next(&self) -> Next {
@@ -335,20 +228,20 @@ impl Search {
         Posterior::new(&self.history, &self.rates, &self.possible, &tried)
     }
 
-    fn tried(&self, place: usize) -> Tried {
+    pub(super) fn tried(&self, place: usize) -> Tried {
         let kernel = self.kernel_of[place].map(|index| &self.kernels[index]);
         let (hits, clean) = kernel.map_or((0, 0), |kernel| (kernel.hits, kernel.clean));
         Tried { place, hits, clean }
     }
 
-    fn ask_end(&self, place: usize, trials: NonZeroU32) -> Next {
+    pub(super) fn ask_end(&self, place: usize, trials: NonZeroU32) -> Next {
         if self.unfit.contains(place) {
             return Next::Done(Verdict::NoAnswer(WhyNoAnswer::EndCannotBeTried(self.history.commit(place))));
         }
         self.ask(place, trials)
     }
 
-    fn ask(&self, place: usize, trials: NonZeroU32) -> Next {
+    pub(super) fn ask(&self, place: usize, trials: NonZeroU32) -> Next {
         let commit = self.history.commit(place);
         match self.kernel_of[place] {
             Some(_) => Next::Trial { commit, trials },
@@ -376,113 +269,6 @@ impl Search {
         let affordable = MEASURE_FOR * self.costs.build(None) / self.costs.trial();
         let left = affordable as u32 - bad.hits.saturating_add(bad.clean).min(affordable as u32);
         (bad.hits < MEASURED_BY).then(|| NonZeroU32::new(left)).flatten()
-    }
-
-    /// The verdict if the posterior is sure enough, or the trial that it lacks.
-    fn conclusion(&self, posterior: &Posterior) -> Option<Next> {
-        let enough = self.options.confidence.share();
-        if claim(posterior.two) >= enough {
-            return Some(Next::Done(self.two_culprits(claim(posterior.two))));
-        }
-        let heaviest = posterior.heaviest()?;
-        // At most one commit that can be tried is in a cohort.
-        if heaviest.size > self.unfit.count_ones(..) + 1 {
-            return None;
-        }
-        let cohorts = heaviest.members.ones().map(|place| self.cohort(posterior, place));
-        let (cohort, weight) = cohorts.max_by(|one, other| one.1.total_cmp(&other.1))?;
-        let confidence = claim(weight);
-        if cohort == [History::GOOD] {
-            // All of history has the bug, or no single commit explains it. Trials of the good end tell.
-            return (claim(weight + posterior.two) >= enough).then(|| self.prove_good(posterior));
-        }
-        if confidence < enough {
-            return None;
-        }
-        let [place] = cohort[..] else {
-            let commits = cohort.iter().map(|place| self.history.commit(*place)).collect();
-            return Some(Next::Done(Verdict::Among { commits, confidence }));
-        };
-        // That it has the bug may be known from others alone; it is to be seen.
-        let is_shown = self.tried(place).hits > 0 || self.unfit.contains(place);
-        let commit = self.history.commit(place);
-        Some(if is_shown {
-            Next::Done(Verdict::Culprit { commit, confidence })
-        } else {
-            self.ask(place, PROOF)
-        })
-    }
-
-    fn prove_good(&self, posterior: &Posterior) -> Next {
-        let left = self.options.max_end_trials.get().saturating_sub(self.tried(History::GOOD).clean);
-        match NonZeroU32::new(left) {
-            Some(left) => self.ask_end(History::GOOD, left.min(PROOF)),
-            None => Next::Done(self.two_culprits(claim(posterior.two))),
-        }
-    }
-
-    /// The commits that nothing that can be tried tells from this one, and how likely the culprit is among them.
-    fn cohort(&self, posterior: &Posterior, place: usize) -> (Vec<usize>, f64) {
-        let mut telling = self.unfit.clone();
-        telling.toggle_range(..);
-        for kernel in self.kernels.iter().filter(|kernel| kernel.hits > 0) {
-            telling.extend(kernel.places.iter().copied());
-        }
-        let shown_by = |place: usize| {
-            let mut after = self.history.descendants(place).clone();
-            after.intersect_with(&telling);
-            after
-        };
-        let wanted = shown_by(place);
-        let cohort: Vec<usize> = self.possible.ones().filter(|other| shown_by(*other) == wanted).collect();
-        let weight = cohort.iter().map(|place| posterior.weight(*place)).sum();
-        (cohort, weight)
-    }
-
-    fn two_culprits(&self, confidence: f64) -> Verdict {
-        let hit =
-            || self.kernels.iter().filter(|kernel| kernel.hits > 0).flat_map(|kernel| kernel.places.iter());
-        let commit = |place: &usize| self.history.commit(*place);
-        for first in hit() {
-            for second in hit() {
-                let mut both = self.history.ancestors(*first).clone();
-                both.intersect_with(self.history.ancestors(*second));
-                if both.count_ones(..) == 1 {
-                    return Verdict::TwoCulprits { first: commit(first), second: commit(second), confidence };
-                }
-            }
-        }
-        let clean = self.kernels.iter().filter(|kernel| kernel.hits == 0 && kernel.clean > 0);
-        let (first, second) = clean
-            .flat_map(|kernel| kernel.places.iter().map(move |place| (kernel.clean, place)))
-            .flat_map(|(clean, second)| hit().map(move |first| (clean, first, second)))
-            .filter(|(_, first, second)| self.history.ancestors(**second).contains(**first))
-            .max_by_key(|(clean, ..)| *clean)
-            .map_or((0, 0), |(_, first, second)| (*first, *second));
-        Verdict::TwoCulprits { first: commit(&first), second: commit(&second), confidence }
-    }
-
-    /// The fewest commits that are sure enough, if nothing that can be tried tells more.
-    fn smallest_set(&self, posterior: &Posterior) -> Verdict {
-        let mut places: Vec<(f64, usize)> = self
-            .possible
-            .ones()
-            .filter(|place| *place != History::GOOD)
-            .map(|place| (posterior.weight(place), place))
-            .collect();
-        places.sort_by(|one, other| other.0.total_cmp(&one.0).then(one.1.cmp(&other.1)));
-        let mut confidence = 0.0;
-        let mut set = Vec::new();
-        for (weight, place) in places {
-            if claim(confidence) >= self.options.confidence.share() {
-                break;
-            }
-            confidence += weight;
-            set.push(place);
-        }
-        set.sort_unstable();
-        let commits = set.iter().map(|place| self.history.commit(*place)).collect();
-        Verdict::Among { commits, confidence: claim(confidence) }
     }
 
     /// All that may be tried: of a kernel that is built only its first commit.
@@ -516,6 +302,17 @@ impl Search {
 
     fn distance(&self, place: usize) -> Option<usize> {
         self.last_built.map(|last| self.history.distance(last, place))
+    }
+
+    /// How many trials of the bad end without the culprit have to be clean to prove that there is no other one: if it had the bug
+    /// still, they would show it with the confidence that is asked for. None if no number of trials would.
+    pub fn trials_of_revert(&self) -> Option<NonZeroU32> {
+        let posterior = self.posterior(|_| true);
+        let bad = self.history.len() - 1;
+        let known = posterior.outlook(&self.rates, posterior.heaviest()?).at(bad);
+        let doubt = 1.0 - self.options.confidence.share();
+        let batches = BATCHES.into_iter().zip(self.rates.all_clean(&known));
+        batches.filter(|(_, clean)| *clean <= doubt).find_map(|(trials, _)| NonZeroU32::new(trials))
     }
 
     /// What is likely still to be spent: roughly a build for each bit that is not known, and trials by how rare the bug is. Before

@@ -1,21 +1,24 @@
 //! Histories whose truth is known, and how a search does on them.
 
 mod bayesect;
+mod described;
 mod generate;
 mod peers;
 
+pub use described::{Described, DescriptionError};
 pub use generate::{Branches, Drift, Shape};
 pub use peers::Peer;
 
 use std::collections::HashSet;
-use std::num::NonZeroU32;
 
 use fastrand::Rng;
+use serde::{Deserialize, Serialize};
 
 use super::cost::{Costs, Seconds};
 use super::history::{Commit, History};
 use super::outcome::{BuildOutcome, Outcome, Signature};
-use super::search::{Next, Options, Search, Verdict};
+use super::search::Search;
+use super::verdict::{Next, Options, Verdict};
 
 /// What one commit is in truth.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,11 +26,16 @@ pub struct Truth {
     pub build: Buildable,
     /// How often a trial of its kernel shows the bug; 0 if it has none.
     pub rate: f64,
+    /// How often a trial fails in another way, and how often one that shows nothing lacks its positive control.
+    pub other_failure: f64,
+    pub weak: f64,
     pub signature: Option<Signature>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Buildable {
+    #[default]
     Works,
     CannotBuild,
     CannotBoot,
@@ -52,7 +60,7 @@ pub struct World {
 }
 
 /// What was done to find out.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Spent {
     pub builds: u32,
     pub trials: u32,
@@ -111,38 +119,72 @@ impl<'a> Field<'a> {
     }
 
     pub fn trial(&mut self, commit: Commit) -> (Outcome, Seconds) {
+        let rate = self.world.truths[commit.0].rate;
+        self.trial_with(commit, rate)
+    }
+
+    /// A trial of the bad end without this culprit: it has the bug still if there is another one.
+    pub fn trial_of_revert(&mut self, culprit: Commit) -> (Outcome, Seconds) {
+        let bad = self.world.bad;
+        let others = self
+            .world
+            .culprits()
+            .into_iter()
+            .any(|other| other != culprit && self.history.place(other).is_some());
+        let rate = if others { self.world.truths[bad.0].rate } else { 0.0 };
+        self.trial_with(bad, rate)
+    }
+
+    /// A build that is of no commit in this history.
+    pub fn build_of_revert(&mut self) -> Seconds {
+        let took = self.world.prices.guess.build;
+        self.spent.builds += 1;
+        self.spent.seconds += took.0;
+        took
+    }
+
+    fn trial_with(&mut self, commit: Commit, rate: f64) -> (Outcome, Seconds) {
         let truth = &self.world.truths[commit.0];
         let took = self.world.prices.guess.trial;
         self.spent.trials += 1;
         self.spent.seconds += took.0;
         let outcome = match truth.build {
             Buildable::CannotBoot | Buildable::CannotBuild => Outcome::CannotBoot,
-            Buildable::Works if self.random.f64() < truth.rate => Outcome::Hit,
+            Buildable::Works if self.random.f64() < truth.other_failure => Outcome::OtherFailure,
+            Buildable::Works if self.random.f64() < rate => Outcome::Hit,
+            Buildable::Works if self.random.f64() < truth.weak => Outcome::Weak,
             Buildable::Works => Outcome::Clean,
         };
         (outcome, took)
     }
 }
 
-/// Lets a search play. `step` sees what is asked.
+/// What came of one build or one trial.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Came {
+    OfBuild(BuildOutcome),
+    OfTrial(Outcome),
+}
+
+/// Lets a search play. `saw` sees each build and trial once it is recorded, and what was spent by then.
 pub fn play(
     search: &mut Search,
     field: &mut Field<'_>,
-    mut step: impl FnMut(&Search, &Next, &Field<'_>),
+    mut saw: impl FnMut(&Search, Commit, Came, Spent),
 ) -> Verdict {
     loop {
-        let next = search.next();
-        step(search, &next, field);
-        match next {
+        match search.next() {
             Next::Done(verdict) => return verdict,
             Next::Build { commit } => {
                 let (outcome, took) = field.build(commit);
-                search.record_build(commit, outcome, took);
+                search.record_build(commit, outcome.clone(), took);
+                saw(search, commit, Came::OfBuild(outcome), field.spent);
             }
             Next::Trial { commit, trials } => {
                 for _ in 0..trials.get() {
                     let (outcome, took) = field.trial(commit);
                     search.record(commit, outcome, took);
+                    saw(search, commit, Came::OfTrial(outcome), field.spent);
                     if outcome != Outcome::Clean {
                         break;
                     }
@@ -157,7 +199,7 @@ impl World {
     pub fn culprits(&self) -> Vec<Commit> {
         let has = |number: &usize| self.truths[*number].rate > 0.0;
         (0..self.parents.len())
-            .filter(|number| has(number) && !self.parents[*number].iter().any(|parent| has(parent)))
+            .filter(|number| has(number) && !self.parents[*number].iter().any(has))
             .map(Commit)
             .collect()
     }
@@ -194,7 +236,7 @@ pub enum End {
 pub fn play_farm(world: &World, history: &History, options: Options, seed: u64) -> Played {
     let mut search = Search::new(history.clone(), options);
     let mut field = Field::new(world, history, seed);
-    let verdict = play(&mut search, &mut field, |_, _, _| {});
+    let verdict = play(&mut search, &mut field, |_, _, _, _| {});
     let (named, claimed) = match verdict {
         Verdict::Culprit { commit, confidence } => (vec![commit], confidence),
         Verdict::Among { commits, confidence } => (commits, confidence),
@@ -212,10 +254,4 @@ fn judge(world: &World, history: &History, named: &[Commit]) -> End {
         named.contains(culprit) && named.iter().all(|one| answer.contains(one))
     });
     if right { End::Right } else { End::Wrong }
-}
-
-/// As many trials of a bad end as show a bug of this rate with this confidence.
-pub fn end_trials(rate: f64, confidence: f64) -> NonZeroU32 {
-    let trials = ((1.0 - confidence).ln() / (1.0 - rate).ln()).ceil();
-    NonZeroU32::new(trials as u32).unwrap_or(NonZeroU32::MIN)
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use camino::Utf8PathBuf;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
+use super::bisect::BisectCommand;
 use crate::runner::Until;
 use crate::scenario::Fix;
 
@@ -32,7 +33,7 @@ Exit codes:
   104  nothing ran: all skipped
   105  ineffective: the steps did too little to prove anything
   106  timed out
-  107  no answer: of a patch nothing is sure (try); lives that should be the same were not (--check-exact)
+  107  no answer: of a patch nothing is sure (try); no commit is named (bisect); lives that should be the same were not (--check-exact)
   130  interrupted
 Several at once: the first of 130, 1, 2, 103, 100, 106, 102, 101, 105, 107, 104.";
 
@@ -87,6 +88,9 @@ pub(super) enum Command {
     /// with 0 if the patch mends something for sure and breaks nothing, with 100 if it brings a hit or makes one more common,
     /// with 107 if nothing is sure.
     Try(TryArgs),
+    /// Find the commit that brought a bug, be it seen only now and then
+    #[command(subcommand)]
+    Bisect(BisectCommand),
     /// Boot a guest and give you a shell on its console
     Shell(ShellArgs),
     /// List the runs there have been

@@ -82,7 +82,8 @@ impl Shape {
                 };
                 let is_end = number == 0 || number == self.commits;
                 let build = unfit.filter(|_| !is_end).unwrap_or(Buildable::Works);
-                Truth { build, rate: if has[number] { rate } else { 0.0 }, signature: None }
+                let rate = if has[number] { rate } else { 0.0 };
+                Truth { build, rate, other_failure: 0.0, weak: 0.0, signature: None }
             })
             .collect();
         World { parents, good: Commit(0), bad: Commit(self.commits), truths, prices: self.prices }

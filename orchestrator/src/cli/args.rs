@@ -7,6 +7,7 @@ use std::time::Duration;
 use camino::Utf8PathBuf;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
+use super::bisect::simulate;
 use crate::bisect::Confidence;
 use crate::runner::Until;
 use crate::scenario::Fix;
@@ -34,7 +35,7 @@ Exit codes:
   104  nothing ran: all skipped
   105  ineffective: the steps did too little to prove anything
   106  timed out
-  107  no answer: of a patch nothing is sure (try); lives that should be the same were not (--check-exact)
+  107  no answer: of a patch nothing is sure (try); no commit is named (bisect); lives that should be the same were not (--check-exact)
   130  interrupted
 Several at once: the first of 130, 1, 2, 103, 100, 106, 102, 101, 105, 107, 104.";
 
@@ -170,6 +171,9 @@ pub(super) enum BisectCommand {
     Commits(BisectCommitsArgs),
     /// Find the first of several kernels, in the order of their age, that has a bug
     Kernels(BisectKernelsArgs),
+    /// Search a history that a file describes, without git, kernels or guests, and show each step
+    #[command(after_help = simulate::HELP)]
+    Simulate(simulate::SimulateArgs),
     /// Go on with a bisect that was stopped or killed
     Resume {
         /// Its id or the beginning of that [default: the newest]

@@ -1,13 +1,18 @@
 //! The end of a bisect: the proof, and the answer.
 
+use std::num::NonZeroU32;
+
 use super::drive::{Drive, Ended, GoesOn};
 use super::testbed::Testbed;
-use crate::bisect::{Answer, Verdict, rate_where_seen, trials_to_clear};
+use crate::bisect::{Answer, Verdict};
 use crate::cli::environment::Environment;
 use crate::cli::output;
 use crate::error::{ExitCode, Failure};
 use crate::report::bisect::{answer_text, git_log};
 use crate::store::{BisectRecord, BuildRecord, Probe};
+
+/// Where no number of trials would prove it.
+const MOST_TRIALS: u32 = 1000;
 
 /// What shows that the culprit is one, beside the search.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,8 +63,7 @@ fn prove<T: Testbed>(drive: &mut Drive<'_, T>, culprit: &str) -> Result<GoesOn, 
     if matches!(made, BuildRecord::CannotBuild { .. }) {
         return Ok(GoesOn::Yes);
     }
-    let (hits, trials) = rate_where_seen(&drive.entries);
-    let wanted = trials_to_clear(hits, trials, drive.search.confidence());
+    let wanted = drive.search.trials_of_revert().map_or(MOST_TRIALS, NonZeroU32::get);
     let counts = drive.counts(&without);
     let left = wanted.saturating_sub(counts.telling());
     // A hit says all there is to say.

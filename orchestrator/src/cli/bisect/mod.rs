@@ -6,6 +6,7 @@ mod conclude;
 mod drive;
 mod kernels;
 mod packaged;
+pub(super) mod simulate;
 mod testbed;
 
 use std::num::NonZeroU32;
@@ -33,6 +34,7 @@ pub(super) fn bisect(environment: &Environment, command: &BisectCommand) -> Resu
             None => commits::begin(environment, options),
         },
         BisectCommand::Kernels(options) => packaged::begin(environment, options),
+        BisectCommand::Simulate(options) => simulate::simulate(environment, options),
         BisectCommand::Resume { id } => resume(environment, id.as_deref()),
     }
 }

@@ -151,7 +151,7 @@ impl Supply for Commits<'_> {
         let cached = which_are_built(cache, &[&content], &self.config)?.contains(&true);
         // A name that is the same for all: a cell is one of the scenario's, whatever it is tried on.
         let request = BuildRequest { name: "bisected", config: &self.config, patches: &[] };
-        match build(cache, (&self.tree, &content), &request, &|line| tracing::info!("{line}")) {
+        match build(cache, (&self.tree, &content), &request, &output::note) {
             Ok(kernel) => Ok(Ok((kernel, cached))),
             Err(error) if error.is_of_the_sources() => Ok(Err(error.to_string())),
             Err(error) => Err(error.into()),

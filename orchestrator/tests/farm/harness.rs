@@ -303,6 +303,19 @@ impl Started {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
+    /// Whether it ends within this time.
+    pub(crate) fn ends_within(&self, limit: Duration) -> bool {
+        let handle = pidfd_open(Pid::from_child(&self.child), PidfdFlags::empty()).unwrap();
+        let limit = Timespec { tv_sec: 0, tv_nsec: limit.as_nanos().try_into().unwrap() };
+        poll(&mut [PollFd::new(&handle, PollFlags::IN)], Some(&limit)).unwrap() == 1
+    }
+
+    /// As `kill -9` does.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
     pub(crate) fn end(mut self) -> Finished {
         self.stderr.read_to_end(&mut self.seen).unwrap();
         let code = self.child.wait().unwrap().code();

@@ -1,0 +1,225 @@
+//! Bisects of a small repository by a command: what is found, what is refused, and what a kill costs.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
+use std::time::Duration;
+
+use camino::Utf8PathBuf;
+
+use super::harness::Farm;
+
+/// A repository whose commits count in the file `number`; those behind `bug_at` have the file `bug`.
+struct Repository {
+    farm: Farm,
+    path: Utf8PathBuf,
+}
+
+impl Repository {
+    fn new(commits: u32, bug_at: u32) -> Self {
+        let farm = Farm::new();
+        let path = farm.path("repository");
+        fs::create_dir(&path).unwrap();
+        let repository = Self { farm, path };
+        repository.git(&["init", "--quiet", "--initial-branch=main"]);
+        for number in 1..=commits {
+            fs::write(repository.path.join("number"), format!("{number}\n")).unwrap();
+            if number == bug_at {
+                fs::write(repository.path.join("bug"), "").unwrap();
+            }
+            repository.git(&["add", "--all"]);
+            repository.git(&["commit", "--quiet", &format!("--message=change {number}")]);
+        }
+        repository
+    }
+
+    fn git(&self, arguments: &[&str]) -> String {
+        let output = Command::new("git")
+            .args(["-c", "user.name=a", "-c", "user.email=a@b", "-c", "safe.directory=*"])
+            .args(arguments)
+            .current_dir(&self.path)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+
+    /// The commit that is called so.
+    fn change(&self, number: u32) -> String {
+        self.git(&["rev-parse", &format!(":/^change {number}$")])
+    }
+
+    /// A test of the user's; each of its ends is a line of `ends`.
+    fn script(&self, body: &str) -> String {
+        let ends = self.farm.path("ends");
+        let text = format!(
+            "#!/bin/sh\nnumber=$(cat number)\nend() {{ echo $number $1 >> {ends}; exit $1; }}\n{body}\n"
+        );
+        let path = self.farm.file("test.sh", text);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        path.into_string()
+    }
+
+    fn asked<'a>(&'a self, script: &'a str) -> Vec<&'a str> {
+        let tree = self.path.as_str();
+        vec!["bisect", "commits", "--tree", tree, "--good", ":/^change 1$", "--bad", "main", "--run", script]
+    }
+
+    fn directory(&self) -> Utf8PathBuf {
+        let bisects = self.farm.state().join("bisects");
+        let mut found: Vec<_> = bisects.read_dir_utf8().unwrap().map(|entry| entry.unwrap()).collect();
+        assert_eq!(found.len(), 1);
+        found.remove(0).into_path()
+    }
+
+    /// Trials that the journal knows.
+    fn trials(&self) -> usize {
+        let journal = fs::read_to_string(self.directory().join("journal.jsonl")).unwrap();
+        let entries = journal.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        entries.filter_map(|entry| entry["trials"].as_array().map(Vec::len)).sum()
+    }
+}
+
+const SURE: &str = "[ -f bug ] && end 1\nend 0";
+
+#[test]
+fn a_commit_is_found_by_a_command_and_git_agrees() {
+    let repository = Repository::new(40, 23);
+    let before = repository.git(&["status", "--porcelain", "--branch"]);
+    // Some commits cannot be told, and one of them is next to the culprit.
+    let script = repository.script(&format!("[ $number = 20 ] && end 125\n{SURE}"));
+    let found = repository.farm.run(&[&["--json"], &repository.asked(&script)[..]].concat()).with_code(0);
+    let answer = found.json();
+    assert_eq!(answer["verdict"], "culprit");
+    assert_eq!(answer["culprit"]["id"], repository.change(23).as_str());
+    assert!(answer["confidence"].as_f64().unwrap() >= 0.99);
+    assert_eq!(answer["proof"]["without"]["hit"], 0);
+    assert!(answer["proof"]["without"]["clean"].as_u64().unwrap() > 0);
+    assert_eq!(repository.git(&["status", "--porcelain", "--branch"]), before);
+    assert_eq!(repository.git(&["worktree", "list"]).lines().count(), 1);
+
+    let log = repository.directory().join("bisect.log");
+    let replayed = repository.git(&["bisect", "replay", log.as_str()]);
+    assert!(replayed.contains(&format!("{} is the first bad commit", repository.change(23))), "{replayed}");
+}
+
+#[test]
+fn the_branch_that_was_merged_is_searched_too() {
+    let repository = Repository::new(10, 0);
+    repository.git(&["checkout", "--quiet", "-b", "side", ":/^change 4$"]);
+    for number in 0..6 {
+        fs::write(repository.path.join(format!("side-{number}")), "").unwrap();
+        if number == 3 {
+            fs::write(repository.path.join("bug"), "").unwrap();
+        }
+        repository.git(&["add", "--all"]);
+        repository.git(&["commit", "--quiet", &format!("--message=side {number}")]);
+    }
+    let culprit = repository.git(&["rev-parse", ":/^side 3$"]);
+    repository.git(&["checkout", "--quiet", "main"]);
+    repository.git(&["merge", "--quiet", "--no-edit", "side"]);
+    let script = repository.script(SURE);
+    let found = repository.farm.run(&[&["--json"], &repository.asked(&script)[..]].concat()).with_code(0);
+    assert_eq!(found.json()["culprit"]["id"], culprit.as_str());
+}
+
+#[test]
+fn commits_that_cannot_be_tried_leave_a_set() {
+    let repository = Repository::new(20, 12);
+    let script = repository.script(&format!("[ $number -ge 10 ] && [ $number -le 13 ] && end 125\n{SURE}"));
+    let found = repository.farm.run(&[&["--json"], &repository.asked(&script)[..]].concat()).with_code(107);
+    let answer = found.json();
+    assert_eq!(answer["verdict"], "among");
+    let candidates: Vec<_> =
+        answer["candidates"].as_array().unwrap().iter().map(|one| one["subject"].clone()).collect();
+    assert_eq!(candidates, ["change 10", "change 11", "change 12", "change 13", "change 14"]);
+}
+
+#[test]
+fn ends_that_are_not_what_they_were_said_to_be_are_told() {
+    let repository = Repository::new(8, 1);
+    let script = repository.script(SURE);
+    let good_is_bad = repository.farm.run(&repository.asked(&script)).with_code(2);
+    assert!(good_is_bad.stdout.contains("shows the bug, too"), "{good_is_bad:?}");
+
+    let repository = Repository::new(8, 0);
+    let script = repository.script(SURE);
+    let asked = [&["bisect", "commits", "--max-end-trials", "5"], &repository.asked(&script)[2..]].concat();
+    let no_bug = repository.farm.run(&asked).with_code(2);
+    assert!(no_bug.stdout.contains("did not show the bug in 5 trials"), "{no_bug:?}");
+    assert_eq!(repository.trials(), 5);
+}
+
+#[test]
+fn what_cannot_be_bisected_is_refused_before_anything_is_kept() {
+    let repository = Repository::new(3, 2);
+    repository.git(&["checkout", "--quiet", "--orphan", "other"]);
+    repository.git(&["commit", "--quiet", "--message=other"]);
+    let tree = repository.path.as_str();
+    let refused = |arguments: &[&str]| {
+        let asked = [&["bisect", "commits", "--tree", tree], arguments, &["--run", "true"]].concat();
+        let refused = repository.farm.run(&asked).with_code(2);
+        let first = refused.stderr.lines().next().unwrap_or_default().replace(tree, "TREE");
+        let id = repository.change(1);
+        first.replace(&id[..12], "FIRST").replace(&repository.git(&["rev-parse", "other"])[..12], "OTHER")
+    };
+    insta::assert_snapshot!(refused(&["--good", "v7", "--bad", "main"]), @"error: v7 is no commit of TREE");
+    insta::assert_snapshot!(
+        refused(&["--good", "main~2", "--bad", "main~2"]), @"error: good and bad are the same commit FIRST");
+    insta::assert_snapshot!(
+        refused(&["--good", "main~2", "--bad", "other"]),
+        @"error: FIRST is no ancestor of OTHER; they have no commit in common");
+    let elsewhere =
+        repository.farm.run(&["bisect", "commits", "--tree", "/", "--good", "a", "--run", "true"]);
+    assert_eq!(
+        elsewhere.with_code(2).stderr.lines().next(),
+        Some("error: / is not the top of a git repository")
+    );
+    assert!(!repository.farm.state().exists());
+}
+
+#[test]
+fn a_code_that_means_trouble_stops_and_the_bisect_can_be_gone_on_with() {
+    let repository = Repository::new(20, 12);
+    let trouble = repository.farm.path("trouble");
+    fs::write(&trouble, "").unwrap();
+    let script = repository.script(&format!("[ -f {trouble} ] && [ $number = 10 ] && end 200\n{SURE}"));
+    let stopped = repository.farm.run(&repository.asked(&script)).with_code(103);
+    assert!(stopped.stderr.contains("ended with 200"), "{stopped:?}");
+    fs::remove_file(&trouble).unwrap();
+    let found = repository.farm.run(&["bisect", "resume", "--json"]).with_code(0);
+    assert_eq!(found.json()["culprit"]["id"], repository.change(12).as_str());
+}
+
+/// A kill costs the trial that it meets, and no other.
+#[test]
+fn killed_at_any_moment_it_goes_on_and_says_the_same() {
+    let slow = &format!("sleep 0.03\n{SURE}");
+    let whole = Repository::new(60, 41);
+    whole.farm.run(&whole.asked(&whole.script(slow))).with_code(0);
+
+    let killed = Repository::new(60, 41);
+    let script = killed.script(slow);
+    let mut asked = killed.asked(&script);
+    let mut kills = 0;
+    for number in 0..30_u64 {
+        let farm = killed.farm.begin(killed.farm.command(&asked));
+        // Anything from its first moment on.
+        if farm.ends_within(Duration::from_millis(20 + number * 37 % 400)) {
+            break;
+        }
+        farm.kill();
+        kills += 1;
+        if killed.farm.state().join("bisects").exists() && killed.directory().join("bisect.json").exists() {
+            asked = vec!["bisect", "resume"];
+        }
+    }
+    let last = killed.farm.run(&["bisect", "resume", "--json"]).with_code(0).json();
+    assert_eq!(last["culprit"]["id"], killed.change(41).as_str());
+    assert_eq!(killed.trials(), whole.trials());
+    // What had ended and was not known yet may be run again: one trial for each kill at most.
+    let ends =
+        |repository: &Repository| fs::read_to_string(repository.farm.path("ends")).unwrap().lines().count();
+    assert!(kills >= 5, "it was killed {kills} times only");
+    assert!(ends(&killed) <= ends(&whole) + kills, "{} ends of {}", ends(&killed), ends(&whole));
+}

@@ -210,6 +210,25 @@ impl Hunk {
     }
 }
 
+/// Files in which each edit of a history finds what it looks for.
+#[cfg(test)]
+pub(super) fn stand_in<'a>(
+    edits: impl Iterator<Item = &'a Edit>,
+) -> std::collections::BTreeMap<String, String> {
+    let mut files = std::collections::BTreeMap::new();
+    let mut known = std::collections::BTreeSet::new();
+    for edit in edits {
+        for file in &edit.files {
+            // A mend looks for what its break has left.
+            if known.insert(&file.path) {
+                let old: Vec<&str> = file.hunks.iter().map(|hunk| hunk.old.as_str()).collect();
+                files.insert(file.path.clone(), format!("first\n{}last\n", old.join("between\n")));
+            }
+        }
+    }
+    files
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};

@@ -106,14 +106,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let request = Request { seed: options.seed, lives: options.hits.0.get(), unrelated };
     let history = History::new(Catalogue::embedded(), request);
     let tree = repository.sources()?;
-
-    let files = stream::paths(&history)
-        .into_iter()
-        .map(|path| Ok((path.to_owned(), repository.git(&["show", &format!("{tree}:{path}")])?)))
-        .collect::<Result<BTreeMap<_, _>>>()?;
-    let message = release(&repository.git(&["show", &format!("{tree}:Makefile")])?);
-    let stream = stream::stream(&history, &Base { tree: &tree, message: &message, files })?;
-    let ids = repository.import(&stream, history.commits.len() + 1)?;
+    let ids = repository.commit(&history, &tree)?;
     let (good, ids) = ids.split_first().context("git has made no commit")?;
     let bad = ids.last().context("git has made no commit")?;
     println!("practice-tree: checking {BRANCH} out in {directory}");
@@ -198,7 +191,16 @@ impl Repository<'_> {
         Ok(id.as_str().to_owned())
     }
 
-    /// Makes the commits, and returns their ids in the order of the stream.
+    /// Makes the commits on top of one of the sources, and returns the ids of all: the base, then those of the history.
+    fn commit(&self, history: &History, tree: &str) -> Result<Vec<String>> {
+        let text = |path: &str| self.git(&["show", &format!("{tree}:{path}")]);
+        let files = stream::paths(history).into_iter().map(|path| Ok((path.to_owned(), text(path)?)));
+        let files = files.collect::<Result<BTreeMap<_, _>>>()?;
+        let message = release(&text("Makefile")?);
+        let stream = stream::stream(history, &Base { tree, message: &message, files })?;
+        self.import(&stream, history.commits.len() + 1)
+    }
+
     fn import(&self, stream: &[u8], commits: usize) -> Result<Vec<String>> {
         let marks = self.directory.join(".git/practice.marks");
         let export = format!("--export-marks={marks}");
@@ -258,5 +260,60 @@ mod tests {
     fn the_release_stands_in_the_makefile() {
         let makefile = "# SPDX\nVERSION = 6\nPATCHLEVEL = 1\nSUBLEVEL = 192\nEXTRAVERSION =\n";
         assert_eq!(release(makefile), "Linux 6.1.192");
+    }
+
+    /// The files that a history edits, with nothing in them but what its edits look for.
+    fn made_in(directory: &Utf8Path, history: &History) -> Vec<String> {
+        let repository = Repository { directory };
+        repository.git(&["init", "--quiet", "--initial-branch=empty"]).unwrap();
+        let mut files = edits::stand_in(history.commits.iter().filter_map(|commit| commit.edit.as_ref()));
+        files.insert("Makefile".to_owned(), "VERSION = 6\nPATCHLEVEL = 1\nSUBLEVEL = 5\n".to_owned());
+        for (path, text) in &files {
+            let path = directory.join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        repository.git(&["add", "."]).unwrap();
+        let tree = repository.git(&["write-tree"]).unwrap();
+        let ids = repository.commit(history, tree.trim()).unwrap();
+        repository.git(&["checkout", "--quiet", "--force", "-B", BRANCH, ids.last().unwrap()]).unwrap();
+        ids
+    }
+
+    fn planned(seed: u64) -> History {
+        History::new(Catalogue::embedded(), Request { seed, lives: 4, unrelated: Unrelated::Planted })
+    }
+
+    #[test]
+    fn a_history_is_the_same_to_the_commit_id_wherever_it_is_made() {
+        let [one, other] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+        let ids = |directory: &tempfile::TempDir, seed| {
+            made_in(Utf8Path::from_path(directory.path()).unwrap(), &planned(seed))
+        };
+        let first = ids(&one, 1);
+        assert_eq!(first.len(), 63);
+        assert_eq!(first, ids(&other, 1));
+        assert_ne!(first[1..], ids(&tempfile::tempdir().unwrap(), 2)[1..]);
+    }
+
+    #[test]
+    fn the_bug_can_be_reverted_at_the_tip_and_git_merges_as_the_history_does() {
+        for seed in 1..=6 {
+            let temporary = tempfile::tempdir().unwrap();
+            let directory = Utf8Path::from_path(temporary.path()).unwrap();
+            let history = planned(seed);
+            let ids = made_in(directory, &history);
+            let repository = Repository { directory };
+            let git = |arguments: &[&str]| repository.git(arguments).unwrap().trim().to_owned();
+            let culprit = &ids[history.culprit().unwrap() + 1];
+            assert_eq!(git(&["show", "--format=", "--name-only", culprit]), "fs/splice.c");
+            git(&["-c", "user.name=T", "-c", "user.email=t@t.example", "revert", "--no-edit", culprit]);
+            let reverted = git(&["rev-parse", "HEAD:fs/splice.c"]);
+            assert_eq!(reverted, git(&["rev-parse", &format!("{}:fs/splice.c", ids[0])]), "seed {seed}");
+            let merge = history.commits.iter().position(|commit| commit.kind == Kind::Merge).unwrap();
+            let merge = &ids[merge + 1];
+            let merged = git(&["merge-tree", "--write-tree", &format!("{merge}^1"), &format!("{merge}^2")]);
+            assert_eq!(merged, git(&["rev-parse", &format!("{merge}^{{tree}}")]), "seed {seed}");
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -48,6 +49,23 @@ impl Cmd {
     /// As [`Cmd::output`], unprinted: for questions that change nothing.
     pub(crate) fn quiet_output(&self) -> Result<Output> {
         self.command().stdin(Stdio::null()).output().with_context(|| self.cannot_start())
+    }
+
+    /// As [`Cmd::quiet_output`], with this on its stdin.
+    pub(crate) fn quiet_output_of(&self, input: &[u8]) -> Result<Output> {
+        let mut command = self.command();
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .with_context(|| self.cannot_start())?;
+        let mut stdin = child.stdin.take();
+        std::thread::scope(|scope| {
+            // A program that does not read to the end tells why by its status.
+            scope.spawn(move || stdin.take().map(|mut stdin| stdin.write_all(input)));
+            child.wait_with_output().with_context(|| self.cannot_start())
+        })
     }
 
     fn echo(&self) {

@@ -15,6 +15,7 @@ mod cmd;
 mod demo;
 mod docs;
 mod packages;
+mod practice_tree;
 mod setup;
 mod test;
 mod tools;
@@ -43,6 +44,8 @@ enum Chore {
     Ci,
     /// Measure farm against plain QEMU, and print the tables of docs/benchmarks.md
     Bench(bench::Options),
+    /// Make a git repository of kernel sources with a planted bug among 60 commits, to try bisection on
+    PracticeTree(practice_tree::Options),
     /// Write the generated documents anew
     Docs(docs::Options),
 }
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
         Chore::Test(options) => test::run(&options),
         Chore::Ci => ci::run(),
         Chore::Bench(options) => bench::run(&options),
+        Chore::PracticeTree(options) => practice_tree::run(&options),
         Chore::Docs(options) => docs::run(&options),
     };
     match done {

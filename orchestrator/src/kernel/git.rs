@@ -74,6 +74,10 @@ impl Repository {
         Ok(repository)
     }
 
+    pub(super) fn directory(&self) -> &Utf8Path {
+        &self.directory
+    }
+
     fn command(&self) -> Result<Command, ToolError> {
         let mut command = base()?;
         command.env("GIT_DIR", &self.directory);

@@ -227,6 +227,11 @@ impl Tree {
         self.workspace.path.join(SOURCE)
     }
 
+    /// The repository of its contents, for others to copy from while this is held.
+    pub fn repository(&self) -> &Utf8Path {
+        self.repository.directory()
+    }
+
     fn index(&self) -> Utf8PathBuf {
         self.workspace.path.join(INDEX)
     }

@@ -8,6 +8,7 @@
 mod harness;
 
 mod beside;
+mod bisect;
 mod boot;
 mod built;
 mod crash;

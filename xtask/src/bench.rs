@@ -4,6 +4,7 @@
 //! Whatever is compared is run by turns, so that a host that gets slower does not favour either side, and medians are
 //! given with the least and the most.
 
+mod bisect;
 mod cost;
 mod measure;
 mod plain;
@@ -45,6 +46,9 @@ pub(crate) struct Options {
     /// The host's own QEMU, measured beside the one that farm takes
     #[arg(long, default_value = "/usr/bin/qemu-system-s390x")]
     other_qemu: String,
+    /// Simulated histories in each row of the tables about bisection
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..))]
+    histories: u64,
     /// What to measure [default: everything]
     #[arg(value_enum)]
     subjects: Vec<Subject>,
@@ -68,6 +72,9 @@ enum Subject {
     Warm,
     /// What the emulated ultravisor costs
     Cost,
+    /// Simulated bisections: is the answer right as often as claimed, and what does it take beside the ways of others? Needs
+    /// neither QEMU nor kernels
+    Bisect,
 }
 
 /// What is measured, and where.
@@ -80,6 +87,12 @@ struct Bench {
 }
 
 pub(crate) fn run(options: &Options) -> Result<()> {
+    if options.subjects.is_empty() || options.subjects.contains(&Subject::Bisect) {
+        bisect::measure(options.histories)?;
+    }
+    if options.subjects == [Subject::Bisect] {
+        return Ok(());
+    }
     let program = std::env::current_exe()?.with_file_name("farm");
     let program = Utf8PathBuf::try_from(program).context("the path of farm is not valid UTF-8")?;
     ensure!(program.is_file(), "{program} is not there; build it first: cargo build --package farm");

@@ -6,7 +6,7 @@
 use std::num::NonZeroU32;
 
 use super::history::History;
-use super::posterior::{NEXT_TO_NOTHING, Outlook, Posterior};
+use super::posterior::{Class, Outlook, Posterior};
 use super::rate::{BATCHES, Rates};
 
 /// A larger batch is asked for if it teaches nearly as much a second as the best does: lives run side by side.
@@ -34,15 +34,16 @@ pub(super) struct Choice {
     pub(super) speed: f64,
 }
 
-/// None if no trial teaches anything.
+/// None if no trial teaches anything. Classes of less weight than `negligible` are passed over.
 pub(super) fn choose(
     history: &History,
     rates: &Rates,
     posterior: &Posterior,
     trial: f64,
     chances: &[Chance],
+    negligible: f64,
 ) -> Option<Choice> {
-    let scale = Scale::new(history, rates, posterior, trial);
+    let scale = Scale::new(history, rates, posterior, trial, negligible);
     let mut best: Option<Choice> = None;
     for chance in scale.worth_weighing(chances) {
         let choice = scale.weigh(&chance);
@@ -57,21 +58,27 @@ pub(super) fn choose(
 struct Scale<'a> {
     history: &'a History,
     rates: &'a Rates,
-    posterior: &'a Posterior,
-    outlooks: Vec<(usize, Outlook<'a>)>,
+    classes: Vec<(&'a Class, Outlook<'a>)>,
     trial: f64,
 }
 
 impl<'a> Scale<'a> {
-    fn new(history: &'a History, rates: &'a Rates, posterior: &'a Posterior, trial: f64) -> Self {
-        let outlooks = posterior
-            .classes
-            .iter()
-            .enumerate()
-            .filter(|(_, class)| class.weight > NEXT_TO_NOTHING)
-            .map(|(index, class)| (index, posterior.outlook(rates, class)))
-            .collect();
-        Self { history, rates, posterior, outlooks, trial }
+    fn new(
+        history: &'a History,
+        rates: &'a Rates,
+        posterior: &'a Posterior,
+        trial: f64,
+        negligible: f64,
+    ) -> Self {
+        let classes = posterior.classes.iter().filter(|class| class.weight > negligible);
+        let classes = classes.map(|class| (class, posterior.outlook(rates, class))).collect();
+        Self { history, rates, classes, trial }
+    }
+
+    /// How likely the commit at this place has the bug.
+    fn has(&self, place: usize) -> f64 {
+        let before = self.history.ancestors(place);
+        self.classes.iter().map(|(class, _)| class.weight * class.part(before)).sum()
     }
 
     fn worth_weighing(&self, chances: &[Chance]) -> Vec<Chance> {
@@ -79,7 +86,7 @@ impl<'a> Scale<'a> {
         let unbuilt: Vec<(f64, Chance)> = chances
             .iter()
             .filter(|chance| chance.build > 0.0)
-            .map(|chance| (self.posterior.has(self.history.ancestors(chance.place)), *chance))
+            .map(|chance| (self.has(chance.place), *chance))
             .collect();
         for shows in SHOWS {
             let mut ranked: Vec<(f64, Chance)> = unbuilt
@@ -108,8 +115,7 @@ impl<'a> Scale<'a> {
         // By batch: how likely all is clean, and how uncertain that is if one knows the culprit.
         let mut clean = [1.0; BATCHES.len()];
         let mut known = [0.0; BATCHES.len()];
-        for (index, outlook) in &self.outlooks {
-            let class = &self.posterior.classes[*index];
+        for (class, outlook) in &self.classes {
             let has = class.weight * class.part(before);
             if has > 0.0 {
                 let all_clean = self.rates.all_clean(&outlook.at(chance.place));

@@ -103,26 +103,26 @@ impl Search {
         Verdict::TwoCulprits { first: commit(&first), second: commit(&second), confidence }
     }
 
-    /// The fewest commits that are sure enough, if nothing that can be tried tells more.
+    /// The fewest commits that are as sure as can be, if nothing that can be tried tells more.
     pub(super) fn smallest_set(&self, posterior: &Posterior) -> Verdict {
-        let mut places: Vec<(f64, usize)> = self
+        let doubt = 1.0 - self.options.confidence.share();
+        let least = DOUBT * doubt / self.history.len() as f64;
+        let mut set: Vec<(f64, usize)> = self
             .possible
             .ones()
             .filter(|place| *place != History::GOOD)
             .map(|place| (posterior.weight(place), place))
+            .filter(|(weight, _)| *weight > least)
             .collect();
-        places.sort_by(|one, other| other.0.total_cmp(&one.0).then(one.1.cmp(&other.1)));
+        set.sort_by(|one, other| other.0.total_cmp(&one.0).then(one.1.cmp(&other.1)));
         let mut confidence = 0.0;
-        let mut set = Vec::new();
-        for (weight, place) in places {
-            if claim(confidence) >= self.options.confidence.share() {
-                break;
-            }
-            confidence += weight;
-            set.push(place);
-        }
-        set.sort_unstable();
-        let commits = set.iter().map(|place| self.history.commit(*place)).collect();
+        set.retain(|(weight, _)| {
+            let is_wanted = claim(confidence) < 1.0 - doubt;
+            confidence += if is_wanted { *weight } else { 0.0 };
+            is_wanted
+        });
+        set.sort_by_key(|(_, place)| *place);
+        let commits = set.iter().map(|(_, place)| self.history.commit(*place)).collect();
         Verdict::Among { commits, confidence: claim(confidence) }
     }
 }

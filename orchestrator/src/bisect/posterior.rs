@@ -11,8 +11,9 @@ use super::rate::{Course, Evidence, Levels, Rates};
 
 /// Beforehand: that the good end has the bug. People are wrong about that now and then.
 const GOOD_IS_BAD: f64 = 0.02;
-/// Beforehand: that no single commit explains what is to be seen.
-const TWO_CULPRITS: f64 = 0.002;
+/// Beforehand: that no single commit explains what is to be seen. That explains whatever comes, though nothing well, so no trial makes it
+/// less likely, and what it has it takes from every answer: hence so little.
+const TWO_CULPRITS: f64 = 1e-5;
 
 /// A kernel that was tried, and the commits that it is the kernel of.
 #[derive(Debug, Clone)]
@@ -88,12 +89,6 @@ impl Posterior {
         Self { classes, two: two / total, tried: evidence, span }
     }
 
-    /// How likely the commit at this place has the bug, by the classes whose weight is not next to nothing.
-    pub(super) fn has(&self, before: &FixedBitSet) -> f64 {
-        let part = |class: &Class| class.weight * class.part(before);
-        self.classes.iter().filter(|class| class.weight > NEXT_TO_NOTHING).map(part).sum()
-    }
-
     /// How likely the commit at this place is the culprit.
     pub(super) fn weight(&self, place: usize) -> f64 {
         let class = self.classes.iter().find(|class| class.members.contains(place));
@@ -128,9 +123,6 @@ fn both_ways(likelihoods: &[f64; 2], prior: f64) -> [f64; 2] {
     let courses = Rates::courses();
     std::array::from_fn(|course| likelihoods[course] + (prior * courses[course]).ln())
 }
-
-/// Classes of less weight do not move a choice.
-pub(super) const NEXT_TO_NOTHING: f64 = 1e-4;
 
 impl Class {
     fn split(self, before: &FixedBitSet) -> impl Iterator<Item = Self> {

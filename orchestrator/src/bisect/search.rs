@@ -30,9 +30,13 @@ const FIRST_CHECK: f64 = 0.5;
 /// The rate is measured at the bad end, which is built, until it has shown the bug so often, for this part of what a build takes.
 const MEASURED_BY: u32 = 3;
 const MEASURE_FOR: f64 = 0.5;
+/// What part of the doubt that is allowed a class has that is not weighed in a choice.
+const NEGLIGIBLE: f64 = 0.01;
 /// Trials that are left, in units of those that a hit takes: for each bit that is not known, and for the proof. From simulation.
-const TRIALS_A_BIT: f64 = 3.2;
-const TRIALS_OF_PROOF: f64 = 12.0;
+const TRIALS_A_BIT: f64 = 2.2;
+const TRIALS_OF_PROOF: f64 = 9.0;
+/// The last bit takes trials of what is built by then.
+const BITS_WITHOUT_BUILD: f64 = 0.7;
 
 /// One kernel, and the commits that it is the kernel of.
 #[derive(Debug, Clone)]
@@ -203,7 +207,12 @@ impl Search {
         if let Some(next) = self.conclusion(&posterior) {
             return next;
         }
-        match choice::choose(&self.history, &self.rates, &posterior, self.costs.trial(), &self.chances()) {
+        let chances = self.chances();
+        let choose = |negligible| {
+            choice::choose(&self.history, &self.rates, &posterior, self.costs.trial(), &chances, negligible)
+        };
+        let negligible = NEGLIGIBLE * (1.0 - self.options.confidence.share());
+        match choose(negligible).or_else(|| choose(NEGLIGIBLE * negligible)) {
             Some(choice) => self.ask(choice.place, choice.trials),
             None => Next::Done(self.smallest_set(&posterior)),
         }
@@ -325,7 +334,8 @@ impl Search {
         let to_hit = self.rates.trials_to_hit(&posterior.outlook(&self.rates, class).at(place));
         let trials = to_hit * (TRIALS_A_BIT * bits + TRIALS_OF_PROOF * bits.min(1.0));
         let build = self.costs.build(self.last_built.map(|_| class.size / 2));
-        Seconds(bits * build + trials * self.costs.trial())
+        let builds = (bits - BITS_WITHOUT_BUILD).max(0.0);
+        Seconds(builds * build + trials * self.costs.trial())
     }
 
     /// All candidates, parents first.

@@ -7,7 +7,7 @@ mod peers;
 
 pub use described::{Described, DescriptionError};
 pub use generate::{Branches, Drift, Shape};
-pub use peers::Peer;
+pub use peers::{Ends, Peer};
 
 use std::collections::HashSet;
 

@@ -28,6 +28,7 @@ mod search;
 mod selftest;
 mod sets;
 mod share;
+mod simulate;
 mod shell;
 mod smoke;
 mod storage;

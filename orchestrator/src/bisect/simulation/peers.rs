@@ -1,7 +1,6 @@
 //! How others would search the same history: to be compared with.
 //!
-//! Their rules, not their code. All have both ends checked, keep what they have built, and stop a batch at the first hit where their rule
-//! lets them.
+//! Their rules, not their code. All keep what they have built, and stop a batch at the first hit where their rule lets them.
 
 use std::collections::HashMap;
 
@@ -16,13 +15,20 @@ use crate::bisect::outcome::{BuildOutcome, Outcome};
 pub enum Peer {
     /// `git bisect run` with a script that tries each commit so often that all is right with this confidence, if the rate is as low as
     /// the lowest in this history: it has been told the rate.
-    GitBisect { told: Drift, confidence: f64 },
+    GitBisect { told: Drift, confidence: f64, ends: Ends },
     /// Syzkaller's rule (pkg/bisect, `bisectionDecision`): 20 trials, or 10 if all 20 of the bad end's were hits; bad with a sixth of
     /// them, but 2 at least; good with none; else the commit is skipped.
     Syzkaller,
     /// git_bayesect: the commit whose trial lowers the entropy most, whatever its build takes. It knows no branches and, here, no
     /// commits that cannot be tried.
     Bayesect { confidence: f64 },
+}
+
+/// Whether the two ends are tried, or taken for what the user says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ends {
+    Checked,
+    Trusted,
 }
 
 /// What a rule makes of one commit.
@@ -37,16 +43,16 @@ impl Peer {
     pub fn play(self, world: &World, history: &History, seed: u64) -> Played {
         let mut field = Field::new(world, history, seed);
         let named = match self {
-            Self::GitBisect { told, confidence } => {
+            Self::GitBisect { told, confidence, ends } => {
                 let steps = (history.candidates().len() as f64).log2().ceil();
                 let trials = ((1.0 - confidence) / steps).ln() / (-told.lowest()).ln_1p();
                 // A rate of 1 needs one trial.
                 let trials = (trials.ceil() as u32).max(1);
-                bisected(history, &mut field, |field, commit| until_hit(field, commit, trials))
+                bisected(history, &mut field, ends, |field, commit| until_hit(field, commit, trials))
             }
             Self::Syzkaller => {
                 let mut trials = SYZKALLER_TRIALS;
-                bisected(history, &mut field, |field, commit| {
+                bisected(history, &mut field, Ends::Checked, |field, commit| {
                     let (mark, all_hit) = syzkaller(field, commit, trials);
                     if all_hit {
                         trials = SYZKALLER_TRIALS / 2;
@@ -71,6 +77,7 @@ fn played(world: &World, history: &History, named: Option<Vec<Commit>>, spent: S
 fn bisected(
     history: &History,
     field: &mut Field<'_>,
+    ends: Ends,
     mut mark: impl FnMut(&mut Field<'_>, Commit) -> Mark,
 ) -> Option<Vec<Commit>> {
     let mut marked = |place: usize| {
@@ -81,7 +88,8 @@ fn bisected(
         }
     };
     let bad = history.len() - 1;
-    if marked(bad) != Mark::Bad || marked(History::GOOD) != Mark::Good {
+    let are_as_said = |ends: [Mark; 2]| ends == [Mark::Bad, Mark::Good];
+    if ends == Ends::Checked && !are_as_said([bad, History::GOOD].map(&mut marked)) {
         return None;
     }
     let mut suspects = history.ancestors(bad).clone();

@@ -24,6 +24,7 @@ pub mod store;
 pub mod recheck;
 pub mod calibration;
 pub mod trial;
+pub mod bisect;
 pub mod mutation;
 pub mod report;
 pub mod runner;

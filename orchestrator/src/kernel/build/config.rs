@@ -42,7 +42,7 @@ pub struct ConfigRecipe {
 
 /// Options by name, without CONFIG_. `n` is what is not set.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Options(BTreeMap<String, Asked>);
+pub struct Options(BTreeMap<String, Asked>);
 
 /// A value and who asks for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,8 +112,26 @@ impl Options {
         Ok(all)
     }
 
+    /// `n` for what is not there.
     pub(crate) fn value(&self, option: &str) -> &str {
-        self.0.get(option).map_or("n", |asked| &asked.value)
+        self.get(option).unwrap_or("n")
+    }
+
+    pub(crate) fn get(&self, option: &str) -> Option<&str> {
+        self.0.get(option).map(|asked| asked.value.as_str())
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, asked)| (name.as_str(), asked.value.as_str()))
+    }
+
+    pub(crate) fn set(&mut self, option: &str, value: &str) {
+        let asked = Asked { value: value.to_owned(), by: String::new() };
+        self.0.insert(option.to_owned(), asked);
+    }
+
+    pub(crate) fn remove(&mut self, option: &str) {
+        self.0.remove(option);
     }
 
     /// What was asked for and is not so in `found`.

@@ -1,0 +1,3 @@
+//! Searches for what made good into bad.
+
+pub mod config;

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use camino::Utf8Path;
 use jiff::Timestamp;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
@@ -15,6 +16,7 @@ use super::provision::{Grounds, Guests};
 use super::results::RunView;
 use super::scenarios::library;
 use crate::error::{ExitCode, Failure};
+use crate::event::Event;
 use crate::machine::{Preflight, Wanted, preflight};
 use crate::mutation;
 use crate::plan::{CalibrationRecord, Cell, Protection, expand};
@@ -24,7 +26,7 @@ use crate::runner::{
     RunError, SearchRequest, Warmth, default_jobs, host_record, host_size,
 };
 use crate::scenario::Scenario;
-use crate::store::{MutationRecord, RecheckRecord, RunId, RunRecord, TrialRecord};
+use crate::store::{MutationRecord, RecheckRecord, RunId, RunRecord, RunWriter, Store, TrialRecord};
 use crate::trial;
 
 /// Loads all, or tells of all the problems in all the files.
@@ -109,6 +111,31 @@ pub(super) struct Planned<'a> {
     pub(super) mutation: Option<MutationRecord>,
 }
 
+/// What `--cold` says.
+pub(super) fn warmth(cold: bool) -> Warmth {
+    if cold { Warmth::Cold } else { Warmth::Warm }
+}
+
+impl<'a> Planned<'a> {
+    /// Each cell once, in a warm guest.
+    pub(super) fn new(scenarios: &'a [Arc<Scenario>], assignments: Vec<Assignment>) -> Self {
+        Self {
+            scenarios,
+            assignments,
+            jobs: None,
+            repeat: 1,
+            fail_fast: FailFast::No,
+            comparison: Comparison::No,
+            warmth: Warmth::Warm,
+            recheck: None,
+            search: None,
+            calibration: None,
+            trial: None,
+            mutation: None,
+        }
+    }
+}
+
 /// Runs, records and reports it.
 pub(super) fn perform(
     environment: &Environment,
@@ -116,6 +143,43 @@ pub(super) fn perform(
     grounds: Grounds,
     planned: Planned<'_>,
 ) -> Result<ExitCode, Failure> {
+    let mut interrupts = runtime.block_on(async { interrupts() })?;
+    let begun = begin(&environment.store, grounds, planned)?;
+    let directory = begun.directory().to_owned();
+    let mut progress = Progress::new();
+    let outcome = begun.live(runtime, &mut interrupts, |event| progress.show(event));
+    drop(progress);
+    // What was recorded is reported, whatever else went wrong.
+    let run = match environment.store.read_run(&directory) {
+        Ok(run) => run,
+        Err(error) => {
+            output::failure(&error.into());
+            return outcome;
+        }
+    };
+    environment.print(&report::run_text(&run), &RunView::new(&run))?;
+    // What its lives mean by themselves is not what was asked.
+    match outcome {
+        Ok(ExitCode::Passed | ExitCode::Hits) if run.record.trial.is_some() => Ok(trial::exit(&run)),
+        Ok(exit)
+            if run.record.mutation.is_some()
+                && !matches!(exit, ExitCode::Interrupted | ExitCode::Fault | ExitCode::Infra) =>
+        {
+            Ok(mutation::exit(&run))
+        }
+        outcome => outcome,
+    }
+}
+
+/// A run that has its directory, and is to begin.
+pub(super) struct Begun {
+    assignments: Vec<Assignment>,
+    options: Options,
+    writer: RunWriter,
+}
+
+/// Makes the directory of a run in the store.
+pub(super) fn begin(store: &Store, grounds: Grounds, planned: Planned<'_>) -> Result<Begun, Failure> {
     let Planned { scenarios, assignments, repeat, fail_fast, comparison, warmth, search, .. } = planned;
     let Grounds { launcher, qemu, provision, .. } = grounds;
     let (recheck_record, rechecks) = planned.recheck.unzip();
@@ -140,36 +204,27 @@ pub(super) fn perform(
         trial: planned.trial,
         mutation: planned.mutation,
     };
-    let writer = environment.store.begin(&record)?;
-    let directory = writer.directory().to_owned();
+    let writer = store.begin(&record)?;
     let limits = Limits::default();
     let options = Options { jobs, repeat, fail_fast, rechecks, search, limits, launcher, comparison, warmth };
-    let mut progress = Progress::new();
-    let outcome = runtime.block_on(async {
-        let interrupts = interrupts()?;
-        let run = runner::run(&assignments, &options, writer, interrupts, |event| progress.show(event));
-        run.await.map_err(Failure::from)
-    });
-    drop(progress);
-    // What was recorded is reported, whatever else went wrong.
-    let run = match environment.store.read_run(&directory) {
-        Ok(run) => run,
-        Err(error) => {
-            output::failure(&error.into());
-            return outcome;
-        }
-    };
-    environment.print(&report::run_text(&run), &RunView::new(&run))?;
-    // What its lives mean by themselves is not what was asked.
-    match outcome {
-        Ok(ExitCode::Passed | ExitCode::Hits) if run.record.trial.is_some() => Ok(trial::exit(&run)),
-        Ok(exit)
-            if run.record.mutation.is_some()
-                && !matches!(exit, ExitCode::Interrupted | ExitCode::Fault | ExitCode::Infra) =>
-        {
-            Ok(mutation::exit(&run))
-        }
-        outcome => outcome,
+    Ok(Begun { assignments, options, writer })
+}
+
+impl Begun {
+    pub(super) fn directory(&self) -> &Utf8Path {
+        self.writer.directory()
+    }
+
+    /// Lives it to its end.
+    pub(super) fn live(
+        self,
+        runtime: &Runtime,
+        interrupts: &mut mpsc::Receiver<Interrupt>,
+        display: impl FnMut(&Event),
+    ) -> Result<ExitCode, Failure> {
+        let Self { assignments, options, writer } = self;
+        let run = runner::run(&assignments, &options, writer, interrupts, display);
+        runtime.block_on(run).map_err(Failure::from)
     }
 }
 
@@ -196,8 +251,8 @@ fn jobs(asked: Option<u32>, assignments: &[Assignment]) -> Jobs {
     default_jobs(host_size(), guest)
 }
 
-/// SIGINT, SIGTERM and SIGHUP: the first stops nicely, the second at once.
-fn interrupts() -> Result<mpsc::Receiver<Interrupt>, Failure> {
+/// SIGINT, SIGTERM and SIGHUP: the first stops nicely, the second at once. To be called in the runtime.
+pub(super) fn interrupts() -> Result<mpsc::Receiver<Interrupt>, Failure> {
     let (send, receive) = mpsc::channel(2);
     for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
         let mut signals = signal(kind).map_err(|error| Failure::of(ExitCode::Fault, &error))?;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::args::{ProtectionArg, RunArgs, ScheduleArg, UntilArg};
 use super::environment::Environment;
-use super::perform::{Planned, assign_all, load, perform};
+use super::perform::{Planned, assign_all, load, perform, warmth};
 use super::provision::{Asked, Grounds, other_qemu};
 use super::scenarios::library;
 use super::{output, runtime};
@@ -13,7 +13,7 @@ use crate::machine::{Launcher, Qemu};
 use crate::plan::{
     Accel, Choice, Counting, DEFAULT_SEED, Emulator, Protection, Request, Schedule, Setting, choose_settings,
 };
-use crate::runner::{Comparison, FailFast, Rechecks, SearchRequest, Warmth};
+use crate::runner::{Comparison, FailFast, Rechecks, SearchRequest};
 use crate::scenario::{Fix, Scenario};
 use crate::store::{RecheckRecord, SearchAsked};
 
@@ -71,19 +71,15 @@ pub(super) fn run(environment: &Environment, options: &RunArgs) -> Result<ExitCo
         }
     };
     let planned = Planned {
-        scenarios: &scenarios,
-        assignments,
         jobs: options.lives.jobs,
         // One life has nothing to be compared with.
         repeat: if options.check_exact { options.lives.repeat.max(2) } else { options.lives.repeat },
         fail_fast: if options.fail_fast { FailFast::Yes } else { FailFast::No },
         comparison: if options.check_exact { Comparison::Exact } else { Comparison::No },
-        warmth: if options.lives.cold { Warmth::Cold } else { Warmth::Warm },
+        warmth: warmth(options.lives.cold),
         recheck,
         search,
-        calibration: None,
-        trial: None,
-        mutation: None,
+        ..Planned::new(&scenarios, assignments)
     };
     perform(environment, &runtime, grounds, planned)
 }

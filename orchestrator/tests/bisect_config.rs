@@ -130,7 +130,7 @@ const DEBUG: [Case; 8] = [
 const WIDE: [Case; 12] = [
     case("single", &["PAGE_OWNER"], &["PAGE_OWNER"], &[]),
     case("m to y", &["NILFS2_FS"], &["NILFS2_FS"], &[]),
-    case("m to y leaf", &["L2TP_ETH"], &["L2TP_ETH"], &["L2TP"]),
+    case("m to y leaf", &["L2TP_ETH"], &["L2TP_ETH"], &[]),
     case("m to n", &["JFS_FS"], &["JFS_FS"], &[]),
     case("not selected", &["CRYPTO_LIB_DES"], &["CRYPTO_DES", "CRYPTO_DES_S390"], &[]),
     case("string", &["DEFAULT_HOSTNAME"], &["DEFAULT_HOSTNAME"], &[]),

@@ -168,6 +168,94 @@ pub(super) enum BisectCommand {
     /// All that is learned is written down before it is acted on, so that --resume goes on after any kind of end. Exits with 0 if the culprit
     /// is found, with 107 if only a set of commits is or nothing, with 2 if an end is not what it was said to be.
     Commits(BisectCommitsArgs),
+    /// Find the options that make a good configuration bad
+    ///
+    /// Of the options that differ it sets some to their bad value, lets the tree's own olddefconfig decide what comes of it, builds that
+    /// and lets guests live a scenario on it; configurations that come to one that was tried share its trials. It ends with the
+    /// least set: without any one option of it the others show nothing. Options that are set only because a cause depends on them are
+    /// told apart from the causes, and those that follow from both are listed. With it comes a fragment that makes the good configuration
+    /// show it.
+    ///
+    /// A hit is certain evidence; that a life shows none is weak evidence, so a configuration is called good after as many lives as
+    /// the rate of the bad one calls for. All that is learned is written down before it is acted on, so that --resume goes on after any
+    /// kind of end. Exits with 0 if the options are found, with 107 if one of the two ends tells nothing, with 2 if an end is not
+    /// what it was said to be.
+    Config(BisectConfigArgs),
+}
+
+/// What `bisect config` asks.
+#[derive(Debug, ClapArgs)]
+pub(super) struct BisectConfigArgs {
+    /// Go on with a bisect that was stopped or killed [default: the newest]
+    #[arg(long, value_name = "ID", num_args = 0..=1, exclusive = true)]
+    pub(super) resume: Option<Option<String>>,
+
+    /// The kernel tree, as it is, changed files included; or sources by name (linux-6.1, linux-6.12)
+    #[arg(
+        long,
+        value_name = "DIR",
+        required_unless_present = "resume",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub(super) tree: Utf8PathBuf,
+
+    /// A configuration without the bug: a .config, or one of those with names (`farm kernel configs`). With --from: a
+    /// fragment to lay over that [default: nothing]
+    #[arg(long, value_name = "FILE", required_unless_present_any = ["resume", "from"])]
+    pub(super) good: Option<String>,
+
+    /// A configuration with it. With --from: a fragment
+    #[arg(
+        long,
+        value_name = "FILE",
+        required_unless_present = "resume",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub(super) bad: String,
+
+    /// What both begin with: `running` for this host's kernel, or a configuration; or `fragments`, with which --good and
+    /// --bad are lists of farm's own (lean,debug-vm), over nothing
+    #[arg(long, value_name = "running|FILE|fragments")]
+    pub(super) from: Option<String>,
+
+    /// A scenario that shows it, by name or by path; can be given several times
+    #[arg(long = "scenario", required_unless_present_any = ["resume", "run"], conflicts_with = "run", value_name = "SCENARIO")]
+    pub(super) scenarios: Vec<String>,
+
+    /// Try configurations by this command: to be given last, with its arguments, behind which it gets the path of a .config. It
+    /// exits as for `git bisect run`: 0 no hit, 125 cannot tell, 1 to 127 hit, above: stop
+    #[arg(long, value_name = "CMD", num_args = 1.., allow_hyphen_values = true)]
+    pub(super) run: Vec<String>,
+
+    /// The hunted finding: its title or fingerprint, in which * stands for any text; can be given several times [default: the
+    /// first finding that the bad configuration shows]
+    #[arg(long, value_name = "PATTERN")]
+    pub(super) hunt: Vec<String>,
+
+    /// A configuration shows it always or never: one trial of each is enough
+    #[arg(long)]
+    pub(super) once: bool,
+
+    /// How sure the answer is to be, in percent
+    #[arg(long, value_name = "PERCENT", default_value = "99", value_parser = parse_confidence)]
+    pub(super) confidence: Confidence,
+
+    /// The seed of every random choice inside the guest [default: the scenario's]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..1 << 53))]
+    pub(super) seed: Option<u64>,
+
+    /// How many guests run side by side [default: what CPUs and memory allow]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) jobs: Option<u32>,
+
+    /// Boot each guest, instead of letting each go on from a copy of one that was booted and saved
+    #[arg(long)]
+    pub(super) cold: bool,
+
+    #[command(flatten)]
+    pub(super) machine: MachineArgs,
 }
 
 /// What `bisect commits` asks.

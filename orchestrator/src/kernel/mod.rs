@@ -37,7 +37,7 @@ pub use self::catalog::{
     Catalog, CatalogError, KernelBuild, KernelPackages, NamedKernel, NamedTree, Packages, Pinned, Recipe,
     Source,
 };
-pub use self::checkout::{Checkout, Exit};
+pub use self::checkout::{Checkout, Exit, run_of_user};
 pub use self::commits::Range;
 pub use self::git::{Commit, TreeId};
 pub use self::headers::BuildTree;

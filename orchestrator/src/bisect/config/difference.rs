@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::kernel::{Kconfig, Options};
+use crate::kernel::{Kconfig, Options, sha256_hex};
+
+/// Of a configuration's name: as many as of a run's.
+const NAME_DIGITS: usize = 10;
 
 /// An option that is not the same in both configurations. `n` stands for what is not set, and for what is not there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -48,6 +51,12 @@ impl Changes {
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
+
+    /// The same for the same changes: the beginning of a hash.
+    pub fn name(&self) -> String {
+        let text: String = self.iter().map(|(option, value)| format!("{option}={value}\n")).collect();
+        sha256_hex(text.as_bytes())[..NAME_DIGITS].to_owned()
+    }
 }
 
 impl Difference {
@@ -74,12 +83,16 @@ impl Difference {
         &self.changes
     }
 
+    pub fn good(&self) -> &Options {
+        &self.good
+    }
+
     pub(super) fn settable(&self) -> &[usize] {
         &self.settable
     }
 
     /// Where the good configuration has another value, or none, the bad one's.
-    pub(super) fn all(&self) -> Changes {
+    pub fn all(&self) -> Changes {
         self.changes.iter().map(|change| (change.option.clone(), change.bad.clone())).collect()
     }
 
@@ -99,13 +112,12 @@ impl Difference {
         let mut asked = Options::default();
         for (one, Change { option, good, bad }) in self.changes.iter().enumerate() {
             if request.contains(&one) {
-                kept.remove(option);
                 asked.set(option, bad);
             } else {
                 kept.set(option, good);
             }
         }
-        format!("{kept}{asked}")
+        kept.overlaid(&asked)
     }
 
     /// What `olddefconfig` made of it, against the good configuration.

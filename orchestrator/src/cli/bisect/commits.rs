@@ -6,7 +6,7 @@ use std::num::NonZeroU32;
 use camino::Utf8PathBuf;
 use jiff::Timestamp;
 
-use super::command::CommandTrials;
+use super::command::{CommandTrials, Repository};
 use super::drive::{Drive, Ended, GoesOn};
 use super::kernels::{Kernels, Lives, Supply};
 use super::testbed::{Hunted, Testbed};
@@ -109,10 +109,9 @@ fn go_on(
         let testbed = CommandTrials {
             runtime: &runtime,
             interrupts,
-            checkout,
+            place: Repository { checkout, bad },
             command: &question.run,
             weak_code: question.weak_code,
-            bad,
             directory: writer.directory().to_owned(),
             prepared: None,
         };

@@ -2,8 +2,11 @@
 
 mod command;
 mod commits;
+mod config;
 mod drive;
+mod ends;
 mod kernels;
+mod steps;
 mod testbed;
 
 pub(super) use commits::MOST_END_TRIALS;
@@ -15,5 +18,6 @@ use crate::error::{ExitCode, Failure};
 pub(super) fn bisect(environment: &Environment, command: &BisectCommand) -> Result<ExitCode, Failure> {
     match command {
         BisectCommand::Commits(options) => commits::commits(environment, options),
+        BisectCommand::Config(options) => config::config(environment, options),
     }
 }

@@ -145,6 +145,14 @@ impl Options {
         self.0.insert(option.to_owned(), asked);
     }
 
+    /// A .config of these, with others in their place: at its end, since of a choice's members the last one that is set
+    /// holds.
+    pub(crate) fn overlaid(&self, others: &Self) -> String {
+        let mut kept = self.clone();
+        others.0.keys().for_each(|option| kept.remove(option));
+        format!("{kept}{others}")
+    }
+
     pub(crate) fn remove(&mut self, option: &str) {
         self.0.remove(option);
     }

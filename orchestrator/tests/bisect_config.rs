@@ -121,7 +121,7 @@ const DEBUG: [Case; 8] = [
     case("number", &["RCU_CPU_STALL_TIMEOUT"], &["RCU_CPU_STALL_TIMEOUT"], &[]),
     case("choice", &["PREEMPT"], &["PREEMPT"], &[]),
     case("leaf", &["FAIL_FUTEX"], &["FAIL_FUTEX"], &["FAULT_INJECTION"]),
-    case("follows", &["LOCKDEP"], &["LOCK_STAT"], &[]),
+    case("follows", &["LOCKDEP"], &["DEBUG_LOCK_ALLOC"], &[]),
     case("pair", &["SLUB_DEBUG_ON", "XFS_DEBUG"], &["SLUB_DEBUG_ON", "XFS_DEBUG"], &[]),
     flaky("flaky", &["DEBUG_VM_PGFLAGS"], &["DEBUG_VM_PGFLAGS"], &["DEBUG_VM"]),
 ];

@@ -137,9 +137,11 @@ pub fn config_text(answer: &ConfigAnswer) -> String {
                 1 => "this option makes good bad".to_owned(),
                 number => format!("these {number} options together make good bad"),
             };
-            // Rounded down: nothing is as sure as it is not.
-            let percent = (confidence * 10_000.0).floor() / 100.0;
-            let _ = write!(out, ", {percent:.2} % sure:\n{}", table(causes));
+            if *confidence < 1.0 {
+                // Rounded down: nothing is as sure as it is not.
+                let _ = write!(out, ", {:.2} % sure", (confidence * 10_000.0).floor() / 100.0);
+            }
+            let _ = write!(out, ":\n{}", table(causes));
             for (options, why) in [
                 (dragged, "set along, since the above depend on it:"),
                 (unclear, "kept, since without it nothing can be told (it does not build or boot):"),

@@ -29,6 +29,9 @@ pub struct Changes(BTreeMap<String, String>);
 #[derive(Debug, Clone)]
 pub struct Difference {
     good: Options,
+    /// The same, with what stands only in the bad one and is off there: by itself it would take its default where it
+    /// comes up.
+    kept: Options,
     /// What others depend on, or select, before them.
     changes: Vec<Change>,
     /// Those of them that a user can set; the others follow from them.
@@ -76,7 +79,13 @@ impl Difference {
             .collect();
         let settable =
             (0..changes.len()).filter(|one| kconfig.prompt(&changes[*one].option).is_some()).collect();
-        Self { good, changes, settable }
+        let mut kept = good.clone();
+        for (name, value) in bad.iter().filter(|(_, value)| *value == "n") {
+            if good.get(name).is_none() {
+                kept.set(name, value);
+            }
+        }
+        Self { good, kept, changes, settable }
     }
 
     pub fn changes(&self) -> &[Change] {
@@ -108,7 +117,7 @@ impl Difference {
     /// take its default as soon as what it depends on is there. What is asked for comes last, since of a choice's members the
     /// last one that is set holds.
     pub fn asked(&self, request: &Request) -> String {
-        let mut kept = self.good.clone();
+        let mut kept = self.kept.clone();
         let mut asked = Options::default();
         for (one, Change { option, good, bad }) in self.changes.iter().enumerate() {
             if request.contains(&one) {

@@ -121,7 +121,9 @@ impl<T: Testbed> Steps<T> {
                 Made::Cannot { said } => BuildRecord::CannotBuild { said },
             };
             let seconds = began.elapsed().as_secs_f64();
-            self.say(&built_line(called(of), &outcome, seconds));
+            if !matches!(outcome, BuildRecord::Built { cached: true, .. }) {
+                self.say(&built_line(called(of), &outcome, seconds));
+            }
             let cannot = matches!(outcome, BuildRecord::CannotBuild { .. });
             self.record(Entry::Built { of: of.clone(), outcome, seconds })?;
             if cannot {

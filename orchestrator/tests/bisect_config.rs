@@ -4,6 +4,11 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use farm::bisect::config::{
@@ -242,4 +247,51 @@ fn what_is_planted_between_s390s_configurations_is_found() {
     let start = || Configurator::start(&cache, (&tree, &id), "planted", &quiet).unwrap();
     check(&mut Ground::new(start(), &good, &widened(&bad)), &WIDE);
     check(&mut Ground::new(start(), &good, &bad), &DEBUG);
+}
+
+/// Counts its calls, and kills farm in the sixth.
+const COMMAND: &str = "\
+#!/bin/sh
+echo x >> calls
+[ $(wc -l < calls) = 6 ] && kill -9 $PPID
+grep -q '^CONFIG_FAIL_FUTEX=y' \"$1\" && exit 1
+exit 0
+";
+
+#[test]
+fn a_command_decides_and_a_bisect_that_was_killed_goes_on() {
+    let cache = cache();
+    // Fetched and unpacked, so that the commands need not be waited for.
+    drop(sources(&cache));
+    let place = tempfile::tempdir().unwrap();
+    fs::write(place.path().join("command"), COMMAND).unwrap();
+    fs::set_permissions(place.path().join("command"), PermissionsExt::from_mode(0o755)).unwrap();
+    let farm = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_farm"));
+        command.current_dir(place.path()).args(["bisect", "config"]).args(arguments);
+        command.env("FARM_STATE", place.path().join("state")).env("FARM_CACHE", cache.root());
+        command.output().unwrap()
+    };
+    let asked =
+        ["--json", "--tree", "linux-6.1", "--good", "defconfig", "--bad", "debug-defconfig", "--once"];
+    let killed = farm(&[&asked[..], &["--run", "./command"]].concat());
+    assert_eq!(killed.status.signal(), Some(9), "{}", String::from_utf8_lossy(&killed.stderr));
+    let ended = farm(&["--resume"]);
+    assert_eq!(ended.status.code(), Some(0), "{}", String::from_utf8_lossy(&ended.stderr));
+    let answer: serde_json::Value =
+        serde_json::from_slice(&fs::read(answer_file(place.path())).unwrap()).unwrap();
+    let found = &answer["conclusion"];
+    assert_eq!(found["causes"][0]["option"], "FAIL_FUTEX", "{answer}");
+    assert_eq!(found["causes"][0]["prompt"], "Fault-injection capability for futexes");
+    assert_eq!(found["dragged"][0]["option"], "FAULT_INJECTION");
+    assert!(found["fragment"].as_str().unwrap().contains("# CONFIG_FAILSLAB is not set\n"), "{answer}");
+    // Only the trial in which farm was killed was done again.
+    let calls = fs::read_to_string(place.path().join("calls")).unwrap().lines().count() as u64;
+    assert_eq!(calls, answer["trials"].as_u64().unwrap() + 1);
+}
+
+fn answer_file(place: &Path) -> PathBuf {
+    let bisects = place.join("state/bisects");
+    let bisect = fs::read_dir(bisects).unwrap().next().unwrap().unwrap();
+    bisect.path().join("answer.json")
 }

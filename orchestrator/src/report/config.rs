@@ -182,7 +182,7 @@ pub fn config_text(answer: &ConfigAnswer) -> String {
     let ConfigAnswer { options, configurations, builds, trials, seconds, bisect, .. } = answer;
     let _ = write!(
         out,
-        "\n{options} options differ; {configurations} configurations tried, {builds} of them built for it, {} trials, {seconds:.0} s of both; \
+        "\n{options} options differ; {configurations} configurations tried, {builds} kernels built, {} trials, {seconds:.0} s of both; \
          bisect {bisect}\n",
         thousands(u64::from(*trials)),
     );
@@ -208,4 +208,84 @@ fn table(options: &[Culprit]) -> Table {
         ]);
     }
     table
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::store::{Probe, TrialOutcome, TrialVerdict};
+
+    const KCONFIG: &str = "\
+config FAULTS
+\tbool \"Inject faults\"
+config FUTEX_FAULTS
+\tbool \"Of futexes\"
+\tdepends on FAULTS
+config LEVEL
+\tint \"How many\"
+config DEPOT
+\tbool
+";
+
+    fn change(option: &str, good: &str, bad: &str) -> Change {
+        Change { option: option.into(), good: good.into(), bad: bad.into() }
+    }
+
+    fn answer(verdict: &Verdict) -> ConfigAnswer {
+        let of = Probe::Subject("bad".into());
+        let trial = |outcome, seconds| TrialOutcome {
+            number: 1,
+            outcome,
+            seconds,
+            others: Vec::new(),
+            reason: String::new(),
+        };
+        let entries = [
+            Entry::Built {
+                of: of.clone(),
+                outcome: BuildRecord::Built { signature: None, cached: false },
+                seconds: 60.0,
+            },
+            Entry::Hunted {
+                findings: vec![Finding {
+                    fingerprint: "warning:do_splice:fs/splice.c".into(),
+                    title: "WARNING in do_splice".into(),
+                }],
+            },
+            Entry::Tried {
+                of,
+                run: "1".into(),
+                trials: vec![trial(TrialVerdict::Clean, 2.0), trial(TrialVerdict::Hit, 1.0)],
+            },
+        ];
+        let id = RunId::new(Timestamp::UNIX_EPOCH, 1);
+        let kconfig = Kconfig::of_text("lib/Kconfig", KCONFIG);
+        let fragment = "CONFIG_FAULTS=y\nCONFIG_FUTEX_FAULTS=y\nCONFIG_LEVEL=9\n".to_owned();
+        ConfigAnswer::new(id, verdict, Some(fragment), 148, &kconfig, &entries)
+    }
+
+    #[test]
+    fn the_options_stand_with_prompt_and_place_and_apart_from_what_they_drag_along() {
+        let all = [("FAULTS", "y"), ("FUTEX_FAULTS", "y"), ("LEVEL", "9"), ("DEPOT", "y")];
+        let found = Found {
+            causes: vec![change("FUTEX_FAULTS", "n", "y"), change("LEVEL", "7", "9")],
+            dragged: vec![change("FAULTS", "n", "y")],
+            unclear: Vec::new(),
+            changes: all.map(|(option, value)| (option.to_owned(), value.to_owned())).into_iter().collect(),
+            request: [0, 1, 2].into(),
+            wrong_at_most: 0.001_23,
+        };
+        insta::assert_snapshot!(config_text(&answer(&Verdict::Found(found))));
+    }
+
+    #[test]
+    fn without_an_answer_it_says_why() {
+        let text = config_text(&answer(&Verdict::GoodHits));
+        assert!(
+            text.starts_with("no answer: the good configuration shows it, too\n\nhunted: WARNING"),
+            "{text}"
+        );
+    }
 }

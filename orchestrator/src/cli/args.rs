@@ -187,7 +187,12 @@ pub(super) enum BisectCommand {
 #[derive(Debug, ClapArgs)]
 pub(super) struct BisectConfigArgs {
     /// Go on with a bisect that was stopped or killed [default: the newest]
-    #[arg(long, value_name = "ID", num_args = 0..=1, exclusive = true)]
+    #[arg(
+        long,
+        value_name = "ID",
+        num_args = 0..=1,
+        conflicts_with_all = ["tree", "good", "bad", "from", "scenarios", "run"]
+    )]
     pub(super) resume: Option<Option<String>>,
 
     /// The kernel tree, as it is, changed files included; or sources by name (linux-6.1, linux-6.12)

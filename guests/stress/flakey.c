@@ -35,6 +35,7 @@ enum failing { PART, REQUESTS };
 enum {
 	PAGE = 4096,
 	INSIDE_ONE_IN = 8, /* turns that fail, wholly so */
+	MANY_TURNS = 40, /* of which every second one may fail */
 };
 
 struct flakey {
@@ -131,7 +132,13 @@ static void tear_down(struct stress_path *path)
 	struct flakey *flakey = path->state;
 
 	if (path->turns)
-		stress_note(path, "%llu turns failed as they had to", (unsigned long long)flakey->failed);
+		stress_note(path, "%llu turns failed", (unsigned long long)flakey->failed);
+	/* With one request in two or three failing, chance is no excuse. */
+	if (flakey->at_random && path->turns >= MANY_TURNS && !flakey->failed) {
+		errno = ENOMSG;
+		stress_error(path, "see any request fail in %llu turns", (unsigned long long)path->turns);
+		path->result = STRESS_FAIL;
+	}
 	pipe_close(flakey->pipe);
 	memory_close(&flakey->memory);
 	file_close(&flakey->disk);

@@ -220,11 +220,12 @@ impl Cache {
         }
     }
 
-    /// Removes entries of a kind, those that were used longest ago first, until they take no more than so many bytes of
-    /// disk; `but` stays.
-    pub fn prune(&self, kind: Kind, most_bytes: u64, but: &Utf8Path) -> Result<(), CacheError> {
+    /// Removes entries of a kind whose keys begin so, those that were used longest ago first, until they take no more than so
+    /// many bytes of disk; `but` stays.
+    pub fn prune(&self, kind: Kind, prefix: &str, most_bytes: u64, but: &Utf8Path) -> Result<(), CacheError> {
         let mut entries = Vec::new();
-        for path in self.entries(kind)? {
+        let begins_so = |path: &Utf8PathBuf| path.file_name().is_some_and(|key| key.starts_with(prefix));
+        for path in self.entries(kind)?.into_iter().filter(begins_so) {
             match usage(&path) {
                 Ok((used, bytes)) => entries.push((used, bytes, path)),
                 // Another farm is pruning too.
@@ -330,12 +331,19 @@ impl Cache {
 
 /// When an entry was last used, and the bytes of disk that its files take.
 fn usage(entry: &Utf8Path) -> io::Result<(std::time::SystemTime, u64)> {
-    let used = fs::metadata(entry)?.modified()?;
+    Ok((fs::metadata(entry)?.modified()?, bytes_in(entry)?))
+}
+
+fn bytes_in(directory: &Utf8Path) -> io::Result<u64> {
     let mut bytes = 0;
-    for file in entry.read_dir_utf8()? {
-        bytes += std::os::unix::fs::MetadataExt::blocks(&file?.metadata()?) * 512;
+    for file in directory.read_dir_utf8()? {
+        let file = file?;
+        bytes += match file.file_type()?.is_dir() {
+            true => bytes_in(file.path())?,
+            false => std::os::unix::fs::MetadataExt::blocks(&file.metadata()?) * 512,
+        };
     }
-    Ok((used, bytes))
+    Ok(bytes)
 }
 
 fn retry(mut call: impl FnMut() -> rustix::io::Result<()>) -> io::Result<()> {

@@ -2,6 +2,7 @@
 //! trial looks whether the planted ones hold. The sources stay in `FARM_TEST_CACHE` (default: target/test-cache).
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::print_stdout, reason = "how many configurations and trials it took")]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -169,7 +170,7 @@ impl Luck {
 fn search(ground: &mut Ground, case: &Case, run: u64) -> (Found, usize, u32) {
     let sampling = match case.percent {
         100 => Sampling::Once,
-        _ => Sampling::Repeated { wrong_at_most: 0.01 },
+        _ => Sampling::Repeated { wrong_at_most: 0.01, most_measured: 300 },
     };
     let mut luck = Luck(u64::MAX / 37 * run);
     let mut known = Known::default();
@@ -268,7 +269,7 @@ fn a_command_decides_and_a_bisect_that_was_killed_goes_on() {
     fs::set_permissions(place.path().join("command"), PermissionsExt::from_mode(0o755)).unwrap();
     let farm = |arguments: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_farm"));
-        command.current_dir(place.path()).args(["bisect", "config"]).args(arguments);
+        command.current_dir(place.path()).arg("bisect").args(arguments);
         command.env("FARM_STATE", place.path().join("state")).env("FARM_CACHE", cache.root());
         command.output().unwrap()
     };
@@ -276,7 +277,7 @@ fn a_command_decides_and_a_bisect_that_was_killed_goes_on() {
         ["--json", "--tree", "linux-6.1", "--good", "defconfig", "--bad", "debug-defconfig", "--once"];
     let killed = farm(&[&asked[..], &["--run", "./command"]].concat());
     assert_eq!(killed.status.signal(), Some(9), "{}", String::from_utf8_lossy(&killed.stderr));
-    let ended = farm(&["--resume"]);
+    let ended = farm(&["resume"]);
     assert_eq!(ended.status.code(), Some(0), "{}", String::from_utf8_lossy(&ended.stderr));
     let answer: serde_json::Value =
         serde_json::from_slice(&fs::read(answer_file(place.path())).unwrap()).unwrap();

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::history::Commit;
-use super::search::{Confidence, Verdict, WhyNoAnswer};
+use super::verdict::{Verdict, WhyNoAnswer};
 use crate::store::{
     BisectRecord, BuildRecord, Entry, Finding, Probe, SubjectRecord, TrialOutcome, TrialVerdict,
 };
@@ -142,7 +142,7 @@ impl Answer {
                 let bad = record.subjects[record.subjects.len() - 1].clone();
                 Conclusion::BadDoesNotReproduce { bad, trials: *trials }
             }
-            Verdict::TwoCulprits { first, second } => {
+            Verdict::TwoCulprits { first, second, .. } => {
                 Conclusion::TwoCulprits { first: named(first), second: named(second) }
             }
             Verdict::NoAnswer(why) => Conclusion::NoAnswer { why: why_words(*why, named) },
@@ -168,27 +168,6 @@ fn why_words(why: WhyNoAnswer, named: impl Fn(&Commit) -> SubjectRecord) -> Stri
             format!("{} is an end, and cannot be tried: choose another", named(&commit).id)
         }
     }
-}
-
-/// How many clean trials in a row make it as sure as asked that a kernel lacks a bug that showed up in so many of so
-/// many trials where it was: at the rate that is half a hit and half a trial below what was seen.
-pub fn trials_to_clear(hits: u32, trials: u32, confidence: Confidence) -> u32 {
-    let rate = (f64::from(hits) - 0.5).max(0.5) / (f64::from(trials) + 0.5).max(1.0);
-    let wanted = (1.0 - confidence.share()).ln() / (1.0 - rate).ln();
-    // Whatever is wrong with the rate, a day is not spent on it.
-    wanted.ceil().clamp(2.0, 5000.0) as u32
-}
-
-/// Hits, of how many trials that tell, of all subjects that have shown the bug.
-pub fn rate_where_seen(entries: &[Entry]) -> (u32, u32) {
-    let mut counts: BTreeMap<&Probe, (u32, u32)> = BTreeMap::new();
-    for (of, trial) in all_trials(entries) {
-        let (hits, trials) = counts.entry(of).or_default();
-        *hits += u32::from(trial.outcome == TrialVerdict::Hit);
-        *trials += u32::from(matches!(trial.outcome, TrialVerdict::Hit | TrialVerdict::Clean));
-    }
-    let seen = counts.values().filter(|(hits, _)| *hits > 0);
-    seen.fold((0, 0), |(hits, trials), (more_hits, more)| (hits + more_hits, trials + more))
 }
 
 fn all_trials(entries: &[Entry]) -> impl Iterator<Item = (&Probe, &TrialOutcome)> {

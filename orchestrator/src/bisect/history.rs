@@ -1,4 +1,4 @@
-//! The commits between a good one and a bad one, and who is whose ancestor.
+//! The commits from a good one to a bad one, and who is whose ancestor.
 
 use fixedbitset::FixedBitSet;
 use thiserror::Error;
@@ -20,98 +20,116 @@ pub enum HistoryError {
     GoodIsNoAncestor,
 }
 
-/// The candidates, commits that are in the bad end and not in the good one, numbered by their *place*: parents before children.
+/// What a search looks at, numbered by *place*: at place 0 the good end, behind it the candidates, which are in the bad end and
+/// not in the good one, parents before children. The last place is the bad end's.
 #[derive(Debug, Clone)]
 pub struct History {
-    good: Commit,
-    bad: Commit,
-    /// By place.
-    candidates: Vec<Commit>,
-    /// By the number of the commit; none for a commit that is no candidate.
+    commits: Vec<Commit>,
+    /// By the number of the commit; none for a commit that has no place.
     places: Vec<Option<usize>>,
-    /// By place: the places of the parents that are candidates.
-    parents: Vec<Vec<usize>>,
-    /// By place: the places of all ancestors, itself included.
+    /// By place. What is in the good end counts as the good end, so it is an ancestor of all.
     ancestors: Vec<FixedBitSet>,
+    descendants: Vec<FixedBitSet>,
 }
 
 impl History {
-    /// `parents[n]` are the parents of commit n. Commits that are neither in the bad end nor the good one may be left out, and
-    /// so may parents that are in the good one: `git rev-list --parents good..bad` and the good commit are enough.
+    /// The place of the good end.
+    pub(super) const GOOD: usize = 0;
+
+    /// `parents[n]` are the parents of commit n. Commits that are not in the bad end may be left out, and so may those that
+    /// are in the good one, but for itself: `git rev-list --parents good..bad` and the good commit are enough.
     ///
     /// # Errors
     ///
     /// What the list lacks to be a history from the good commit to the bad one.
     pub fn new(parents: &[Vec<usize>], good: Commit, bad: Commit) -> Result<Self, HistoryError> {
         let count = parents.len();
-        let named = parents.iter().flatten().chain([&good.0, &bad.0]);
-        if let Some(stranger) = named.copied().find(|number| *number >= count) {
-            return Err(HistoryError::NoSuchCommit(stranger, count));
+        let mut named = parents.iter().flatten().chain([&good.0, &bad.0]);
+        if let Some(stranger) = named.find(|number| **number >= count) {
+            return Err(HistoryError::NoSuchCommit(*stranger, count));
         }
         if good == bad {
             return Err(HistoryError::Same);
         }
         let order = parents_first(parents)?;
-        let mut in_good = FixedBitSet::with_capacity(count);
-        let mut in_bad = FixedBitSet::with_capacity(count);
-        in_good.insert(good.0);
-        in_bad.insert(bad.0);
-        for number in order.iter().rev() {
-            for parent in &parents[*number] {
-                for side in [&mut in_good, &mut in_bad] {
-                    if side.contains(*number) {
-                        side.insert(*parent);
-                    }
+        let [in_good, in_bad] = [good, bad].map(|end| {
+            let mut within = FixedBitSet::with_capacity(count);
+            within.insert(end.0);
+            for number in order.iter().rev() {
+                if within.contains(*number) {
+                    within.extend(parents[*number].iter().copied());
                 }
             }
-        }
+            within
+        });
         if !in_bad.contains(good.0) {
             return Err(HistoryError::GoodIsNoAncestor);
         }
         let is_candidate = |number: &usize| in_bad.contains(*number) && !in_good.contains(*number);
-        let candidates: Vec<Commit> = order.iter().copied().filter(is_candidate).map(Commit).collect();
+        let candidates = order.iter().copied().filter(is_candidate).map(Commit);
+        let commits: Vec<Commit> = std::iter::once(good).chain(candidates).collect();
         let mut places = vec![None; count];
-        for (place, commit) in candidates.iter().enumerate() {
+        for (place, commit) in commits.iter().enumerate() {
             places[commit.0] = Some(place);
         }
-        let parents: Vec<Vec<usize>> = candidates
-            .iter()
-            .map(|commit| parents[commit.0].iter().filter_map(|parent| places[*parent]).collect())
-            .collect();
-        let mut ancestors: Vec<FixedBitSet> = Vec::with_capacity(candidates.len());
-        for (place, parents) in parents.iter().enumerate() {
-            let mut of_this = FixedBitSet::with_capacity(candidates.len());
-            parents.iter().for_each(|parent| of_this.union_with(&ancestors[*parent]));
-            of_this.insert(place);
-            ancestors.push(of_this);
+        let place_or_good = |parent: &usize| places[*parent].unwrap_or(Self::GOOD);
+        let mut ancestors: Vec<FixedBitSet> = Vec::with_capacity(commits.len());
+        ancestors.push([Self::GOOD].into_iter().collect());
+        ancestors[Self::GOOD].grow(commits.len());
+        for (place, commit) in commits.iter().enumerate().skip(1) {
+            let mut all = ancestors[Self::GOOD].clone();
+            for parent in parents[commit.0].iter().map(place_or_good) {
+                all.union_with(&ancestors[parent]);
+            }
+            all.insert(place);
+            ancestors.push(all);
         }
-        Ok(Self { good, bad, candidates, places, parents, ancestors })
+        let mut descendants = vec![FixedBitSet::with_capacity(commits.len()); commits.len()];
+        for (place, before) in ancestors.iter().enumerate() {
+            before.ones().for_each(|ancestor| descendants[ancestor].insert(place));
+        }
+        Ok(Self { commits, places, ancestors, descendants })
     }
 
     pub fn good(&self) -> Commit {
-        self.good
+        self.commits[Self::GOOD]
     }
 
     pub fn bad(&self) -> Commit {
-        self.bad
+        self.commits[self.commits.len() - 1]
     }
 
     /// The commits that may have brought the bug, parents before children; the last one is the bad end.
     pub fn candidates(&self) -> &[Commit] {
-        &self.candidates
+        &self.commits[1..]
+    }
+
+    /// The good end and the candidates.
+    pub(super) fn len(&self) -> usize {
+        self.commits.len()
     }
 
     pub(super) fn place(&self, commit: Commit) -> Option<usize> {
         self.places.get(commit.0).copied().flatten()
     }
 
-    pub(super) fn parents(&self, place: usize) -> &[usize] {
-        &self.parents[place]
+    pub(super) fn commit(&self, place: usize) -> Commit {
+        self.commits[place]
     }
 
     /// Itself included.
     pub(super) fn ancestors(&self, place: usize) -> &FixedBitSet {
         &self.ancestors[place]
+    }
+
+    /// Itself included.
+    pub(super) fn descendants(&self, place: usize) -> &FixedBitSet {
+        &self.descendants[place]
+    }
+
+    /// How many commits are in one of the two and not in the other.
+    pub(super) fn distance(&self, one: usize, other: usize) -> usize {
+        self.ancestors[one].symmetric_difference_count(&self.ancestors[other])
     }
 }
 

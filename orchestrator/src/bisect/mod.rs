@@ -5,16 +5,25 @@
 //! their seconds, and stops when it is as sure as it was told to be.
 
 pub mod config;
-mod cost;
 mod history;
 mod outcome;
+mod rate;
+mod posterior;
+mod cost;
+mod choice;
+mod verdict;
 mod search;
+mod conclusion;
 mod trial;
+mod answer;
+pub mod simulation;
+#[cfg(test)]
+mod tests;
 
+pub use answer::{Answer, Conclusion, Counts, Other, Proof, Row, Without};
 pub use cost::{Costs, Seconds};
 pub use history::{Commit, History, HistoryError};
 pub use outcome::{BuildOutcome, Outcome, Signature};
-pub use search::{Confidence, Next, Options, Search, Standing, Verdict, WhyNoAnswer};
+pub use search::Search;
 pub use trial::{Reading, is_hunted, read_trial};
-mod answer;
-pub use answer::{Answer, Conclusion, Counts, Other, Proof, Row, Without, rate_where_seen, trials_to_clear};
+pub use verdict::{Confidence, Fitness, Next, Options, Standing, Verdict, WhyNoAnswer};

@@ -3,153 +3,209 @@
 use std::collections::HashMap;
 use std::num::NonZeroU32;
 
-use super::cost::{Costs, Seconds};
+use fixedbitset::FixedBitSet;
+
+use super::choice::{self, Chance};
+use super::cost::{CostModel, Seconds};
 use super::history::{Commit, History};
-use super::outcome::{BuildOutcome, Outcome};
+use super::outcome::{BuildOutcome, Outcome, Signature};
+use super::posterior::{Posterior, Tried};
+use super::rate::{BATCHES, Rates};
+use super::verdict::{Fitness, Next, Options, Standing, Verdict, WhyNoAnswer};
 
-/// A probability that a claim has to reach, at least 0.5 and less than 1.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Confidence(f64);
+/// So many failed boots, or troubles of the farm's own, make a commit unfit.
+const BOOTS: u32 = 2;
+const TROUBLES: u32 = 3;
+/// Trials that do not tell make a commit unfit when there are so many more than of those that do.
+const UNTELLING: u32 = 3;
+/// Before anything was built: how many of so many commits can be tried.
+const FIT: f64 = 0.95;
+const FIT_OF: f64 = 4.0;
+/// What does not build breaks for a stretch of history: next to such a commit others are likely as bad, this many commits away much less.
+const BREAK_LENGTH: f64 = 3.0;
+const BREAK_SPREADS: f64 = 0.7;
+/// How likely the good end's first check is to miss that it is bad. A better check would take longer than the search that it
+/// saves now and then; before a verdict the good end is as sure as all else.
+const FIRST_CHECK: f64 = 0.5;
+/// The rate is measured at the bad end, which is built, until it has shown the bug so often, for this part of what a build takes.
+const MEASURED_BY: u32 = 3;
+const MEASURE_FOR: f64 = 0.5;
+/// Trials that are left, in units of those that a hit takes: for each bit that is not known, and for the proof. From simulation.
+const TRIALS_A_BIT: f64 = 3.2;
+const TRIALS_OF_PROOF: f64 = 12.0;
 
-impl Confidence {
-    pub const DEFAULT: Self = Self(0.99);
-
-    pub fn new(share: f64) -> Option<Self> {
-        (0.5..1.0).contains(&share).then_some(Self(share))
-    }
-
-    pub fn share(self) -> f64 {
-        self.0
-    }
-}
-
-#[derive(Debug, Clone, Copy)]
-pub struct Options {
-    pub confidence: Confidence,
-    /// After so many clean trials of the bad end it is said not to reproduce.
-    pub max_end_trials: NonZeroU32,
-    pub costs: Costs,
-}
-
-/// What the search asks for. It never changes its mind without a record: asking twice gives the same.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Next {
-    /// Have this commit's kernel built, or taken from the cache, and [`Search::record_build`] what came of it. Then ask
-    /// again: a kernel that is the same as one that was tried needs no trial.
-    Build {
-        commit: Commit,
-    },
-    /// Let this commit's kernel, which is built, live up to so many times, and [`Search::record`] each life. A hit ends
-    /// the batch: ask again. So may anything else: to ask after every trial is right too.
-    Trial {
-        commit: Commit,
-        trials: NonZeroU32,
-    },
-    Done(Verdict),
-}
-
-/// How it ended.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Verdict {
-    /// This commit has the bug, and its parents do not.
-    Culprit {
-        commit: Commit,
-        confidence: f64,
-    },
-    /// It is one of these, parents first, and no commit that can be tried tells them apart.
-    Among {
-        commits: Vec<Commit>,
-        confidence: f64,
-    },
-    /// The good end showed the bug.
-    GoodIsBad,
-    /// The bad end stayed clean.
-    BadDoesNotReproduce {
-        trials: u32,
-    },
-    /// No single commit explains what was seen: `first` has the bug, and so has `second`, but no candidate is in both; or
-    /// `second` comes after `first` and stayed clean in so many trials that the bug was gone again.
-    TwoCulprits {
-        first: Commit,
-        second: Commit,
-    },
-    NoAnswer(WhyNoAnswer),
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WhyNoAnswer {
-    /// An end cannot be built, does not boot, or its trials do not tell.
-    EndCannotBeTried(Commit),
-}
-
-/// How a commit stands.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Standing {
-    pub commit: Commit,
-    /// How likely it is the culprit.
-    pub probability: f64,
-    pub hits: u32,
-    pub clean: u32,
+/// One kernel, and the commits that it is the kernel of.
+#[derive(Debug, Clone)]
+pub(super) struct Kernel {
+    pub(super) places: Vec<usize>,
+    pub(super) hits: u32,
+    pub(super) clean: u32,
+    untelling: u32,
+    boots_failed: u32,
+    troubles: u32,
 }
 
 /// A search. All its state comes from what was recorded, in that order: the same records give the same search.
 #[derive(Debug, Clone)]
 pub struct Search {
-    history: History,
-    options: Options,
-    built: HashMap<Commit, bool>,
-    tried: HashMap<Commit, (u32, u32)>,
+    pub(super) history: History,
+    pub(super) options: Options,
+    rates: Rates,
+    costs: CostModel,
+    pub(super) kernels: Vec<Kernel>,
+    /// By place.
+    kernel_of: Vec<Option<usize>>,
+    by_signature: HashMap<Signature, usize>,
+    cached: FixedBitSet,
+    pub(super) unfit: FixedBitSet,
+    build_troubles: HashMap<usize, u32>,
+    last_built: Option<usize>,
+    /// What may be the culprit as far as certain evidence goes.
+    pub(super) possible: FixedBitSet,
 }
 
 impl Search {
     pub fn new(history: History, options: Options) -> Self {
-        Self { history, options, built: HashMap::new(), tried: HashMap::new() }
-    }
-
-    /// Says that the kernel of this commit is in the cache.
-    pub fn record_cached(&mut self, _commit: Commit) {}
-
-    pub fn record_build(&mut self, commit: Commit, outcome: BuildOutcome, _took: Seconds) {
-        match outcome {
-            BuildOutcome::Built(_) => self.built.insert(commit, true),
-            BuildOutcome::CannotBuild => self.built.insert(commit, false),
-            BuildOutcome::Infra => None,
-        };
-    }
-
-    pub fn record(&mut self, commit: Commit, outcome: Outcome, _took: Seconds) {
-        let (hits, clean) = self.tried.entry(commit).or_default();
-        match outcome {
-            Outcome::Hit => *hits += 1,
-            Outcome::Clean => *clean += 1,
-            _ => {}
+        let count = history.len();
+        let mut possible = FixedBitSet::with_capacity(count);
+        possible.insert_range(..);
+        Self {
+            options,
+            rates: Rates::new(),
+            costs: CostModel::new(options.costs),
+            kernels: Vec::new(),
+            kernel_of: vec![None; count],
+            by_signature: HashMap::new(),
+            cached: FixedBitSet::with_capacity(count),
+            unfit: FixedBitSet::with_capacity(count),
+            build_troubles: HashMap::new(),
+            last_built: None,
+            possible,
+            history,
         }
+    }
+
+    /// Says that the kernel of this commit is in the cache. Commits that have no part in the search are passed over, here and below.
+    pub fn record_cached(&mut self, commit: Commit) {
+        if let Some(place) = self.history.place(commit) {
+            self.cached.insert(place);
+        }
+    }
+
+    pub fn record_build(&mut self, commit: Commit, outcome: BuildOutcome, took: Seconds) {
+        let Some(place) = self.history.place(commit) else { return };
+        if self.cached.contains(place) {
+            self.costs.learn_cached(took);
+        } else if outcome != BuildOutcome::Infra {
+            self.costs.learn_build(self.distance(place), took);
+            self.last_built = Some(place);
+        }
+        match outcome {
+            BuildOutcome::Built(signature) => self.built(place, signature),
+            BuildOutcome::CannotBuild => self.unfit.insert(place),
+            BuildOutcome::Infra => {
+                let troubles = self.build_troubles.entry(place).or_default();
+                *troubles += 1;
+                if *troubles >= TROUBLES {
+                    self.unfit.insert(place);
+                }
+            }
+        }
+    }
+
+    fn built(&mut self, place: usize, signature: Option<Signature>) {
+        if self.kernel_of[place].is_some() {
+            return;
+        }
+        let new = self.kernels.len();
+        let index = signature.map_or(new, |signature| *self.by_signature.entry(signature).or_insert(new));
+        if index == new {
+            self.kernels.push(Kernel {
+                places: Vec::new(),
+                hits: 0,
+                clean: 0,
+                untelling: 0,
+                boots_failed: 0,
+                troubles: 0,
+            });
+        }
+        self.kernel_of[place] = Some(index);
+        let kernel = &mut self.kernels[index];
+        kernel.places.push(place);
+        // One kernel has the bug or has it not: no commit may be the culprit that is in only one of the two.
+        let (first, here) = (self.history.ancestors(kernel.places[0]), self.history.ancestors(place));
+        let mut one_only = first.clone();
+        one_only.symmetric_difference_with(here);
+        self.possible.difference_with(&one_only);
+        self.judge_fitness(index);
+    }
+
+    /// What came of one trial.
+    pub fn record(&mut self, commit: Commit, outcome: Outcome, took: Seconds) {
+        let Some(place) = self.history.place(commit) else { return };
+        if self.kernel_of[place].is_none() {
+            // A journal may have no word of the build.
+            self.built(place, None);
+        }
+        let Some(index) = self.kernel_of[place] else { return };
+        let kernel = &mut self.kernels[index];
+        match outcome {
+            Outcome::Hit => kernel.hits += 1,
+            Outcome::Clean => kernel.clean += 1,
+            Outcome::Weak | Outcome::OtherFailure => kernel.untelling += 1,
+            Outcome::CannotBoot => kernel.boots_failed += 1,
+            Outcome::Infra => kernel.troubles += 1,
+        }
+        if !matches!(outcome, Outcome::CannotBoot | Outcome::Infra) {
+            self.costs.learn_trial(took);
+        }
+        if outcome == Outcome::Hit {
+            for place in &self.kernels[index].places {
+                self.possible.intersect_with(self.history.ancestors(*place));
+            }
+        }
+        self.judge_fitness(index);
+    }
+
+    fn judge_fitness(&mut self, index: usize) {
+        let kernel = &self.kernels[index];
+        let telling = kernel.hits + kernel.clean;
+        let unfit = kernel.boots_failed >= BOOTS + telling
+            || kernel.troubles >= TROUBLES + telling
+            || kernel.untelling >= UNTELLING * (1 + telling);
+        // It may also become fit again: what is recorded counts, not when.
+        kernel.places.iter().for_each(|place| self.unfit.set(*place, unfit));
     }
 
     pub fn next(&self) -> Next {
-        let enough = self.options.max_end_trials.get().min(20);
-        let is_bad = |commit: &Commit| self.tried.get(commit).is_some_and(|tried| tried.0 > 0);
-        let is_good = |commit: &Commit| self.tried.get(commit).is_some_and(|tried| tried.1 >= enough);
-        let (good, bad) = (self.history.good(), self.history.bad());
-        if is_good(&bad) {
-            return Next::Done(Verdict::BadDoesNotReproduce { trials: enough });
-        }
-        if is_bad(&good) {
+        let good = self.tried(History::GOOD);
+        if good.hits > 0 {
             return Next::Done(Verdict::GoodIsBad);
         }
-        let unknown: Vec<Commit> =
-            [bad, good].into_iter().filter(|end| !is_bad(end) && !is_good(end)).collect();
-        let candidates = self.history.candidates();
-        let first = candidates.iter().position(is_bad).unwrap_or(candidates.len() - 1);
-        let last = candidates.iter().take(first).rposition(is_good).map_or(0, |place| place + 1);
-        if unknown.is_empty() && last == first {
-            return Next::Done(Verdict::Culprit { commit: candidates[first], confidence: 0.5 });
+        let (bad_place, most) = (self.history.len() - 1, self.options.max_end_trials.get());
+        let bad = self.tried(bad_place);
+        if bad.hits == 0 {
+            return match NonZeroU32::new(most.saturating_sub(bad.clean)) {
+                Some(trials) => self.ask_end(bad_place, trials),
+                None => Next::Done(Verdict::BadDoesNotReproduce { trials: bad.clean }),
+            };
         }
-        let commit = unknown.first().copied().unwrap_or(candidates[(last + first) / 2]);
-        match self.built.get(&commit) {
-            None => Next::Build { commit },
-            Some(true) => Next::Trial { commit, trials: NonZeroU32::MIN },
-            Some(false) => Next::Done(Verdict::NoAnswer(WhyNoAnswer::EndCannotBeTried(commit))),
+        if let Some(trials) = self.measurement_of_bad(&bad) {
+            return self.ask_end(bad_place, trials);
+        }
+        if good.clean == 0 && self.unfit.contains(History::GOOD) {
+            return self.ask_end(History::GOOD, NonZeroU32::MIN);
+        }
+        if let Some(trials) = self.first_check_of_good() {
+            return self.ask_end(History::GOOD, trials);
+        }
+        let posterior = self.posterior(|_| true);
+        if let Some(next) = self.conclusion(&posterior) {
+            return next;
+        }
+        match choice::choose(&self.history, &self.rates, &posterior, self.costs.trial(), &self.chances()) {
+            Some(choice) => self.ask(choice.place, choice.trials),
+            None => Next::Done(self.smallest_set(&posterior)),
         }
     }
 
@@ -157,22 +213,141 @@ impl Search {
     pub fn verdict(&self) -> Option<Verdict> {
         match self.next() {
             Next::Done(verdict) => Some(verdict),
-            _ => None,
+            Next::Build { .. } | Next::Trial { .. } => None,
         }
     }
 
-    /// What is likely still to be spent.
+    /// By what the kernels have shown that are let in.
+    fn posterior(&self, lets_in: impl Fn(&Kernel) -> bool) -> Posterior {
+        let tried: Vec<Tried> = self
+            .kernels
+            .iter()
+            .filter(|kernel| lets_in(kernel))
+            .map(|kernel| Tried { place: kernel.places[0], hits: kernel.hits, clean: kernel.clean })
+            .collect();
+        Posterior::new(&self.history, &self.rates, &self.possible, &tried)
+    }
+
+    pub(super) fn tried(&self, place: usize) -> Tried {
+        let kernel = self.kernel_of[place].map(|index| &self.kernels[index]);
+        let (hits, clean) = kernel.map_or((0, 0), |kernel| (kernel.hits, kernel.clean));
+        Tried { place, hits, clean }
+    }
+
+    pub(super) fn ask_end(&self, place: usize, trials: NonZeroU32) -> Next {
+        if self.unfit.contains(place) {
+            return Next::Done(Verdict::NoAnswer(WhyNoAnswer::EndCannotBeTried(self.history.commit(place))));
+        }
+        self.ask(place, trials)
+    }
+
+    pub(super) fn ask(&self, place: usize, trials: NonZeroU32) -> Next {
+        let commit = self.history.commit(place);
+        match self.kernel_of[place] {
+            Some(_) => Next::Trial { commit, trials },
+            None => Next::Build { commit },
+        }
+    }
+
+    /// How often the good end is still to be tried before anything between the ends is built.
+    fn first_check_of_good(&self) -> Option<NonZeroU32> {
+        let ends = [History::GOOD, self.history.len() - 1];
+        let is_end = |kernel: &Kernel| kernel.places.iter().any(|place| ends.contains(place));
+        if !self.kernels.iter().all(is_end) {
+            return None;
+        }
+        let earlier = self.posterior(|kernel| !kernel.places.contains(&History::GOOD));
+        let known = earlier.outlook(&self.rates, earlier.good()?).at(History::GOOD);
+        let wanted =
+            BATCHES.into_iter().zip(self.rates.all_clean(&known)).find(|(_, clean)| *clean <= FIRST_CHECK);
+        let wanted = wanted.map_or(BATCHES[BATCHES.len() - 1], |(trials, _)| trials);
+        NonZeroU32::new(wanted.saturating_sub(self.tried(History::GOOD).clean))
+    }
+
+    /// How often the bad end is still to be tried, which is known to have the bug, only to know its rate.
+    fn measurement_of_bad(&self, bad: &Tried) -> Option<NonZeroU32> {
+        let affordable = MEASURE_FOR * self.costs.build(None) / self.costs.trial();
+        let left = affordable as u32 - bad.hits.saturating_add(bad.clean).min(affordable as u32);
+        (bad.hits < MEASURED_BY).then(|| NonZeroU32::new(left)).flatten()
+    }
+
+    /// All that may be tried: of a kernel that is built only its first commit.
+    fn chances(&self) -> Vec<Chance> {
+        let unfit: Vec<usize> = self.unfit.ones().collect();
+        let fit =
+            (FIT * FIT_OF + self.kernels.len() as f64) / (FIT_OF + (self.kernels.len() + unfit.len()) as f64);
+        let mut chances = Vec::new();
+        for place in (0..self.history.len()).filter(|place| !self.unfit.contains(*place)) {
+            match self.kernel_of[place] {
+                Some(index) if self.kernels[index].places[0] == place && self.kernels[index].hits == 0 => {
+                    chances.push(Chance { place, build: 0.0, fit: 1.0 });
+                }
+                Some(_) => {}
+                None => {
+                    let broken = |other: &usize| {
+                        1.0 - BREAK_SPREADS * (-(other.abs_diff(place) as f64) / BREAK_LENGTH).exp()
+                    };
+                    let fit = fit * unfit.iter().map(broken).product::<f64>();
+                    let build = if self.cached.contains(place) {
+                        self.costs.cached()
+                    } else {
+                        self.costs.build(self.distance(place))
+                    };
+                    chances.push(Chance { place, build: build.max(f64::MIN_POSITIVE), fit });
+                }
+            }
+        }
+        chances
+    }
+
+    fn distance(&self, place: usize) -> Option<usize> {
+        self.last_built.map(|last| self.history.distance(last, place))
+    }
+
+    /// How many trials of the bad end without the culprit have to be clean to prove that there is no other one: if it had the bug
+    /// still, they would show it with the confidence that is asked for. None if no number of trials would.
+    pub fn trials_of_revert(&self) -> Option<NonZeroU32> {
+        let posterior = self.posterior(|_| true);
+        let bad = self.history.len() - 1;
+        let known = posterior.outlook(&self.rates, posterior.heaviest()?).at(bad);
+        let doubt = 1.0 - self.options.confidence.share();
+        let batches = BATCHES.into_iter().zip(self.rates.all_clean(&known));
+        batches.filter(|(_, clean)| *clean <= doubt).find_map(|(trials, _)| NonZeroU32::new(trials))
+    }
+
+    /// What is likely still to be spent: roughly a build for each bit that is not known, and trials by how rare the bug is. Before
+    /// the bad end has shown the bug that is a guess.
     pub fn left(&self) -> Seconds {
-        Seconds::default()
+        let posterior = self.posterior(|_| true);
+        let bits = posterior.bits();
+        let Some(class) = posterior.heaviest() else { return Seconds::default() };
+        let place = class.members.ones().next_back().unwrap_or(History::GOOD);
+        let to_hit = self.rates.trials_to_hit(&posterior.outlook(&self.rates, class).at(place));
+        let trials = to_hit * (TRIALS_A_BIT * bits + TRIALS_OF_PROOF * bits.min(1.0));
+        let build = self.costs.build(self.last_built.map(|_| class.size / 2));
+        Seconds(bits * build + trials * self.costs.trial())
     }
 
     /// All candidates, parents first.
     pub fn standings(&self) -> Vec<Standing> {
-        let candidates = self.history.candidates();
-        let standing = |commit: &Commit| {
-            let (hits, clean) = self.tried.get(commit).copied().unwrap_or_default();
-            Standing { commit: *commit, probability: 1.0 / candidates.len() as f64, hits, clean }
-        };
-        candidates.iter().map(standing).collect()
+        let posterior = self.posterior(|_| true);
+        (1..self.history.len())
+            .map(|place| {
+                let tried = self.tried(place);
+                let fit = match self.kernel_of[place] {
+                    _ if self.unfit.contains(place) => Fitness::Unfit,
+                    Some(_) => Fitness::Built,
+                    None => Fitness::Unknown,
+                };
+                let probability = posterior.weight(place);
+                Standing {
+                    commit: self.history.commit(place),
+                    probability,
+                    hits: tried.hits,
+                    clean: tried.clean,
+                    fit,
+                }
+            })
+            .collect()
     }
 }

@@ -171,12 +171,32 @@ fn what_was_not_used_for_longest_goes_first_and_what_is_wanted_stays() {
         File::open(entry).unwrap().set_times(fs::FileTimes::new().set_modified(then)).unwrap();
     }
     cache.mark_used(&entries[1]);
-    cache.prune(Kind::Saved, 5 << 20, &entries[3]).unwrap();
+    cache.prune(Kind::Saved, "", 5 << 20, &entries[3]).unwrap();
     assert_eq!(keys(), ["a", "b", "c", "d"], "there is room");
-    cache.prune(Kind::Saved, 2 << 20, &entries[0]).unwrap();
+    cache.prune(Kind::Saved, "", 2 << 20, &entries[0]).unwrap();
     assert_eq!(keys(), ["a", "b"], "a is wanted, c and d were not used");
     cache.remove(Kind::Saved, "b").unwrap();
     cache.remove(Kind::Saved, "b").unwrap();
     assert_eq!(keys(), ["a"]);
     assert_eq!(names(&cache.root().join("saved")).iter().filter(|name| name.contains("filling")).count(), 0);
+}
+
+#[test]
+fn only_entries_of_one_prefix_are_pruned_and_all_that_is_in_them_counts() {
+    let (_guard, cache) = cache();
+    let make = |key: &str| {
+        let fill = |work: &Utf8Path| -> Result<(), CacheError> {
+            fs::create_dir_all(work.join("build/include")).unwrap();
+            fs::write(work.join("build/include/large"), vec![1; 1 << 20]).unwrap();
+            Ok(())
+        };
+        cache.entry(Kind::Kernel, key, &quiet, fill).unwrap()
+    };
+    let [debian, old, new] = ["debian-12", "built-old", "built-new"].map(make);
+    for entry in [&debian, &old] {
+        let then = std::time::SystemTime::UNIX_EPOCH;
+        File::open(entry).unwrap().set_times(fs::FileTimes::new().set_modified(then)).unwrap();
+    }
+    cache.prune(Kind::Kernel, "built-", 3 << 19, &new).unwrap();
+    assert!(debian.exists() && new.exists() && !old.exists());
 }

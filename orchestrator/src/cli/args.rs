@@ -7,6 +7,7 @@ use std::time::Duration;
 use camino::Utf8PathBuf;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
+use super::bisect::simulate;
 use crate::bisect::Confidence;
 use crate::runner::Until;
 use crate::scenario::Fix;
@@ -34,7 +35,7 @@ Exit codes:
   104  nothing ran: all skipped
   105  ineffective: the steps did too little to prove anything
   106  timed out
-  107  no answer: of a patch nothing is sure (try); lives that should be the same were not (--check-exact)
+  107  no answer: of a patch nothing is sure (try); no commit is named (bisect); lives that should be the same were not (--check-exact)
   130  interrupted
 Several at once: the first of 130, 1, 2, 103, 100, 106, 102, 101, 105, 107, 104.";
 
@@ -177,90 +178,20 @@ pub(super) enum BisectCommand {
     /// show it.
     ///
     /// A hit is certain evidence; that a life shows none is weak evidence, so a configuration is called good after as many lives as
-    /// the rate of the bad one calls for. All that is learned is written down before it is acted on, so that --resume goes on after any
-    /// kind of end. Exits with 0 if the options are found, with 107 if one of the two ends tells nothing, with 2 if an end is not
+    /// the rate of the bad one calls for. All that is learned is written down before it is acted on, so that `farm bisect resume` goes on after
+    /// any kind of end. Exits with 0 if the options are found, with 107 if one of the two ends tells nothing, with 2 if an end is not
     /// what it was said to be.
     Config(BisectConfigArgs),
-}
-
-/// What `bisect config` asks.
-#[derive(Debug, ClapArgs)]
-pub(super) struct BisectConfigArgs {
-    /// Go on with a bisect that was stopped or killed [default: the newest]
-    #[arg(
-        long,
-        value_name = "ID",
-        num_args = 0..=1,
-        conflicts_with_all = ["tree", "good", "bad", "from", "scenarios", "run"]
-    )]
-    pub(super) resume: Option<Option<String>>,
-
-    /// The kernel tree, as it is, changed files included; or sources by name (linux-6.1, linux-6.12)
-    #[arg(
-        long,
-        value_name = "DIR",
-        required_unless_present = "resume",
-        default_value = "",
-        hide_default_value = true
-    )]
-    pub(super) tree: Utf8PathBuf,
-
-    /// A configuration without the bug: a .config, or one of those with names (`farm kernel configs`). With --from: a
-    /// fragment to lay over that [default: nothing]
-    #[arg(long, value_name = "FILE", required_unless_present_any = ["resume", "from"])]
-    pub(super) good: Option<String>,
-
-    /// A configuration with it. With --from: a fragment
-    #[arg(
-        long,
-        value_name = "FILE",
-        required_unless_present = "resume",
-        default_value = "",
-        hide_default_value = true
-    )]
-    pub(super) bad: String,
-
-    /// What both begin with: `running` for this host's kernel, or a configuration; or `fragments`, with which --good and
-    /// --bad are lists of farm's own (lean,debug-vm), over nothing
-    #[arg(long, value_name = "running|FILE|fragments")]
-    pub(super) from: Option<String>,
-
-    /// A scenario that shows it, by name or by path; can be given several times
-    #[arg(long = "scenario", required_unless_present_any = ["resume", "run"], conflicts_with = "run", value_name = "SCENARIO")]
-    pub(super) scenarios: Vec<String>,
-
-    /// Try configurations by this command: to be given last, with its arguments, behind which it gets the path of a .config. It
-    /// exits as for `git bisect run`: 0 no hit, 125 cannot tell, 1 to 127 hit, above: stop
-    #[arg(long, value_name = "CMD", num_args = 1.., allow_hyphen_values = true)]
-    pub(super) run: Vec<String>,
-
-    /// The hunted finding: its title or fingerprint, in which * stands for any text; can be given several times [default: the
-    /// first finding that the bad configuration shows]
-    #[arg(long, value_name = "PATTERN")]
-    pub(super) hunt: Vec<String>,
-
-    /// A configuration shows it always or never: one trial of each is enough
-    #[arg(long)]
-    pub(super) once: bool,
-
-    /// How sure the answer is to be, in percent
-    #[arg(long, value_name = "PERCENT", default_value = "99", value_parser = parse_confidence)]
-    pub(super) confidence: Confidence,
-
-    /// The seed of every random choice inside the guest [default: the scenario's]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..1 << 53))]
-    pub(super) seed: Option<u64>,
-
-    /// How many guests run side by side [default: what CPUs and memory allow]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    pub(super) jobs: Option<u32>,
-
-    /// Boot each guest, instead of letting each go on from a copy of one that was booted and saved
-    #[arg(long)]
-    pub(super) cold: bool,
-
-    #[command(flatten)]
-    pub(super) machine: MachineArgs,
+    /// Find the first of several kernels, in the order of their age, that has a bug
+    Kernels(BisectKernelsArgs),
+    /// Search a history that a file describes, without git, kernels or guests, and show each step
+    #[command(after_help = simulate::HELP)]
+    Simulate(simulate::SimulateArgs),
+    /// Go on with a bisect that was stopped or killed
+    Resume {
+        /// Its id or the beginning of that [default: the newest]
+        id: Option<String>,
+    },
 }
 
 /// What `bisect commits` asks.
@@ -307,20 +238,85 @@ pub(super) struct BisectCommitsArgs {
     #[arg(long, value_name = "N", requires = "run", value_parser = clap::value_parser!(u8).range(1..=127))]
     pub(super) weak_code: Option<u8>,
 
-    /// The hunted finding: its title or fingerprint, in which * stands for any text; can be given several times [default: the
-    /// first finding that the bad commit shows]
-    #[arg(long, value_name = "PATTERN")]
-    pub(super) hunt: Vec<String>,
-
     /// A configuration by name, as `farm kernel configs` lists them, or a file of CONFIG_ lines
     #[arg(long, value_name = "C", default_value = "lean")]
     pub(super) config: String,
+
+    #[command(flatten)]
+    pub(super) asked: BisectAsked,
+}
+
+/// What `bisect kernels` asks.
+#[derive(Debug, ClapArgs)]
+pub(super) struct BisectKernelsArgs {
+    /// Kernels by name (see `farm kernel list`), oldest first: the first is good, the last is bad
+    #[arg(required = true, num_args = 2.., value_name = "K")]
+    pub(super) kernels: Vec<String>,
+
+    /// A scenario that shows the bug, by name or by path; can be given several times
+    #[arg(long = "scenario", required = true, value_name = "SCENARIO")]
+    pub(super) scenarios: Vec<String>,
+
+    #[command(flatten)]
+    pub(super) asked: BisectAsked,
+}
+
+/// What `bisect config` asks.
+#[derive(Debug, ClapArgs)]
+pub(super) struct BisectConfigArgs {
+    /// The kernel tree, as it is, changed files included; or sources by name (linux-6.1, linux-6.12)
+    #[arg(long, value_name = "DIR")]
+    pub(super) tree: Utf8PathBuf,
+
+    /// A configuration without the bug: a .config, or one of those with names (`farm kernel configs`). With --from: a
+    /// fragment to lay over that [default: nothing]
+    #[arg(long, value_name = "FILE", required_unless_present = "from")]
+    pub(super) good: Option<String>,
+
+    /// A configuration with it. With --from: a fragment
+    #[arg(long, value_name = "FILE")]
+    pub(super) bad: String,
+
+    /// What both begin with: `running` for this host's kernel, or a configuration; or `fragments`, with which --good and
+    /// --bad are lists of farm's own (lean,debug-vm), over nothing
+    #[arg(long, value_name = "running|FILE|fragments")]
+    pub(super) from: Option<String>,
+
+    /// A scenario that shows it, by name or by path; can be given several times
+    #[arg(
+        long = "scenario",
+        required_unless_present = "run",
+        conflicts_with = "run",
+        value_name = "SCENARIO"
+    )]
+    pub(super) scenarios: Vec<String>,
+
+    /// Try configurations by this command: to be given last, with its arguments, behind which it gets the path of a .config. It
+    /// exits as for `git bisect run`: 0 no hit, 125 cannot tell, 1 to 127 hit, above: stop
+    #[arg(long, value_name = "CMD", num_args = 1.., allow_hyphen_values = true)]
+    pub(super) run: Vec<String>,
+
+    /// A configuration shows it always or never: one trial of each is enough
+    #[arg(long)]
+    pub(super) once: bool,
+
+    #[command(flatten)]
+    pub(super) asked: BisectAsked,
+}
+
+/// What all bisects by guests ask.
+#[derive(Debug, ClapArgs)]
+pub(super) struct BisectAsked {
+    /// The hunted finding: its title or fingerprint, in which * stands for any text; can be given several times [default: the
+    /// first finding that the bad end shows]
+    #[arg(long, value_name = "PATTERN")]
+    pub(super) hunt: Vec<String>,
 
     /// How sure the answer is to be, in percent
     #[arg(long, value_name = "PERCENT", default_value = "99", value_parser = parse_confidence)]
     pub(super) confidence: Confidence,
 
-    /// After so many trials without a hit the bad commit is said not to reproduce the bug
+    /// After so many trials without a hit the bad end is said not to reproduce the bug
     #[arg(long, value_name = "N", default_value_t = super::bisect::MOST_END_TRIALS)]
     pub(super) max_end_trials: NonZeroU32,
 
@@ -551,6 +547,19 @@ pub(super) struct RunArgs {
     /// Stop at the first life that does not pass
     #[arg(long, conflicts_with = "recheck")]
     pub(super) fail_fast: bool,
+
+    /// Exit as `git bisect run` wants it: 0 all lives were clean, 1 one had a hit, 125 that cannot be told (not built, not
+    /// booted, another failure, too little work done), 128 trouble of farm's own or wrong usage, which stops the bisection
+    ///
+    /// For those who drive git themselves: `git bisect run farm run S --tree . --git-bisect --hunt '...' --repeat 20`. `farm bisect
+    /// commits` needs far fewer builds and lives where a bug shows only now and then.
+    #[arg(long, conflicts_with_all = ["recheck", "until", "check_exact"])]
+    pub(super) git_bisect: bool,
+
+    /// With --git-bisect: the only hits that count, by title or fingerprint, in which * stands for any text; can be given several
+    /// times [default: all that are new]
+    #[arg(long, value_name = "PATTERN", requires = "git_bisect")]
+    pub(super) hunt: Vec<String>,
 
     /// Run what had a new hit again at once, with the same seed: N lives as it was, N with TCG in one thread, N with
     /// another CPU model, N under another QEMU if there is one [default N: 2]

@@ -9,12 +9,14 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
+use super::bisect::Hunted;
 use super::environment::Environment;
 use super::output;
 use super::progress::Progress;
 use super::provision::{Grounds, Guests};
 use super::results::RunView;
 use super::scenarios::library;
+use crate::bisect::{Outcome, read_trial};
 use crate::error::{ExitCode, Failure};
 use crate::event::Event;
 use crate::machine::{Preflight, Wanted, preflight};
@@ -26,7 +28,9 @@ use crate::runner::{
     RunError, SearchRequest, Warmth, default_jobs, host_record, host_size,
 };
 use crate::scenario::Scenario;
-use crate::store::{MutationRecord, RecheckRecord, RunId, RunRecord, RunWriter, Store, TrialRecord};
+use crate::store::{
+    MutationRecord, RecheckRecord, RunId, RunRecord, RunWriter, Store, StoredRun, TrialRecord,
+};
 use crate::trial;
 
 /// Loads all, or tells of all the problems in all the files.
@@ -109,6 +113,8 @@ pub(super) struct Planned<'a> {
     pub(super) calibration: Option<CalibrationRecord>,
     pub(super) trial: Option<TrialRecord>,
     pub(super) mutation: Option<MutationRecord>,
+    /// What `git bisect run` is to be told of.
+    pub(super) git_bisect: Option<Hunted>,
 }
 
 /// What `--cold` says.
@@ -132,6 +138,7 @@ impl<'a> Planned<'a> {
             calibration: None,
             trial: None,
             mutation: None,
+            git_bisect: None,
         }
     }
 }
@@ -144,6 +151,7 @@ pub(super) fn perform(
     planned: Planned<'_>,
 ) -> Result<ExitCode, Failure> {
     let mut interrupts = runtime.block_on(async { interrupts() })?;
+    let git_bisect = planned.git_bisect.clone();
     let begun = begin(&environment.store, grounds, planned)?;
     let directory = begun.directory().to_owned();
     let mut progress = Progress::new();
@@ -159,6 +167,9 @@ pub(super) fn perform(
     };
     environment.print(&report::run_text(&run), &RunView::new(&run))?;
     // What its lives mean by themselves is not what was asked.
+    if let Some(hunted) = git_bisect {
+        return outcome.map(|exit| for_git(exit, &run, &hunted));
+    }
     match outcome {
         Ok(ExitCode::Passed | ExitCode::Hits) if run.record.trial.is_some() => Ok(trial::exit(&run)),
         Ok(exit)
@@ -168,6 +179,25 @@ pub(super) fn perform(
             Ok(mutation::exit(&run))
         }
         outcome => outcome,
+    }
+}
+
+/// Lives that were clean in vain, or that were not lived, are no clean lives.
+fn for_git(exit: ExitCode, run: &StoredRun, hunted: &Hunted) -> ExitCode {
+    if matches!(exit, ExitCode::Interrupted | ExitCode::Fault) {
+        return exit.to_git();
+    }
+    let any_new = Hunted::any_new(run);
+    let patterns = if hunted.is_known() { &hunted.patterns } else { &any_new.patterns };
+    let outcomes: Vec<Outcome> = run.asked_for().map(|life| read_trial([life], patterns).outcome).collect();
+    if outcomes.contains(&Outcome::Hit) {
+        ExitCode::GitBad
+    } else if outcomes.contains(&Outcome::Infra) {
+        ExitCode::GitStop
+    } else if !outcomes.is_empty() && outcomes.iter().all(|outcome| *outcome == Outcome::Clean) {
+        ExitCode::Passed
+    } else {
+        ExitCode::GitCannotTell
     }
 }
 

@@ -67,7 +67,7 @@ impl SavedGuest {
             let text = serde_json::to_string(&record).map_err(|error| failed(error.into()))?;
             fs::write(work.join(RECORD), text + "\n").map_err(failed)
         })?;
-        cache.prune(Kind::Saved, MOST_BYTES, &entry)?;
+        cache.prune(Kind::Saved, "", MOST_BYTES, &entry)?;
         let failed = |source| GuestError::Io { path: entry.clone(), source };
         open(&entry, key).map_err(failed)?.ok_or(GuestError::NoSlot)
     }

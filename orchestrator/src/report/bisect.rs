@@ -35,7 +35,7 @@ fn short(id: &str) -> &str {
 /// That there is a kernel, or not.
 pub fn built_line(name: &str, outcome: &BuildRecord, seconds: f64) -> String {
     match outcome {
-        BuildRecord::Built { cached: true, .. } => format!("{name}: built before"),
+        BuildRecord::Built { cached: true, .. } => format!("{name}: is there"),
         BuildRecord::Built { cached: false, .. } => format!("{name}: built in {seconds:.0} s"),
         BuildRecord::CannotBuild { said } => {
             format!("{name}: cannot be built: {}", escape(said.lines().next().unwrap_or_default().as_bytes()))
@@ -79,12 +79,11 @@ pub fn answer_text(record: &BisectRecord, answer: &Answer) -> String {
     let mut out = conclusion_text(&answer.conclusion);
     if let [first, ..] = &answer.hunted[..] {
         out += &format!(
-            "hunted: {} ({})\n",
+            "hunted: {} ({})\n\n",
             escape(first.title.as_bytes()),
             escape(first.fingerprint.as_bytes())
         );
     }
-    out += "\n";
     let mut table = Table::new(&[
         ("commit", Align::Left),
         ("hit", Align::Right),
@@ -160,7 +159,8 @@ fn conclusion_text(conclusion: &Conclusion) -> String {
             for one in candidates {
                 out += &format!("  {}\n", name_of(one));
             }
-            out + "\n"
+            out += "\n";
+            out
         }
         Conclusion::GoodIsBad { good } => {
             format!("the good end, {}, shows the bug, too: name an older one\n\n", name_of(good))

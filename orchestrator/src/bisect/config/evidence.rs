@@ -2,9 +2,8 @@
 
 use super::Tally;
 
-/// The rate of the bad configuration is measured until it is known from so many hits, or from so many trials.
+/// The rate of the bad configuration is measured until it is known from so many hits.
 const HITS_MEASURED: u32 = 10;
-const TRIALS_MEASURED: u32 = 200;
 
 /// What one trial tells.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -12,8 +11,8 @@ pub enum Sampling {
     /// All: each would end as the first did.
     Once,
     /// A bad configuration shows it in part of its trials. The whole search may take a bad configuration for good with
-    /// this chance.
-    Repeated { wrong_at_most: f64 },
+    /// this chance; how often a bad one shows it is measured in so many trials at most.
+    Repeated { wrong_at_most: f64, most_measured: u32 },
 }
 
 impl Sampling {
@@ -27,7 +26,7 @@ impl Sampling {
         let hits = HITS_MEASURED.saturating_sub(tally.hits);
         match self {
             Self::Once => 1_u32.saturating_sub(tally.trials()),
-            Self::Repeated { .. } => hits.min(TRIALS_MEASURED.saturating_sub(tally.trials())),
+            Self::Repeated { most_measured, .. } => hits.min(most_measured.saturating_sub(tally.trials())),
         }
     }
 
@@ -36,7 +35,7 @@ impl Sampling {
     pub(super) fn clean_trials(self, measured: Tally, decisions: u32) -> u32 {
         match self {
             Self::Once => 1,
-            Self::Repeated { wrong_at_most } => {
+            Self::Repeated { wrong_at_most, .. } => {
                 let share = wrong_at_most / f64::from(decisions);
                 let mut chance = 1.0;
                 let mut trials = 0;
@@ -75,7 +74,7 @@ mod tests {
 
     #[test]
     fn rarer_hits_and_more_decisions_take_more_trials() {
-        let sampling = Sampling::Repeated { wrong_at_most: 0.01 };
+        let sampling = Sampling::Repeated { wrong_at_most: 0.01, most_measured: 200 };
         for (measured, decisions, wanted) in [
             (tally(10, 0), 1, 3),
             (tally(10, 0), 20, 5),
@@ -95,13 +94,13 @@ mod tests {
     /// E[(1-p)^2] with p uniform is the integral of (1-p)^2 from 0 to 1.
     #[test]
     fn the_chance_of_luck_is_the_integral() {
-        let sampling = Sampling::Repeated { wrong_at_most: 0.01 };
+        let sampling = Sampling::Repeated { wrong_at_most: 0.01, most_measured: 200 };
         assert!((sampling.chance_of_luck(tally(0, 0), 2) - 1.0 / 3.0).abs() < 1e-12);
     }
 
     #[test]
     fn a_rate_is_known_from_hits_or_not_at_all() {
-        let sampling = Sampling::Repeated { wrong_at_most: 0.01 };
+        let sampling = Sampling::Repeated { wrong_at_most: 0.01, most_measured: 200 };
         assert!(!sampling.is_measured(tally(9, 100)));
         assert!(sampling.is_measured(tally(10, 0)));
         assert!(sampling.is_measured(tally(0, 200)));

@@ -14,16 +14,15 @@ pub(super) enum Answer {
 /// How many sets that tell nothing are tried in the place of one.
 const DETOURS: usize = 12;
 
+/// `probe(found, set)` says what a set does that holds what is found so far.
+type Probe<'p, E> = dyn FnMut(&BTreeSet<usize>, &BTreeSet<usize>) -> Result<Answer, E> + 'p;
+
 /// A set of which each member is needed, as far as that shows.
 ///
-/// `probe(found, set)` says what a set does that holds what is found so far; the whole of `order` does it, nothing does
-/// not. Between a set that does not and one that does, halves narrow down which member makes the
+/// The whole of `order` does it, and nothing does not. Between a set that does not and one that does, halves narrow down which member makes the
 /// difference; that one is needed, and beside it the same is done again for what else is, until the found alone do it. With n
 /// members and k needed ones these are about k log2(n) + k probes. What can't be told apart is found together.
-pub(super) fn least<E>(
-    order: &[usize],
-    probe: &mut dyn FnMut(&BTreeSet<usize>, &BTreeSet<usize>) -> Result<Answer, E>,
-) -> Result<BTreeSet<usize>, E> {
+pub(super) fn least<E>(order: &[usize], probe: &mut Probe<'_, E>) -> Result<BTreeSet<usize>, E> {
     let mut found = BTreeSet::new();
     let mut left = order.to_vec();
     while probe(&found, &found)? != Answer::Yes && !left.is_empty() {

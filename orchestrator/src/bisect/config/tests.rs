@@ -71,8 +71,8 @@ fn mixed() -> StandIn {
     symbols[45].depends = vec![(44, true)];
     symbols[50].selects = vec![0, 1];
     symbols[0].prompt = false;
-    for member in 30..33 {
-        symbols[member].choice = Some(0);
+    for member in &mut symbols[30..33] {
+        member.choice = Some(0);
     }
     StandIn(symbols)
 }
@@ -184,7 +184,7 @@ impl Luck {
 fn a_cause_that_shows_in_part_of_the_trials_is_found_whatever_the_luck() {
     let standin = mixed();
     let difference = standin.difference("CONFIG_S030=y\n", &all_on(&standin.0));
-    let sampling = Sampling::Repeated { wrong_at_most: 0.01 };
+    let sampling = Sampling::Repeated { wrong_at_most: 0.01, most_measured: 300 };
     for percent in [100, 50, 20] {
         for seed in 1..=8 {
             let mut luck = Luck(u64::MAX / 37 * seed);
@@ -207,7 +207,7 @@ fn a_cause_that_shows_in_part_of_the_trials_is_found_whatever_the_luck() {
 fn the_rate_of_the_least_set_counts_too() {
     let standin = StandIn(vec![Symbol::new(Kind::Bool); 64]);
     let difference = standin.difference("", &all_on(&standin.0));
-    let sampling = Sampling::Repeated { wrong_at_most: 0.01 };
+    let sampling = Sampling::Repeated { wrong_at_most: 0.01, most_measured: 300 };
     for seed in 1..=8 {
         let mut luck = Luck(u64::MAX / 37 * seed);
         let ran = run(&standin, &difference, sampling, |settled| {

@@ -3,17 +3,17 @@
 use std::fs;
 
 use camino::Utf8PathBuf;
-use jiff::Timestamp;
 
+use super::begun;
 use super::command::{CommandTrials, Place};
 use super::ends::Ends;
 use super::kernels::{Kernels, Lives, Supply};
 use super::steps::{Ended, Steps};
 use super::testbed::{Hunted, Made, Testbed};
 use crate::bisect::config::{Difference, Found, Sampling, Verdict};
-use crate::cli::args::{Args, BisectCommand, BisectConfigArgs, Command};
-use crate::cli::environment::{Environment, absolute};
-use crate::cli::perform::{interrupts, load, warmth};
+use crate::cli::args::BisectConfigArgs;
+use crate::cli::environment::Environment;
+use crate::cli::perform::{interrupts, load};
 use crate::cli::provision::{kernel_catalog, sources};
 use crate::cli::{output, runtime};
 use crate::error::{ExitCode, Failure};
@@ -22,29 +22,20 @@ use crate::kernel::{
     run_of_user, which_are_built,
 };
 use crate::report::config::{ConfigAnswer, config_text};
-use crate::store::{BisectRecord, BisectWriter, Entry, Probe, RunId, SubjectRecord};
+use crate::store::{BisectRecord, BisectWriter, Entry, Probe, SubjectRecord};
 
 /// The two ends, as they are kept.
 const GOOD: &str = "good.config";
 const BAD: &str = "bad.config";
 const FRAGMENT: &str = "fragment.config";
 
-pub(in crate::cli) fn config(
-    environment: &Environment,
-    question: &BisectConfigArgs,
-) -> Result<ExitCode, Failure> {
-    match &question.resume {
-        None => begin(environment, question),
-        Some(id) => resume(environment, id.as_deref()),
-    }
-}
-
-fn begin(environment: &Environment, question: &BisectConfigArgs) -> Result<ExitCode, Failure> {
+pub(super) fn begin(environment: &Environment, question: &BisectConfigArgs) -> Result<ExitCode, Failure> {
     // Whatever can be wrong with what was typed is told before anything is kept.
     load(&question.scenarios)?;
     let (name, tree, id) = sources(&environment.cache, &kernel_catalog()?, &question.tree)?;
     let ends = Ends::of(environment, (&tree, &id), question)?;
-    let started = Timestamp::now();
+    let mut configurator = Configurator::start(&environment.cache, (&tree, &id), &name, &output::note)?;
+    let (good, bad) = (configurator.settle(&ends.good)?, configurator.settle(&ends.bad)?);
     let end = |end: &str| SubjectRecord {
         id: end.to_owned(),
         parents: Vec::new(),
@@ -53,46 +44,29 @@ fn begin(environment: &Environment, question: &BisectConfigArgs) -> Result<ExitC
         author: None,
         date: None,
     };
-    let record = BisectRecord {
-        id: RunId::new(started, std::process::id()),
-        started,
-        farm: env!("CARGO_PKG_VERSION").to_owned(),
-        command: std::env::args().collect(),
-        directory: absolute(".".into())?,
-        subjects: vec![end("good"), end("bad")],
-    };
-    let mut configurator = Configurator::start(&environment.cache, (&tree, &id), &name, &output::note)?;
-    let (good, bad) = (configurator.settle(&ends.good)?, configurator.settle(&ends.bad)?);
-    let writer = environment.store.begin_bisect(&record)?;
+    let difference = Difference::between(good.clone(), &bad, configurator.kconfig());
+    let differ = format!("{} options differ", difference.changes().len());
+    let (record, writer) = begun(environment, vec![end("good"), end("bad")], &differ)?;
     for (end, options) in [(GOOD, &good), (BAD, &bad)] {
         write(&writer.directory().join(end), &options.to_string())?;
     }
-    let ground = Ground { tree, id, configurator };
-    go_on(environment, question, &record, ground, writer, Vec::new())
+    search(environment, question, &record, Ground { tree, id, configurator }, writer, Vec::new())
 }
 
-fn resume(environment: &Environment, id: Option<&str>) -> Result<ExitCode, Failure> {
-    use clap::Parser as _;
-
-    let (directory, record) = environment.store.find_bisect(id)?;
-    let (writer, entries) = BisectWriter::open(directory)?;
-    std::env::set_current_dir(&record.directory).map_err(|error| {
-        Failure::of(ExitCode::Usage, &error).hint(format!("{} is not there any more", record.directory))
-    })?;
-    let asked = Args::try_parse_from(&record.command).map_err(|error| {
-        Failure::new(ExitCode::Usage, format!("this farm does not know what was asked: {error}"))
-    })?;
-    let (Command::Bisect(BisectCommand::Config(question)), Some(content)) =
-        (&asked.command, record.subjects.first().and_then(|end| end.content.clone()))
-    else {
-        let message = format!("bisect {} is not one of a configuration", record.id);
-        return Err(Failure::new(ExitCode::Usage, message));
-    };
+pub(super) fn go_on(
+    environment: &Environment,
+    question: &BisectConfigArgs,
+    record: &BisectRecord,
+    writer: BisectWriter,
+    entries: Vec<Entry>,
+) -> Result<ExitCode, Failure> {
+    let content = record.subjects.first().and_then(|end| end.content.clone());
+    let content = content.ok_or_else(|| Failure::new(ExitCode::Fault, "the bisect names no tree"))?;
     // Whatever has become of the user's tree since: this is what was begun with.
     let (name, tree, _) = sources(&environment.cache, &kernel_catalog()?, &question.tree)?;
     let id = TreeId::known(content);
     let configurator = Configurator::start(&environment.cache, (&tree, &id), &name, &output::note)?;
-    go_on(environment, question, &record, Ground { tree, id, configurator }, writer, entries)
+    search(environment, question, record, Ground { tree, id, configurator }, writer, entries)
 }
 
 /// The tree, and what settles its configurations.
@@ -102,7 +76,7 @@ struct Ground {
     configurator: Configurator,
 }
 
-fn go_on(
+fn search(
     environment: &Environment,
     question: &BisectConfigArgs,
     record: &BisectRecord,
@@ -116,20 +90,17 @@ fn go_on(
     };
     let (good, bad) = (end(GOOD)?, end(BAD)?);
     let difference = Difference::between(good, &bad, configurator.kconfig());
-    output::note(&format!(
-        "bisect {}: {} options differ; after a stop, `farm bisect config --resume {}` goes on",
-        record.id,
-        difference.changes().len(),
-        record.id
-    ));
     let sampling = match question.once {
         true => Sampling::Once,
-        false => Sampling::Repeated { wrong_at_most: 1.0 - question.confidence.share() },
+        false => Sampling::Repeated {
+            wrong_at_most: 1.0 - question.asked.confidence.share(),
+            most_measured: question.asked.max_end_trials.get(),
+        },
     };
     let runtime = runtime()?;
     let interrupts = runtime.block_on(async { interrupts() })?;
     let directory = writer.directory().to_owned();
-    let hunted = Hunted::of_words(&question.hunt);
+    let hunted = Hunted::of_words(&question.asked.hunt);
     if !question.run.is_empty() {
         let place = Files { directory: directory.clone(), ready: Utf8PathBuf::new() };
         let testbed = CommandTrials {
@@ -150,13 +121,7 @@ fn go_on(
         interrupts,
         store: writer.store(),
         supply: Configurations { environment, tree, id, directory },
-        lives: Lives {
-            scenarios: load(&question.scenarios)?,
-            machine: &question.machine,
-            seed: question.seed,
-            jobs: question.jobs,
-            warmth: warmth(question.cold),
-        },
+        lives: Lives::new(load(&question.scenarios)?, &question.asked),
         ready: None,
         begun: None,
     };
@@ -171,7 +136,7 @@ fn conclude<T: Testbed>(
 ) -> Result<ExitCode, Failure> {
     let verdict = match steps.search()? {
         Ended::Interrupted => {
-            output::note(&format!("stopped; `farm bisect config --resume {}` goes on", record.id));
+            output::note(&format!("stopped; `farm bisect resume {}` goes on", record.id));
             return Ok(ExitCode::Interrupted);
         }
         Ended::Verdict(verdict) => verdict,

@@ -9,9 +9,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::testbed::{Hunted, Made, Testbed, Trial, Tried};
 use crate::bisect::{Outcome, Reading, Seconds, read_trial};
-use crate::cli::args::MachineArgs;
+use crate::cli::args::{BisectAsked, MachineArgs};
 use crate::cli::environment::Environment;
-use crate::cli::perform::{Begun, Planned, assign_all, begin};
+use crate::cli::perform::{Begun, Planned, assign_all, begin, warmth};
 use crate::cli::provision::{Asked, Grounds};
 use crate::error::{ExitCode, Failure};
 use crate::kernel::{Kernel, Origin};
@@ -32,6 +32,13 @@ pub(super) struct Lives<'a> {
     pub(super) seed: Option<u64>,
     pub(super) jobs: Option<u32>,
     pub(super) warmth: Warmth,
+}
+
+impl<'a> Lives<'a> {
+    pub(super) fn new(scenarios: Vec<Arc<Scenario>>, asked: &'a BisectAsked) -> Self {
+        let BisectAsked { machine, seed, jobs, cold, .. } = asked;
+        Self { scenarios, machine, seed: *seed, jobs: *jobs, warmth: warmth(*cold) }
+    }
 }
 
 pub(super) struct Kernels<'a, S> {

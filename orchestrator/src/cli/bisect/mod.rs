@@ -1,23 +1,98 @@
-//! `farm bisect`.
+//! `farm bisect`: what is asked, and the same again after a stop.
 
 mod command;
 mod commits;
+mod conclude;
 mod config;
 mod drive;
 mod ends;
 mod kernels;
+mod packaged;
+pub(super) mod simulate;
 mod steps;
 mod testbed;
 
-pub(super) use commits::MOST_END_TRIALS;
+use std::num::NonZeroU32;
 
-use super::args::BisectCommand;
-use super::environment::Environment;
+use clap::Parser as _;
+use jiff::Timestamp;
+
+use super::args::{Args, BisectAsked, BisectCommand, Command};
+use super::environment::{Environment, absolute};
+use super::output;
+use crate::bisect::{Costs, Options, Seconds};
 use crate::error::{ExitCode, Failure};
+use crate::store::{BisectRecord, BisectWriter, RunId, SubjectRecord};
+pub(super) use testbed::Hunted;
+
+/// How many trials of the bad end are enough to say that it does not reproduce.
+pub(super) const MOST_END_TRIALS: NonZeroU32 = NonZeroU32::new(300).unwrap();
+/// Where nothing is known yet of what a build and a trial take.
+const FIRST_GUESS: Costs = Costs { build: Seconds(300.0), cached: Seconds(2.0), trial: Seconds(5.0) };
 
 pub(super) fn bisect(environment: &Environment, command: &BisectCommand) -> Result<ExitCode, Failure> {
     match command {
-        BisectCommand::Commits(options) => commits::commits(environment, options),
-        BisectCommand::Config(options) => config::config(environment, options),
+        BisectCommand::Commits(options) => match &options.resume {
+            Some(id) => resume(environment, id.as_deref()),
+            None => commits::begin(environment, options),
+        },
+        BisectCommand::Config(options) => config::begin(environment, options),
+        BisectCommand::Kernels(options) => packaged::begin(environment, options),
+        BisectCommand::Simulate(options) => simulate::simulate(environment, options),
+        BisectCommand::Resume { id } => resume(environment, id.as_deref()),
+    }
+}
+
+/// Makes the directory of a new bisect, and says how to go on with it.
+fn begun(
+    environment: &Environment,
+    subjects: Vec<SubjectRecord>,
+    asked: &str,
+) -> Result<(BisectRecord, BisectWriter), Failure> {
+    let started = Timestamp::now();
+    let record = BisectRecord {
+        id: RunId::new(started, std::process::id()),
+        started,
+        farm: env!("CARGO_PKG_VERSION").to_owned(),
+        command: std::env::args().collect(),
+        directory: absolute(".".into())?,
+        subjects,
+    };
+    let writer = environment.store.begin_bisect(&record)?;
+    output::note(&format!(
+        "bisect {id}: {asked}; after a stop, `farm bisect resume {id}` goes on",
+        id = record.id
+    ));
+    Ok((record, writer))
+}
+
+/// To go on is to ask the same again, with what was learned.
+fn resume(environment: &Environment, id: Option<&str>) -> Result<ExitCode, Failure> {
+    let (directory, record) = environment.store.find_bisect(id)?;
+    let (writer, entries) = BisectWriter::open(directory)?;
+    std::env::set_current_dir(&record.directory).map_err(|error| {
+        Failure::of(ExitCode::Usage, &error).hint(format!("{} is not there any more", record.directory))
+    })?;
+    let asked = Args::try_parse_from(&record.command).map_err(|error| {
+        Failure::new(ExitCode::Usage, format!("this farm does not know what was asked: {error}"))
+    })?;
+    output::note(&format!("bisect {}: going on", record.id));
+    match &asked.command {
+        Command::Bisect(BisectCommand::Commits(question)) => {
+            commits::go_on(environment, question, &record, writer, entries)
+        }
+        Command::Bisect(BisectCommand::Kernels(question)) => {
+            packaged::go_on(environment, question, &record, writer, entries)
+        }
+        Command::Bisect(BisectCommand::Config(question)) => {
+            config::go_on(environment, question, &record, writer, entries)
+        }
+        _ => Err(Failure::new(ExitCode::Fault, "what was asked was no bisect")),
+    }
+}
+
+impl BisectAsked {
+    fn search(&self) -> Options {
+        Options { confidence: self.confidence, max_end_trials: self.max_end_trials, costs: FIRST_GUESS }
     }
 }

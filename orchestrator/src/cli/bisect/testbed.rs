@@ -3,7 +3,7 @@
 use crate::bisect::{Reading, Seconds};
 use crate::error::Failure;
 use crate::scenario::Pattern;
-use crate::store::{Finding, Probe};
+use crate::store::{Finding, Probe, StoredHit, StoredRun};
 
 /// What became of a subject that was to be made.
 pub(super) enum Made {
@@ -51,24 +51,31 @@ pub(super) trait Testbed {
 
 /// What is hunted.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Hunted {
+pub(in crate::cli) struct Hunted {
     /// Empty: the first finding that the bad end shows.
-    pub(super) patterns: Vec<Pattern>,
+    pub(in crate::cli) patterns: Vec<Pattern>,
 }
 
 impl Hunted {
     /// A word of the user's, for a title or a fingerprint.
-    pub(super) fn of_words(words: &[String]) -> Self {
+    pub(in crate::cli) fn of_words(words: &[String]) -> Self {
         let both = |word: &String| [Pattern::Title(word.clone()), Pattern::Fingerprint(word.clone())];
         Self { patterns: words.iter().flat_map(both).collect() }
     }
 
-    pub(super) fn of_findings(findings: &[Finding]) -> Self {
+    pub(in crate::cli) fn of_findings(findings: &[Finding]) -> Self {
         let exactly = |finding: &Finding| Pattern::Fingerprint(finding.fingerprint.clone());
         Self { patterns: findings.iter().map(exactly).collect() }
     }
 
-    pub(super) fn is_known(&self) -> bool {
+    /// All that is new in a run.
+    pub(in crate::cli) fn any_new(run: &StoredRun) -> Self {
+        let new = run.lives.iter().flat_map(|life| life.hits.iter().filter(|hit| hit.is_new()));
+        let exactly = |hit: &StoredHit| Pattern::Fingerprint(hit.judged.hit.fingerprint.as_str().to_owned());
+        Self { patterns: new.map(exactly).collect() }
+    }
+
+    pub(in crate::cli) fn is_known(&self) -> bool {
         !self.patterns.is_empty()
     }
 }

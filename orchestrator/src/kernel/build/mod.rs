@@ -34,6 +34,10 @@ use crate::plan::KernelKey;
 
 /// Raised when the same inputs make another entry.
 const RECIPE: u32 = 2;
+/// What keys of kernels that are built here begin with.
+const BUILT: &str = "built-";
+/// What all kernels that were built here may take of the disk; those not used for longest go first.
+const MOST_BYTES: u64 = 12 << 30;
 /// What modules of farm's own are built against.
 const BUILD: &str = "build";
 /// Of the sources, what such a build reads. What is only for other architectures and drivers stays out.
@@ -97,7 +101,9 @@ pub fn build(
     let id = tree.patched(base, patches)?;
     let toolchain = toolchain()?;
     let key = entry_key(&id, config, &options, &toolchain);
+    let mut is_new = false;
     let entry = cache.entry(Kind::Kernel, &key, progress, |work| {
+        is_new = true;
         let began = Instant::now();
         let source = tree.check_out(&id)?;
         let objects_key = format!("{}-{}", config.name, &sha256_hex(toolchain.as_bytes())[..8]);
@@ -121,6 +127,10 @@ pub fn build(
         };
         write_record(work, &record)
     })?;
+    if is_new {
+        cache.prune(Kind::Kernel, BUILT, MOST_BYTES, &entry)?;
+    }
+    cache.mark_used(&entry);
     load(name, &entry)
 }
 
@@ -152,7 +162,7 @@ pub fn which_are_built(
 
 fn entry_key(id: &TreeId, config: &ConfigRecipe, options: &Options, toolchain: &str) -> String {
     let inputs = format!("{RECIPE} {} {:?}\n{options}{toolchain}\n", id.as_str(), config.base);
-    format!("built-{}-{}-{}", config.name, id.short(), &sha256_hex(inputs.as_bytes())[..16])
+    format!("{BUILT}{}-{}-{}", config.name, id.short(), &sha256_hex(inputs.as_bytes())[..16])
 }
 
 /// The .config of a request, as it would be built, in text.

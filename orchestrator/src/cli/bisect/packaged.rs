@@ -1,0 +1,87 @@
+//! `farm bisect kernels`: the first of a list of kernels that has a finding.
+
+use super::conclude::{Proof, conclude};
+use super::drive::Drive;
+use super::kernels::{Kernels, Lives, Supply};
+use super::testbed::Hunted;
+use crate::bisect::{Commit, History, Search};
+use crate::cli::args::BisectKernelsArgs;
+use crate::cli::environment::Environment;
+use crate::cli::perform::{interrupts, load};
+use crate::cli::provision::{fetcher, kernel_catalog, unknown_kernel};
+use crate::cli::runtime;
+use crate::error::{ExitCode, Failure};
+use crate::kernel::{Catalog, Kernel, Refresh};
+use crate::store::{BisectRecord, BisectWriter, Entry, Probe, SubjectRecord};
+
+pub(super) fn begin(environment: &Environment, question: &BisectKernelsArgs) -> Result<ExitCode, Failure> {
+    let catalog = kernel_catalog()?;
+    for (place, name) in question.kernels.iter().enumerate() {
+        if catalog.kernel(name).is_none() {
+            return Err(unknown_kernel(name, &catalog));
+        }
+        if question.kernels[..place].contains(name) {
+            return Err(Failure::new(ExitCode::Usage, format!("{name} is named twice")));
+        }
+    }
+    load(&question.scenarios)?;
+    let subject = |(place, name): (usize, &String)| SubjectRecord {
+        id: name.clone(),
+        parents: question.kernels[..place].last().cloned().into_iter().collect(),
+        content: None,
+        subject: catalog.kernel(name).map(|kernel| kernel.purpose.clone()).unwrap_or_default(),
+        author: None,
+        date: None,
+    };
+    let subjects = question.kernels.iter().enumerate().map(subject).collect();
+    let candidates = format!("{} candidates", question.kernels.len() - 1);
+    let (record, writer) = super::begun(environment, subjects, &candidates)?;
+    go_on(environment, question, &record, writer, Vec::new())
+}
+
+pub(super) fn go_on(
+    environment: &Environment,
+    question: &BisectKernelsArgs,
+    record: &BisectRecord,
+    writer: BisectWriter,
+    entries: Vec<Entry>,
+) -> Result<ExitCode, Failure> {
+    let runtime = runtime()?;
+    let last = record.subjects.len() - 1;
+    let parents: Vec<Vec<usize>> =
+        (0..=last).map(|place| place.checked_sub(1).into_iter().collect()).collect();
+    let history = History::new(&parents, Commit(0), Commit(last))
+        .map_err(|error| Failure::of(ExitCode::Fault, &error))?;
+    let testbed = Kernels {
+        environment,
+        runtime: &runtime,
+        interrupts: runtime.block_on(async { interrupts() })?,
+        store: writer.store(),
+        supply: Packages { environment, catalog: kernel_catalog()? },
+        lives: Lives::new(load(&question.scenarios)?, &question.asked),
+        ready: None,
+        begun: None,
+    };
+    let search = Search::new(history, question.asked.search());
+    let hunted = Hunted::of_words(&question.asked.hunt);
+    let drive = Drive::new(writer, entries, testbed, search, &record.subjects, hunted)?;
+    conclude(environment, record, drive, Proof::BySearch)
+}
+
+/// Kernels that have names.
+struct Packages<'a> {
+    environment: &'a Environment,
+    catalog: Catalog,
+}
+
+impl Supply for Packages<'_> {
+    fn kernel(&self, of: &Probe) -> Result<Result<(Kernel, bool), String>, Failure> {
+        let (Probe::Subject(name) | Probe::Without(name)) = of;
+        let Some(named) = self.catalog.kernel(name) else { return Err(unknown_kernel(name, &self.catalog)) };
+        match fetcher(&self.environment.cache, Refresh::No).kernel(named) {
+            Ok(kernel) => Ok(Ok((kernel, true))),
+            Err(error) if error.is_of_the_sources() => Ok(Err(error.to_string())),
+            Err(error) => Err(error.into()),
+        }
+    }
+}

@@ -17,6 +17,9 @@ pub fn fragment(name: &str) -> Option<String> {
     CONFIGS.get_file(format!("{name}.config"))?.contents_utf8().map(str::to_owned)
 }
 
+/// What settles configurations, in C, for this host.
+pub const OLDDEFCONFIG: &str = include_str!("../../kernels/kconfig/olddefconfig.c");
+
 /// The planted bugs by name, and their patches.
 pub const MUTANTS_YAML: &str = include_str!("../../kernels/mutants/mutants.yaml");
 static MUTANTS: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/../kernels/mutants");

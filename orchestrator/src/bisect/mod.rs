@@ -4,6 +4,7 @@
 //! the bug is rare. So the search keeps a probability for each commit, asks for the build and the trials that teach most for
 //! their seconds, and stops when it is as sure as it was told to be.
 
+pub mod config;
 mod history;
 mod outcome;
 mod rate;

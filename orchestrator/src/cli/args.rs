@@ -169,6 +169,19 @@ pub(super) enum BisectCommand {
     /// All that is learned is written down before it is acted on, so that --resume goes on after any kind of end. Exits with 0 if the culprit
     /// is found, with 107 if only a set of commits is or nothing, with 2 if an end is not what it was said to be.
     Commits(BisectCommitsArgs),
+    /// Find the options that make a good configuration bad
+    ///
+    /// Of the options that differ it sets some to their bad value, lets the tree's own olddefconfig decide what comes of it, builds that
+    /// and lets guests live a scenario on it; configurations that come to one that was tried share its trials. It ends with the
+    /// least set: without any one option of it the others show nothing. Options that are set only because a cause depends on them are
+    /// told apart from the causes, and those that follow from both are listed. With it comes a fragment that makes the good configuration
+    /// show it.
+    ///
+    /// A hit is certain evidence; that a life shows none is weak evidence, so a configuration is called good after as many lives as
+    /// the rate of the bad one calls for. All that is learned is written down before it is acted on, so that `farm bisect resume` goes on after
+    /// any kind of end. Exits with 0 if the options are found, with 107 if one of the two ends tells nothing, with 2 if an end is not
+    /// what it was said to be.
+    Config(BisectConfigArgs),
     /// Find the first of several kernels, in the order of their age, that has a bug
     Kernels(BisectKernelsArgs),
     /// Search a history that a file describes, without git, kernels or guests, and show each step
@@ -248,11 +261,54 @@ pub(super) struct BisectKernelsArgs {
     pub(super) asked: BisectAsked,
 }
 
+/// What `bisect config` asks.
+#[derive(Debug, ClapArgs)]
+pub(super) struct BisectConfigArgs {
+    /// The kernel tree, as it is, changed files included; or sources by name (linux-6.1, linux-6.12)
+    #[arg(long, value_name = "DIR")]
+    pub(super) tree: Utf8PathBuf,
+
+    /// A configuration without the bug: a .config, or one of those with names (`farm kernel configs`). With --from: a
+    /// fragment to lay over that [default: nothing]
+    #[arg(long, value_name = "FILE", required_unless_present = "from")]
+    pub(super) good: Option<String>,
+
+    /// A configuration with it. With --from: a fragment
+    #[arg(long, value_name = "FILE")]
+    pub(super) bad: String,
+
+    /// What both begin with: `running` for this host's kernel, or a configuration; or `fragments`, with which --good and
+    /// --bad are lists of farm's own (lean,debug-vm), over nothing
+    #[arg(long, value_name = "running|FILE|fragments")]
+    pub(super) from: Option<String>,
+
+    /// A scenario that shows it, by name or by path; can be given several times
+    #[arg(
+        long = "scenario",
+        required_unless_present = "run",
+        conflicts_with = "run",
+        value_name = "SCENARIO"
+    )]
+    pub(super) scenarios: Vec<String>,
+
+    /// Try configurations by this command: to be given last, with its arguments, behind which it gets the path of a .config. It
+    /// exits as for `git bisect run`: 0 no hit, 125 cannot tell, 1 to 127 hit, above: stop
+    #[arg(long, value_name = "CMD", num_args = 1.., allow_hyphen_values = true)]
+    pub(super) run: Vec<String>,
+
+    /// A configuration shows it always or never: one trial of each is enough
+    #[arg(long)]
+    pub(super) once: bool,
+
+    #[command(flatten)]
+    pub(super) asked: BisectAsked,
+}
+
 /// What all bisects by guests ask.
 #[derive(Debug, ClapArgs)]
 pub(super) struct BisectAsked {
     /// The hunted finding: its title or fingerprint, in which * stands for any text; can be given several times [default: the
-    /// first finding that the bad commit shows]
+    /// first finding that the bad end shows]
     #[arg(long, value_name = "PATTERN")]
     pub(super) hunt: Vec<String>,
 
@@ -260,7 +316,7 @@ pub(super) struct BisectAsked {
     #[arg(long, value_name = "PERCENT", default_value = "99", value_parser = parse_confidence)]
     pub(super) confidence: Confidence,
 
-    /// After so many trials without a hit the bad commit is said not to reproduce the bug
+    /// After so many trials without a hit the bad end is said not to reproduce the bug
     #[arg(long, value_name = "N", default_value_t = super::bisect::MOST_END_TRIALS)]
     pub(super) max_end_trials: NonZeroU32,
 

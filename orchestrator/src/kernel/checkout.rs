@@ -62,22 +62,27 @@ impl Checkout {
 
     /// Runs a command there; what it prints goes to the log.
     pub fn run(&self, command: &[String], log: &Utf8Path) -> Result<Exit, KernelError> {
-        let failed = |source| KernelError::Io { path: log.to_owned(), source };
-        let [program, arguments @ ..] = command else {
-            return Err(failed(std::io::ErrorKind::InvalidInput.into()));
-        };
-        let out = File::create(log).map_err(failed)?;
-        let mut run = of_user(program)?;
-        run.args(arguments).current_dir(&self.directory);
-        run.stderr(out.try_clone().map_err(failed)?).stdout(out);
-        let status = SETPRIV.status_within(&mut run, LIMIT)?;
-        Ok(match (status.code(), status.signal()) {
-            (Some(code), _) => Exit::Code(code),
-            (None, signal) => Exit::Signal(signal.unwrap_or(0)),
-        })
+        run_of_user(command, &self.directory, log)
     }
 
     fn git(&self, arguments: &[&str]) -> Result<(), ToolError> {
         GIT.stdout(git::base()?.current_dir(&self.directory).args(arguments)).map(drop)
     }
+}
+
+/// Runs a command of the user's in a directory; what it prints goes to the log.
+pub fn run_of_user(command: &[String], directory: &Utf8Path, log: &Utf8Path) -> Result<Exit, KernelError> {
+    let failed = |source| KernelError::Io { path: log.to_owned(), source };
+    let [program, arguments @ ..] = command else {
+        return Err(failed(std::io::ErrorKind::InvalidInput.into()));
+    };
+    let out = File::create(log).map_err(failed)?;
+    let mut run = of_user(program)?;
+    run.args(arguments).current_dir(directory);
+    run.stderr(out.try_clone().map_err(failed)?).stdout(out);
+    let status = SETPRIV.status_within(&mut run, LIMIT)?;
+    Ok(match (status.code(), status.signal()) {
+        (Some(code), _) => Exit::Code(code),
+        (None, signal) => Exit::Signal(signal.unwrap_or(0)),
+    })
 }

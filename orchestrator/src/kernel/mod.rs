@@ -30,13 +30,14 @@ use sha2::{Digest, Sha256};
 pub use self::apt::{Archive, Mirrors};
 pub use self::boot::{BootFacts, NotBootable, inspect};
 pub use self::build::{
-    BadLine, Base, BuildRequest, ConfigRecipe, Fragment, Lost, build, configuration, which_are_built,
+    BadLine, Base, BuildRequest, ConfigRecipe, Configurator, Fragment, Kconfig, Lost, Options, build,
+    configuration, which_are_built,
 };
 pub use self::catalog::{
     Catalog, CatalogError, KernelBuild, KernelPackages, NamedKernel, NamedTree, Packages, Pinned, Recipe,
     Source,
 };
-pub use self::checkout::{Checkout, Exit};
+pub use self::checkout::{Checkout, Exit, run_of_user};
 pub use self::commits::Range;
 pub use self::git::{Commit, TreeId};
 pub use self::headers::BuildTree;
@@ -176,6 +177,8 @@ pub enum KernelError {
     BadLine(#[from] BadLine),
     #[error("{name} does not take what its configuration asks for:\n{}", lost.iter().map(Lost::to_string).collect::<Vec<_>>().join("\n"))]
     ConfigLost { name: String, lost: Vec<Lost> },
+    #[error("the tree's Kconfig does not settle {name}: {said}")]
+    NotSettled { name: String, said: String },
     #[error("{name} did not build:\n{words}\nthe rest is in {log}")]
     Build { name: String, words: String, log: Utf8PathBuf },
     #[error("the build of {name} made no {what}")]

@@ -32,6 +32,7 @@ pub(crate) const MKFS_EXT4: Tool = Tool { name: "mkfs.ext4", package: "e2fsprogs
 pub(crate) const MKFS_XFS: Tool = Tool { name: "mkfs.xfs", package: "xfsprogs" };
 pub(crate) const FALLOCATE: Tool = Tool { name: "fallocate", package: "util-linux" };
 pub(crate) const CROSS_GCC: Tool = Tool { name: "s390x-linux-gnu-gcc", package: "gcc-s390x-linux-gnu" };
+pub(crate) const HOST_GCC: Tool = Tool { name: "gcc", package: "gcc" };
 pub(crate) const MAKE: Tool = Tool { name: "make", package: "make" };
 pub(crate) const GIT: Tool = Tool { name: "git", package: "git" };
 pub(crate) const TAR: Tool = Tool { name: "tar", package: "tar" };
@@ -162,10 +163,14 @@ pub(crate) fn of_user(program: &str) -> Result<Command, ToolError> {
     Ok(command)
 }
 
-/// Runs a program that stands at a path of its own, under the same care as a tool; it must succeed.
+/// A command of a program that stands at a path of its own, under the same care as a tool.
+pub(crate) fn command_of(program: &Utf8Path) -> Result<Command, ToolError> {
+    Ok(dying_with_farm(program.as_std_path(), &SETPRIV.find()?))
+}
+
+/// Runs such a program, which must succeed.
 pub(crate) fn run(program: &Utf8Path, arguments: &[&str]) -> Result<Vec<u8>, ToolError> {
-    let mut command = dying_with_farm(program.as_std_path(), &SETPRIV.find()?);
-    let output = command
+    let output = command_of(program)?
         .args(arguments)
         .output()
         .map_err(|source| ToolError::Start { tool: program.to_string(), source })?;

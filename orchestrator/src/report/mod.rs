@@ -3,6 +3,7 @@
 //! Everything that came out of a guest passes through `escape` before it stands in a report.
 
 pub mod bisect;
+pub mod config;
 mod calibration;
 mod trial;
 mod mutation;

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::time::Instant;
 
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 
@@ -21,24 +21,38 @@ const CANNOT_TELL: i32 = 125;
 /// The last code that says that a commit is bad.
 const LAST_BAD: i32 = 127;
 
-pub(super) struct CommandTrials<'a> {
+/// Where a command finds what it is to try.
+pub(super) trait Place: Sync {
+    /// Puts it there.
+    fn make(&mut self, of: &Probe) -> Result<Made, Failure>;
+
+    /// Runs the command there; what it prints goes to the log.
+    fn run(&self, command: &[String], log: &Utf8Path) -> Result<Exit, Failure>;
+}
+
+pub(super) struct CommandTrials<'a, P> {
     pub(super) runtime: &'a Runtime,
     pub(super) interrupts: mpsc::Receiver<Interrupt>,
-    pub(super) checkout: Checkout,
+    pub(super) place: P,
     pub(super) command: &'a [String],
     /// The code that says that there was no hit and that this proves nothing.
     pub(super) weak_code: Option<u8>,
-    pub(super) bad: String,
     /// Of the bisect.
     pub(super) directory: Utf8PathBuf,
     /// What is to begin.
     pub(super) prepared: Option<(Utf8PathBuf, u32)>,
 }
 
-impl Testbed for CommandTrials<'_> {
-    fn make(&mut self, of: &Probe) -> Result<Option<Made>, Failure> {
-        let Self { checkout, bad, .. } = self;
-        Ok(Some(match of {
+/// Commits of a repository.
+pub(super) struct Repository {
+    pub(super) checkout: Checkout,
+    pub(super) bad: String,
+}
+
+impl Place for Repository {
+    fn make(&mut self, of: &Probe) -> Result<Made, Failure> {
+        let Self { checkout, bad } = self;
+        Ok(match of {
             Probe::Subject(id) => {
                 checkout.check_out(id)?;
                 Made::Ready { signature: None, cached: true }
@@ -47,7 +61,17 @@ impl Testbed for CommandTrials<'_> {
                 Ok(()) => Made::Ready { signature: None, cached: true },
                 Err(said) => Made::Cannot { said: format!("it cannot be taken back: {said}") },
             },
-        }))
+        })
+    }
+
+    fn run(&self, command: &[String], log: &Utf8Path) -> Result<Exit, Failure> {
+        Ok(self.checkout.run(command, log)?)
+    }
+}
+
+impl<P: Place> Testbed for CommandTrials<'_, P> {
+    fn make(&mut self, of: &Probe) -> Result<Option<Made>, Failure> {
+        self.place.make(of).map(Some)
     }
 
     fn prepare(&mut self, of: &Probe, trials: u32, _: &Hunted) -> Result<String, Failure> {
@@ -69,9 +93,8 @@ impl Testbed for CommandTrials<'_> {
         let mut codes = String::new();
         for number in 1..=trials {
             let (began, log) = (Instant::now(), directory.join(format!("{number}.log")));
-            let (checkout, command) = (&self.checkout, self.command);
-            let Some(exit) = attended(self.runtime, &mut self.interrupts, || checkout.run(command, &log))
-            else {
+            let (place, command) = (&self.place, self.command);
+            let Some(exit) = attended(self.runtime, &mut self.interrupts, || place.run(command, &log)) else {
                 return Ok(Tried { trials: lived, interrupted: true, found: Vec::new() });
             };
             let code = match exit? {
@@ -107,7 +130,7 @@ impl Testbed for CommandTrials<'_> {
     }
 }
 
-impl CommandTrials<'_> {
+impl<P> CommandTrials<'_, P> {
     fn trial(&self, number: u32, code: i32, took: f64) -> Trial {
         let outcome = match code {
             0 => Outcome::Clean,

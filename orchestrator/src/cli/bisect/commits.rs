@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use camino::Utf8PathBuf;
 
 use super::begun;
-use super::command::CommandTrials;
+use super::command::{CommandTrials, Repository};
 use super::conclude::{Proof, conclude};
 use super::drive::Drive;
 use super::kernels::{Kernels, Lives, Supply};
@@ -32,8 +32,9 @@ pub(super) fn begin(environment: &Environment, question: &BisectCommitsArgs) -> 
     // Whatever can be wrong with what was typed is told before anything is kept.
     load(&question.scenarios)?;
     config(&kernel_catalog()?, &question.config)?;
+    let candidates = format!("{} candidates", range.between.len());
     let subjects = std::iter::once(&range.good).chain(&range.between).map(subject).collect();
-    let (record, writer) = begun(environment, subjects)?;
+    let (record, writer) = begun(environment, subjects, &candidates)?;
     go_on(environment, question, &record, writer, Vec::new())
 }
 
@@ -55,10 +56,9 @@ pub(super) fn go_on(
         let testbed = CommandTrials {
             runtime: &runtime,
             interrupts,
-            checkout,
+            place: Repository { checkout, bad },
             command: &question.run,
             weak_code: question.weak_code,
-            bad,
             directory: writer.directory().to_owned(),
             prepared: None,
         };

@@ -198,7 +198,7 @@ pub(super) enum GoesOn {
     No,
 }
 
-fn outcome(trial: &Trial) -> TrialOutcome {
+pub(super) fn outcome(trial: &Trial) -> TrialOutcome {
     TrialOutcome {
         number: trial.number,
         outcome: trial.reading.outcome.into(),

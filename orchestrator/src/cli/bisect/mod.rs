@@ -3,10 +3,13 @@
 mod command;
 mod commits;
 mod conclude;
+mod config;
 mod drive;
+mod ends;
 mod kernels;
 mod packaged;
 pub(super) mod simulate;
+mod steps;
 mod testbed;
 
 use std::num::NonZeroU32;
@@ -33,6 +36,7 @@ pub(super) fn bisect(environment: &Environment, command: &BisectCommand) -> Resu
             Some(id) => resume(environment, id.as_deref()),
             None => commits::begin(environment, options),
         },
+        BisectCommand::Config(options) => config::begin(environment, options),
         BisectCommand::Kernels(options) => packaged::begin(environment, options),
         BisectCommand::Simulate(options) => simulate::simulate(environment, options),
         BisectCommand::Resume { id } => resume(environment, id.as_deref()),
@@ -43,6 +47,7 @@ pub(super) fn bisect(environment: &Environment, command: &BisectCommand) -> Resu
 fn begun(
     environment: &Environment,
     subjects: Vec<SubjectRecord>,
+    asked: &str,
 ) -> Result<(BisectRecord, BisectWriter), Failure> {
     let started = Timestamp::now();
     let record = BisectRecord {
@@ -55,8 +60,7 @@ fn begun(
     };
     let writer = environment.store.begin_bisect(&record)?;
     output::note(&format!(
-        "bisect {id}: {} candidates; after a stop, `farm bisect resume {id}` goes on",
-        record.subjects.len() - 1,
+        "bisect {id}: {asked}; after a stop, `farm bisect resume {id}` goes on",
         id = record.id
     ));
     Ok((record, writer))
@@ -79,6 +83,9 @@ fn resume(environment: &Environment, id: Option<&str>) -> Result<ExitCode, Failu
         }
         Command::Bisect(BisectCommand::Kernels(question)) => {
             packaged::go_on(environment, question, &record, writer, entries)
+        }
+        Command::Bisect(BisectCommand::Config(question)) => {
+            config::go_on(environment, question, &record, writer, entries)
         }
         _ => Err(Failure::new(ExitCode::Fault, "what was asked was no bisect")),
     }

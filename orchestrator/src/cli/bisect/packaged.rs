@@ -34,7 +34,8 @@ pub(super) fn begin(environment: &Environment, question: &BisectKernelsArgs) -> 
         date: None,
     };
     let subjects = question.kernels.iter().enumerate().map(subject).collect();
-    let (record, writer) = super::begun(environment, subjects)?;
+    let candidates = format!("{} candidates", question.kernels.len() - 1);
+    let (record, writer) = super::begun(environment, subjects, &candidates)?;
     go_on(environment, question, &record, writer, Vec::new())
 }
 

@@ -42,7 +42,7 @@ pub struct ConfigRecipe {
 
 /// Options by name, without CONFIG_. `n` is what is not set.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Options(BTreeMap<String, Asked>);
+pub struct Options(BTreeMap<String, Asked>);
 
 /// A value and who asks for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -127,8 +127,34 @@ impl Options {
         Ok(all)
     }
 
+    /// `n` for what is not there.
     pub(crate) fn value(&self, option: &str) -> &str {
-        self.0.get(option).map_or("n", |asked| &asked.value)
+        self.get(option).unwrap_or("n")
+    }
+
+    pub(crate) fn get(&self, option: &str) -> Option<&str> {
+        self.0.get(option).map(|asked| asked.value.as_str())
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, asked)| (name.as_str(), asked.value.as_str()))
+    }
+
+    pub(crate) fn set(&mut self, option: &str, value: &str) {
+        let asked = Asked { value: value.to_owned(), by: String::new(), need: Need::Always };
+        self.0.insert(option.to_owned(), asked);
+    }
+
+    /// A .config of these, with others in their place: at its end, since of a choice's members the last one that is set
+    /// holds.
+    pub(crate) fn overlaid(&self, others: &Self) -> String {
+        let mut kept = self.clone();
+        others.0.keys().for_each(|option| kept.remove(option));
+        format!("{kept}{others}")
+    }
+
+    pub(crate) fn remove(&mut self, option: &str) {
+        self.0.remove(option);
     }
 
     /// What was asked for and is not so in `found`.

@@ -85,7 +85,7 @@ impl Make<'_> {
         Err(KernelError::Build { name: self.name.to_owned(), words: first_errors(&said), log: complaints })
     }
 
-    fn command(&self) -> Result<Command, ToolError> {
+    pub(super) fn command(&self) -> Result<Command, ToolError> {
         let mut command = MAKE.command()?;
         // The user's environment has words for make and for gcc.
         command.env_clear().env("LC_ALL", "C").env("TZ", "UTC");

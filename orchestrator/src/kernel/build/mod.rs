@@ -4,6 +4,8 @@
 //! made in a place that keeps its objects ([`super::tree`]), so that a change costs what it touches.
 
 mod config;
+mod configurator;
+mod entries;
 mod kconfig;
 mod make;
 mod signature;
@@ -15,8 +17,10 @@ use std::time::Instant;
 use camino::{Utf8Path, Utf8PathBuf};
 use serde::{Deserialize, Serialize};
 
-pub use self::config::{BadLine, Base, ConfigRecipe, Fragment, Lost};
-use self::config::{Need, Options};
+use self::config::Need;
+pub use self::config::{BadLine, Base, ConfigRecipe, Fragment, Lost, Options};
+pub use self::configurator::Configurator;
+pub use self::entries::Kconfig;
 use self::make::{Make, toolchain, write_if_other};
 use self::signature::signature;
 use super::boot::{NotBootable, inspect};

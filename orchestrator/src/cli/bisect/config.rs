@@ -1,0 +1,242 @@
+//! `farm bisect config`: the options that make a good configuration bad.
+
+use std::fs;
+
+use camino::Utf8PathBuf;
+
+use super::begun;
+use super::command::{CommandTrials, Place};
+use super::ends::Ends;
+use super::kernels::{Kernels, Lives, Supply};
+use super::steps::{Ended, Steps};
+use super::testbed::{Hunted, Made, Testbed};
+use crate::bisect::config::{Difference, Found, Sampling, Verdict};
+use crate::cli::args::BisectConfigArgs;
+use crate::cli::environment::Environment;
+use crate::cli::perform::{interrupts, load};
+use crate::cli::provision::{kernel_catalog, sources};
+use crate::cli::{output, runtime};
+use crate::error::{ExitCode, Failure};
+use crate::kernel::{
+    Base, BuildRequest, ConfigRecipe, Configurator, Exit, Fragment, Kernel, Options, Tree, TreeId, build,
+    run_of_user, which_are_built,
+};
+use crate::report::config::{ConfigAnswer, config_text};
+use crate::store::{BisectRecord, BisectWriter, Entry, Probe, SubjectRecord};
+
+/// The two ends, as they are kept.
+const GOOD: &str = "good.config";
+const BAD: &str = "bad.config";
+const FRAGMENT: &str = "fragment.config";
+
+pub(super) fn begin(environment: &Environment, question: &BisectConfigArgs) -> Result<ExitCode, Failure> {
+    // Whatever can be wrong with what was typed is told before anything is kept.
+    load(&question.scenarios)?;
+    let (name, tree, id) = sources(&environment.cache, &kernel_catalog()?, &question.tree)?;
+    let ends = Ends::of(environment, (&tree, &id), question)?;
+    let mut configurator = Configurator::start(&environment.cache, (&tree, &id), &name, &output::note)?;
+    let (good, bad) = (configurator.settle(&ends.good)?, configurator.settle(&ends.bad)?);
+    let end = |end: &str| SubjectRecord {
+        id: end.to_owned(),
+        parents: Vec::new(),
+        content: Some(id.as_str().to_owned()),
+        subject: String::new(),
+        author: None,
+        date: None,
+    };
+    let difference = Difference::between(good.clone(), &bad, configurator.kconfig());
+    let differ = format!("{} options differ", difference.changes().len());
+    let (record, writer) = begun(environment, vec![end("good"), end("bad")], &differ)?;
+    for (end, options) in [(GOOD, &good), (BAD, &bad)] {
+        write(&writer.directory().join(end), &options.to_string())?;
+    }
+    search(environment, question, &record, Ground { tree, id, configurator }, writer, Vec::new())
+}
+
+pub(super) fn go_on(
+    environment: &Environment,
+    question: &BisectConfigArgs,
+    record: &BisectRecord,
+    writer: BisectWriter,
+    entries: Vec<Entry>,
+) -> Result<ExitCode, Failure> {
+    let content = record.subjects.first().and_then(|end| end.content.clone());
+    let content = content.ok_or_else(|| Failure::new(ExitCode::Fault, "the bisect names no tree"))?;
+    // Whatever has become of the user's tree since: this is what was begun with.
+    let (name, tree, _) = sources(&environment.cache, &kernel_catalog()?, &question.tree)?;
+    let id = TreeId::known(content);
+    let configurator = Configurator::start(&environment.cache, (&tree, &id), &name, &output::note)?;
+    search(environment, question, record, Ground { tree, id, configurator }, writer, entries)
+}
+
+/// The tree, and what settles its configurations.
+struct Ground {
+    tree: Tree,
+    id: TreeId,
+    configurator: Configurator,
+}
+
+fn search(
+    environment: &Environment,
+    question: &BisectConfigArgs,
+    record: &BisectRecord,
+    ground: Ground,
+    writer: BisectWriter,
+    entries: Vec<Entry>,
+) -> Result<ExitCode, Failure> {
+    let Ground { tree, id, mut configurator } = ground;
+    let mut end = |name: &str| -> Result<Options, Failure> {
+        Ok(configurator.settle(&read(&writer.directory().join(name))?)?)
+    };
+    let (good, bad) = (end(GOOD)?, end(BAD)?);
+    let difference = Difference::between(good, &bad, configurator.kconfig());
+    let sampling = match question.once {
+        true => Sampling::Once,
+        false => Sampling::Repeated {
+            wrong_at_most: 1.0 - question.asked.confidence.share(),
+            most_measured: question.asked.max_end_trials.get(),
+        },
+    };
+    let runtime = runtime()?;
+    let interrupts = runtime.block_on(async { interrupts() })?;
+    let directory = writer.directory().to_owned();
+    let hunted = Hunted::of_words(&question.asked.hunt);
+    if !question.run.is_empty() {
+        let place = Files { directory: directory.clone(), ready: Utf8PathBuf::new() };
+        let testbed = CommandTrials {
+            runtime: &runtime,
+            interrupts,
+            place,
+            command: &question.run,
+            weak_code: None,
+            directory,
+            prepared: None,
+        };
+        let steps = Steps::new(writer, entries, testbed, configurator, difference, sampling, hunted)?;
+        return conclude(environment, record, steps);
+    }
+    let testbed = Kernels {
+        environment,
+        runtime: &runtime,
+        interrupts,
+        store: writer.store(),
+        supply: Configurations { environment, tree, id, directory },
+        lives: Lives::new(load(&question.scenarios)?, &question.asked),
+        ready: None,
+        begun: None,
+    };
+    let steps = Steps::new(writer, entries, testbed, configurator, difference, sampling, hunted)?;
+    conclude(environment, record, steps)
+}
+
+fn conclude<T: Testbed>(
+    environment: &Environment,
+    record: &BisectRecord,
+    mut steps: Steps<T>,
+) -> Result<ExitCode, Failure> {
+    let verdict = match steps.search()? {
+        Ended::Interrupted => {
+            output::note(&format!("stopped; `farm bisect resume {}` goes on", record.id));
+            return Ok(ExitCode::Interrupted);
+        }
+        Ended::Verdict(verdict) => verdict,
+    };
+    let fragment = match &verdict {
+        Verdict::Found(found) => Some(fragment(&mut steps, found)?),
+        _ => None,
+    };
+    let answer = ConfigAnswer::new(
+        record.id.clone(),
+        &verdict,
+        fragment,
+        steps.difference.changes().len(),
+        steps.configurator.kconfig(),
+        &steps.entries,
+    );
+    let text = config_text(&answer);
+    steps.writer.answer(&answer, &text, None)?;
+    environment.print(&text, &answer)?;
+    output::note(&format!("kept in {}", steps.writer.directory()));
+    Ok(match verdict {
+        Verdict::Found(_) => ExitCode::Passed,
+        Verdict::NoDifference | Verdict::BadIsClean | Verdict::GoodHits => ExitCode::Usage,
+        Verdict::Unresolved => ExitCode::NoAnswer,
+    })
+}
+
+/// The lines that make the found configuration of the good one: that they do is looked at.
+fn fragment<T: Testbed>(steps: &mut Steps<T>, found: &Found) -> Result<String, Failure> {
+    let settled = steps.configurator.settle(&steps.difference.asked(&found.request))?;
+    let lines = steps.difference.fragment(&settled, steps.configurator.kconfig());
+    let fragment = Options::parse(FRAGMENT, &lines).map_err(crate::kernel::KernelError::from)?;
+    let again = steps.configurator.settle(&steps.difference.good().overlaid(&fragment))?;
+    if again != settled {
+        let message = "the fragment does not make the configuration that was found: this is a bug in farm";
+        return Err(Failure::new(ExitCode::Fault, message));
+    }
+    write(&steps.writer.directory().join(FRAGMENT), &lines)?;
+    Ok(lines)
+}
+
+/// Kernels of the configurations that a search has written.
+struct Configurations<'a> {
+    environment: &'a Environment,
+    tree: Tree,
+    id: TreeId,
+    /// Of the bisect.
+    directory: Utf8PathBuf,
+}
+
+impl Supply for Configurations<'_> {
+    fn kernel(&self, of: &Probe) -> Result<Result<(Kernel, bool), String>, Failure> {
+        let text = read(&config_file(&self.directory, of))?;
+        let fragment = Fragment { name: "bisected".to_owned(), text };
+        let config =
+            ConfigRecipe { name: "bisected".to_owned(), base: Base::AllNoConfig, fragments: vec![fragment] };
+        let cache = &self.environment.cache;
+        let cached = which_are_built(cache, &[&self.id], &config)?.contains(&true);
+        // A name that is the same for all: a cell is one of the scenario's, whatever it is tried on.
+        let request = BuildRequest { name: "bisected", config: &config, patches: &[] };
+        match build(cache, (&self.tree, &self.id), &request, &|line| tracing::info!("{line}")) {
+            Ok(kernel) => Ok(Ok((kernel, cached))),
+            Err(error) if error.is_of_the_sources() => Ok(Err(error.to_string())),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// A command of the user's gets the configuration's file as its last argument.
+struct Files {
+    directory: Utf8PathBuf,
+    ready: Utf8PathBuf,
+}
+
+impl Place for Files {
+    fn make(&mut self, of: &Probe) -> Result<Made, Failure> {
+        self.ready = config_file(&self.directory, of);
+        Ok(Made::Ready { signature: None, cached: true })
+    }
+
+    fn run(&self, command: &[String], log: &camino::Utf8Path) -> Result<Exit, Failure> {
+        let command: Vec<String> = command.iter().cloned().chain([self.ready.to_string()]).collect();
+        Ok(run_of_user(&command, ".".into(), log)?)
+    }
+}
+
+/// Where a configuration that is to be tried is kept.
+pub(super) fn config_file(directory: &camino::Utf8Path, of: &Probe) -> Utf8PathBuf {
+    let (Probe::Subject(id) | Probe::Without(id)) = of;
+    directory.join("configs").join(format!("{id}.config"))
+}
+
+pub(super) fn write(path: &camino::Utf8Path, text: &str) -> Result<(), Failure> {
+    let parent = path.parent().map_or(Ok(()), fs::create_dir_all);
+    parent
+        .and_then(|()| fs::write(path, text))
+        .map_err(|error| Failure::of(ExitCode::Infra, &error).hint(format!("{path} cannot be written")))
+}
+
+fn read(path: &camino::Utf8Path) -> Result<String, Failure> {
+    fs::read_to_string(path)
+        .map_err(|error| Failure::of(ExitCode::Infra, &error).hint(format!("{path} cannot be read")))
+}

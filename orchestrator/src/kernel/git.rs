@@ -210,7 +210,8 @@ fn asked(directory: &Utf8Path, arguments: &[&str]) -> Result<Option<String>, Too
 
 /// The commit that a word names.
 pub(super) fn commit(directory: &Utf8Path, word: &str) -> Result<Option<String>, ToolError> {
-    let verified = |word: &str| asked(directory, &["rev-parse", "--verify", "--quiet", "--end-of-options", word]);
+    let verified =
+        |word: &str| asked(directory, &["rev-parse", "--verify", "--quiet", "--end-of-options", word]);
     // In two steps: `:/text` takes what follows for text.
     match verified(word)? {
         Some(object) => verified(&format!("{object}^{{commit}}")),

@@ -23,7 +23,7 @@ fn a_described_history_is_searched_step_by_step() {
 #[test]
 fn what_has_no_answer_says_why() {
     let farm = Farm::new();
-    let mut simulated = |name: &str, text: &str| {
+    let simulated = |name: &str, text: &str| {
         let file = farm.file(name, text);
         farm.run(&["bisect", "simulate", file.as_str()]).with_code(107).stdout
     };
@@ -49,7 +49,7 @@ fn a_description_is_refused_with_all_that_is_wrong() {
       "good": "a", "bad": "z", "costs": {"build": -1, "trial": 0},
       "commits": [{"id": "a"}, {"id": "b", "parents": ["x"], "hit-rate": 2}, {"id": "b", "parents": ["a"]}, {"id": "c"}]
     }"#;
-    let mut refused = |text: &str| {
+    let refused = |text: &str| {
         farm.file("wrong.json", text);
         let mut command = farm.command(&["bisect", "simulate", "wrong.json"]);
         command.current_dir(farm.path(""));

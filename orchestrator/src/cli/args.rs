@@ -410,6 +410,10 @@ pub(super) struct ScanArgs {
     /// vmlinux of the kernel that wrote it, with debug information: traces then show files, lines and inlined functions
     #[arg(long, value_name = "FILE")]
     pub(super) vmlinux: Option<Utf8PathBuf>,
+
+    /// The same for its modules: a directory of .ko files with debug information, at any depth
+    #[arg(long, value_name = "DIR")]
+    pub(super) modules: Option<Utf8PathBuf>,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -4,6 +4,7 @@ mod apt;
 mod boot;
 mod build;
 mod catalog;
+mod debug_file;
 mod git;
 mod headers;
 mod libc;
@@ -32,6 +33,7 @@ pub use self::catalog::{
     Catalog, CatalogError, KernelBuild, KernelPackages, NamedKernel, NamedTree, Packages, Pinned, Recipe,
     Source,
 };
+pub use self::debug_file::DebugFileError;
 pub use self::git::TreeId;
 pub use self::headers::BuildTree;
 pub use self::mutants::Mutant;
@@ -40,8 +42,9 @@ pub(crate) use self::package::keep_only;
 pub use self::package::{Fetcher, MirrorChoice};
 pub use self::qemu::{FoundQemu, find_qemus};
 pub use self::series::Series;
-pub use self::source::{Place, Pointer, Sources, SourcesError};
-pub use self::symbols::{Symbols, SymbolsError};
+pub(crate) use self::source::path_in_tree;
+pub use self::source::{DebugFiles, Place, Pointer, SharedSources, Sources, Spot};
+pub use self::symbols::SymbolsError;
 pub use self::tool::ToolError;
 pub use self::tree::Tree;
 use crate::cache::CacheError;
@@ -57,6 +60,8 @@ pub struct Kernel {
     pub modules: Option<Utf8PathBuf>,
     /// The ELF file with symbols and debug information.
     pub vmlinux: Option<Utf8PathBuf>,
+    /// A directory of its modules with debug information.
+    pub debug_modules: Option<Utf8PathBuf>,
     pub config: Option<Utf8PathBuf>,
     /// The build tree of a kernel of the user's; those of named kernels are fetched when a module needs them.
     pub headers: Option<Utf8PathBuf>,
@@ -214,6 +219,7 @@ mod tests {
             boot: "/k".into(),
             modules: None,
             vmlinux: None,
+            debug_modules: None,
             config: None,
             headers: None,
             origin: Origin::Own { boot: "/k".into() },

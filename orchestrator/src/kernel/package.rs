@@ -440,6 +440,7 @@ fn load_kernel(name: &str, entry: &Utf8Path) -> Result<Kernel, KernelError> {
         boot: boot_path(entry, &release),
         modules: Some(entry.join("lib/modules").join(&release)),
         vmlinux: None,
+        debug_modules: None,
         config: config.is_file().then_some(config),
         headers: None,
         origin: Origin::Package { package, version: version.clone(), sha256 },

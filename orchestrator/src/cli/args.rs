@@ -178,6 +178,16 @@ pub(super) enum KernelCommand {
         #[arg(required = true)]
         names: Vec<String>,
     },
+    /// Fetch the debug package of a distribution's kernel: from then on traces of its hits show files, lines and inlined
+    /// functions, and a hang is named by the function that it is in
+    ///
+    /// It is large: Debian 12's is a download of 413 MiB, and takes 2.7 GB of the cache. Kernels that are built here have
+    /// the like already, as have farm's own modules.
+    Symbols {
+        /// Names, as `farm kernel list` prints them
+        #[arg(required = true)]
+        names: Vec<String>,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -130,7 +130,8 @@ type OwnModules = BTreeMap<String, OwnModule>;
 /// The kernel's files with debug information, and those of modules: the same for all its guests.
 fn sources_of(kernel: &Kernel, own_modules: &OwnModules, made: &Guests) -> SharedSources {
     let of_kernel = made.iter().filter(|((key, _), _)| *key == kernel.key);
-    let before = of_kernel.filter_map(|(_, guest)| guest.as_ref().ok()).map(|guest| guest.sources.clone()).next();
+    let before =
+        of_kernel.filter_map(|(_, guest)| guest.as_ref().ok()).map(|guest| guest.sources.clone()).next();
     let sources = before.unwrap_or_else(|| {
         SharedSources::new(DebugFiles {
             vmlinux: kernel.vmlinux.clone(),
@@ -216,7 +217,8 @@ impl Provision {
         qemu: &Qemu,
     ) -> Result<Arc<Guest>, Failure> {
         let Self { programs, busybox, .. } = self;
-        let own_modules = own_modules.iter().map(|(name, own)| (name.clone(), own.stripped.clone())).collect();
+        let own_modules =
+            own_modules.iter().map(|(name, own)| (name.clone(), own.stripped.clone())).collect();
         let parts = ImageParts { kernel, programs, busybox, manifest, own_modules: &own_modules };
         let image = lite_image(&environment.cache, parts, &output::note)?;
         let (kernel, qemu, cache) = (kernel.clone(), qemu.clone(), environment.cache.clone());

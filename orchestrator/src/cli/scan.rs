@@ -125,7 +125,8 @@ fn text(traced: &Traced<'_>) -> String {
     if hit.truncated {
         line("truncated", "the report is not all there");
     }
-    for (index, frame) in traced.places.iter().flat_map(|places| trace_lines(&hit.frames, places)).enumerate() {
+    for (index, frame) in traced.places.iter().flat_map(|places| trace_lines(&hit.frames, places)).enumerate()
+    {
         line(if index == 0 { "trace" } else { "" }, &frame);
     }
     out

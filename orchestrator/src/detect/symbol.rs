@@ -53,11 +53,9 @@ mod tests {
 
     #[test]
     fn paths_are_relative_to_the_tree() {
-        for (printed, path) in [
-            ("../mm/gup.c", "mm/gup.c"),
-            ("uvsim.c", "uvsim.c"),
-            ("/root/uvsim/uvsim.c", "uvsim.c"),
-        ] {
+        for (printed, path) in
+            [("../mm/gup.c", "mm/gup.c"), ("uvsim.c", "uvsim.c"), ("/root/uvsim/uvsim.c", "uvsim.c")]
+        {
             assert_eq!(source_path(printed), path);
         }
     }

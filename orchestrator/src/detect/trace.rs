@@ -19,8 +19,7 @@ impl Hit {
     /// Instruction Ending").
     fn begins_at_fault(&self) -> bool {
         const NULLIFYING: [&str; 6] = ["0010", "0011", "0038", "0039", "003a", "003b"];
-        let mut codes =
-            self.text.lines().filter_map(|line| line.strip_prefix("Oops: ")?.split(' ').next());
+        let mut codes = self.text.lines().filter_map(|line| line.strip_prefix("Oops: ")?.split(' ').next());
         codes.any(|code| NULLIFYING.contains(&code))
     }
 }

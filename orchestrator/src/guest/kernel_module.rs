@@ -140,7 +140,12 @@ fn make(request: ModuleRequest<'_>, sources: &[(&str, &[u8])], work: &Utf8Path) 
         fs::create_dir(&debug).map_err(failed)?;
         fs::rename(directory.join(&product), debug.join(&product)).map_err(failed)?;
         let (from, to) = (debug.join(&product), work.join(&product));
-        CROSS_STRIP.stdout(CROSS_STRIP.command()?.args(["--strip-debug", from.as_str(), "-o", to.as_str()]))?;
+        CROSS_STRIP.stdout(CROSS_STRIP.command()?.args([
+            "--strip-debug",
+            from.as_str(),
+            "-o",
+            to.as_str(),
+        ]))?;
         return Ok(());
     }
     let mut said = Vec::new();

@@ -82,8 +82,8 @@ impl DebugFile {
     }
 
     pub(super) fn module(path: &Utf8Path) -> Result<Self, DebugFileError> {
-        let bytes = std::fs::read(path)
-            .map_err(|source| DebugFileError::Read { path: path.to_owned(), source })?;
+        let bytes =
+            std::fs::read(path).map_err(|source| DebugFileError::Read { path: path.to_owned(), source })?;
         let no_module = || DebugFileError::NoModule { path: path.to_owned() };
         let file = object::File::parse(&*bytes).map_err(|_| no_module())?;
         if file.kind() != ObjectKind::Relocatable {
@@ -119,25 +119,24 @@ impl DebugFile {
             Pointer::Behind => 1,
         };
         let Some(offset) = spot.offset.checked_sub(back) else { return Ok(Vec::new()) };
-        let mut candidates: Vec<(u64, u64)> = self
+        let mut candidates: Vec<(u64, &Function)> = self
             .symbols
             .functions_named(&spot.function)
-            .filter_map(|(function, next)| Some((self.padding(spot, function, next)?, function.start)))
+            .filter_map(|(function, next)| Some((self.padding(spot, function, next)?, function)))
             .collect();
         candidates.sort_unstable();
         candidates.dedup();
-        let start = match candidates[..] {
+        match candidates[..] {
             [] => {
                 let (path, function, size) = (self.path.clone(), spot.function.clone(), spot.size);
-                return Err(DebugFileError::OtherBuild { path, function: escape(function.as_bytes()), size });
+                Err(DebugFileError::OtherBuild { path, function: escape(function.as_bytes()), size })
             }
-            [(one, _), (other, _), ..] if one == other => return Ok(Vec::new()),
-            [(_, start), ..] => start,
-        };
-        match self.symbols.function_at(start.saturating_add(offset)) {
-            // A return address behind the last call of a function that does not return.
-            None => Ok(Vec::new()),
-            Some(_) => self.places_at(start.saturating_add(offset)),
+            [(one, _), (other, _), ..] if one == other => Ok(Vec::new()),
+            [(_, function), ..] if offset < function.size => {
+                self.places_at(function.start.saturating_add(offset))
+            }
+            // In the padding.
+            _ => Ok(Vec::new()),
         }
     }
 

@@ -5,6 +5,7 @@ mod boot;
 mod build;
 mod catalog;
 mod debug_file;
+mod debug_package;
 mod git;
 mod headers;
 mod libc;
@@ -20,7 +21,7 @@ pub(crate) mod tool;
 mod tree;
 
 use std::fs;
-use std::io;
+use std::io::{self, Read as _};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use serde::{Deserialize, Serialize};
@@ -142,8 +143,8 @@ pub enum KernelError {
     NotABuildTree { path: Utf8PathBuf, missing: &'static str },
     #[error("{path} is the build tree of {found}, but the kernel is {expected}")]
     OtherTree { path: Utf8PathBuf, found: String, expected: String },
-    #[error("Debian's archive has headers of {found}, but {kernel} in the cache is {expected}")]
-    OtherHeaders { kernel: String, expected: String, found: String },
+    #[error("Debian's archive has {package} {found}, but {kernel} in the cache is {expected}")]
+    OtherVersion { package: String, kernel: String, expected: String, found: String },
     #[error("{path} is no kernel tree: there is no {missing} in it")]
     NoSources { path: Utf8PathBuf, missing: &'static str },
     #[error("{path} holds no patch")]
@@ -196,6 +197,22 @@ fn read(path: &Utf8Path) -> Result<Vec<u8>, KernelError> {
 /// The SHA-256 of bytes in hexadecimal.
 pub(crate) fn sha256_hex(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
+}
+
+/// The same of a file, which may be larger than one wants to hold.
+fn sha256_of_file(path: &Utf8Path) -> Result<String, KernelError> {
+    let failed = |source| KernelError::Io { path: path.to_owned(), source };
+    let mut file = fs::File::open(path).map_err(failed)?;
+    let mut digest = Sha256::new();
+    let mut piece = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut piece) {
+            Ok(0) => return Ok(hex(&digest.finalize())),
+            Ok(length) => digest.update(&piece[..length]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(failed(error)),
+        }
+    }
 }
 
 pub(crate) fn hex(bytes: &[u8]) -> String {

@@ -113,7 +113,8 @@ mod tests {
             assert_eq!(symbols.function_at(address), expected, "{address:#x}");
         }
         assert_eq!(Symbols::default().function_at(0), None);
-        let named = |name| symbols.functions_named(name).map(|(one, next)| (one.start, next)).collect::<Vec<_>>();
+        let named =
+            |name| symbols.functions_named(name).map(|(one, next)| (one.start, next)).collect::<Vec<_>>();
         assert_eq!(named("first"), [(0x100, 0x200)]);
         assert_eq!(named("second"), [(0x200, u64::MAX)]);
         assert_eq!(named("third"), []);

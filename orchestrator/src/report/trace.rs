@@ -50,7 +50,10 @@ mod tests {
             line,
         };
         let places = [
-            vec![place("inlined", "a.h", Some(7)), place("warn_here", "guests/modules/tripwire/warn.c", Some(12))],
+            vec![
+                place("inlined", "a.h", Some(7)),
+                place("warn_here", "guests/modules/tripwire/warn.c", Some(12)),
+            ],
             Vec::new(),
             vec![place("caller", "fs/splice.c", None)],
         ];

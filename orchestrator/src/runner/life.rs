@@ -217,7 +217,12 @@ impl Task {
     }
 
     /// Where the CPUs of a guest stand that hangs, or that stopped, perhaps without a word of why.
-    async fn stands(&self, guest: &Guest, ending: &Result<Ending, Trouble>, cpus: Option<CpuState>) -> Stands {
+    async fn stands(
+        &self,
+        guest: &Guest,
+        ending: &Result<Ending, Trouble>,
+        cpus: Option<CpuState>,
+    ) -> Stands {
         match (ending, cpus) {
             (Ok(Ending::Hung | Ending::Panicked), Some(cpus)) => {
                 self.ask(guest, move |sources| hang::stands(&cpus, sources)).await.unwrap_or_default()

@@ -113,12 +113,7 @@ fn attempts(cell: &Cell, step: u32, touches: &[TouchReport]) -> Vec<Attempts> {
 }
 
 /// What no log has: a guest that fell silent, or that gave up without a word.
-fn hit_without_log(
-    ending: &Ending,
-    ready: bool,
-    hits: &[Hit],
-    words: &MachineWords,
-) -> Option<Hit> {
+fn hit_without_log(ending: &Ending, ready: bool, hits: &[Hit], words: &MachineWords) -> Option<Hit> {
     let explained = || hits.iter().any(|hit| hit.ends_the_guest() || hit.kind.corrupts_memory());
     match ending {
         Ending::Hung if ready => Some(hang::hit(words.cpus.as_ref(), &words.stands)),

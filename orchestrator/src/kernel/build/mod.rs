@@ -100,7 +100,8 @@ pub fn build(
         let source = tree.check_out(&id)?;
         let objects_key = format!("{}-{}", config.name, &sha256_hex(toolchain.as_bytes())[..8]);
         let objects = tree.objects(&objects_key)?;
-        let make = Make { cache, source: &source, objects: &objects, name, progress, debug: DebugFlags::None };
+        let make =
+            Make { cache, source: &source, objects: &objects, name, progress, debug: DebugFlags::None };
         let configured = configure(&make, config, &options)?;
         let make = Make { debug: DebugFlags::beside(&configured), ..make };
         progress(&format!("building {name}: tree {}, configuration {}", id.short(), config.name));

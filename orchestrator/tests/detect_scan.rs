@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command as Process;
 
 use assert_cmd::Command;
+use camino::Utf8Path;
+use farm::kernel::{DebugFiles, Pointer, Sources, Spot};
 use object::{Object, ObjectSymbol};
 
 fn farm(directory: &Path) -> Command {
@@ -321,4 +323,76 @@ fn a_vmlinux_tells_lines_and_inlined_functions() {
     let innermost = format!("innermost at {}:{}", source.display(), line_of("SITE(innermost_site)"));
     assert!(text.contains(&innermost), "{text}");
     assert!(text.contains("outer+0x2/0x40 [uvsim]\n"), "{text}");
+}
+
+/// Numbers that look drawn and are the same each time (xorshift).
+fn drawn(state: &mut u64) -> usize {
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    usize::try_from(*state >> 1).unwrap()
+}
+
+/// Nothing that a damaged vmlinux or module holds may stop farm; what is wrong with it is told once.
+#[test]
+fn damaged_files_are_told_once_and_stop_nothing() {
+    let home = tempfile::tempdir().unwrap();
+    let directory = Utf8Path::from_path(home.path()).unwrap();
+    let built = Built::new(home.path());
+    let module = home.path().join("module.o");
+    let source = home.path().join("traced.c");
+    let mut compiler = Process::new("s390x-linux-gnu-gcc");
+    compiler.args(["-g", "-O1", "-fno-optimize-sibling-calls", "-c", "-o"]).args([&module, &source]);
+    assert!(compiler.status().unwrap().success());
+    let spot = |module: Option<&str>| Spot {
+        function: "outer".to_owned(),
+        offset: built.symbol("innermost_site").0 - built.symbol("outer").0,
+        size: built.symbol("outer").1,
+        module: module.map(str::to_owned),
+        pointer: Pointer::Behind,
+    };
+    let ask = |vmlinux: &[u8], module: &[u8]| {
+        let files = [("vmlinux", vmlinux), ("damaged.ko", module)].map(|(name, bytes)| {
+            let path = directory.join(name);
+            // Not overwritten in place: a file that is mapped may be replaced, and not be cut.
+            let _ = fs::remove_file(&path);
+            fs::write(&path, bytes).unwrap();
+            path
+        });
+        let mut sources = Sources::new(DebugFiles { vmlinux: Some(files[0].clone()), modules: None });
+        sources.add_module("damaged", &files[1]);
+        let mut places = Vec::new();
+        for _ in 0..3 {
+            places.push([None, Some("damaged")].map(|module| sources.places(&spot(module)).len()));
+            sources.places_at(built.symbol("caller").0);
+        }
+        let troubles = sources.take_troubles();
+        assert!(troubles.len() <= 2, "{troubles:?}");
+        (places[0], troubles)
+    };
+    let whole = [fs::read(&built.file).unwrap(), fs::read(&module).unwrap()];
+    let (places, troubles) = ask(&whole[0], &whole[1]);
+    assert!(places[0] == 3 && places[1] > 0 && troubles.is_empty(), "{places:?} {troubles:?}");
+    let (places, troubles) = ask(&whole[0][..1000], b"text");
+    assert_eq!(places, [0, 0]);
+    assert!(troubles.iter().any(|trouble| trouble.ends_with("damaged.ko is no module")), "{troubles:?}");
+    assert!(
+        troubles.iter().any(|trouble| trouble.contains("vmlinux is no vmlinux with symbols")),
+        "{troubles:?}"
+    );
+
+    let mut state = 0x0123_4567_89ab_cdef;
+    for _ in 0..60 {
+        let mut damaged = whole.clone();
+        for bytes in &mut damaged {
+            for _ in 0..1 + drawn(&mut state) % 64 {
+                let place = drawn(&mut state) % bytes.len();
+                bytes[place] = u8::try_from(drawn(&mut state) % 256).unwrap();
+            }
+            if drawn(&mut state).is_multiple_of(4) {
+                bytes.truncate(drawn(&mut state) % bytes.len());
+            }
+        }
+        ask(&damaged[0], &damaged[1]);
+    }
 }

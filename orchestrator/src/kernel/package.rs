@@ -512,7 +512,7 @@ mod tests {
         let other = Candidate { version: "1:1.36.0-1".into(), ..candidate("linux-headers-b", "00") };
         check_versions(std::slice::from_ref(&one), Some(&key(&one.version))).unwrap();
         let error = check_versions(&[one.clone(), other.clone()], Some(&key(&one.version))).unwrap_err();
-        let expected = "has headers of 1:1.36.0-1, but mine in the cache is 1:1.35.0-4+b1";
+        let expected = "has linux-headers-b 1:1.36.0-1, but mine in the cache is 1:1.35.0-4+b1";
         assert!(error.to_string().contains(expected), "{error}");
         let entry = Utf8PathBuf::from("/cache/headers").join(entry_key(&[one.clone(), other.clone()]));
         assert_eq!(version_in_key(&entry), Some(&*one.version));

@@ -1,23 +1,26 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 /*
- * I/O of a protected guest's pages that fails half way: on a device of the mapper of which a part is
- * of the target `flakey` that fails all (drivers/md/dm-flakey.c flakey_map()), between two of the
- * target `linear`.
+ * I/O of a protected guest's pages that fails half way, on a device of the mapper:
+ *  - part: some of it is of the target `flakey` that fails all (drivers/md/dm-flakey.c flakey_map()),
+ *    between two of the target `linear`;
+ *  - requests: it is of two targets `linear`, and the kernel fails requests to the disk below at
+ *    random (fail-requests.h).
  *
- * A request that crosses that part's border is cut there (drivers/md/dm.c dm_split_and_process_bio())
- * and ends with an error when the rest is done; one that lies within it fails at once. Whoever took
- * references to its pages has to give back each of them, once, on that way too:
+ * A request that crosses a border is cut there (drivers/md/dm.c dm_split_and_process_bio()) and ends
+ * with an error when the rest is done; others fail at once. Whoever took references to its pages has
+ * to give back each of them, once, on that way too:
  *  - write, read: block/fops.c blkdev_direct_IO() -> block/bio.c bio_release_pages();
  *  - splice: fs/splice.c iter_file_splice_write(), and what stays in the pipe;
  *  - vmsplice: the same with pages of user memory.
  *
  * Oracles. Turns that avoid the part must do all of their work, turns that reach into it must not
- * say that they did. What stands on either side of it is what was written, or in a turn that failed
- * what stood there before. Each time, nobody has a reference to a page any more but the page cache:
- * it can be made secure.
+ * say that they did; of requests, every second turn's may fail. What stands where nothing must fail is
+ * what was written, or in a turn that failed what stood there before. Each time, nobody has a reference
+ * to a page any more but the page cache: it can be made secure.
  */
 #define _GNU_SOURCE
 #include "common.h"
+#include "fail-requests.h"
 #include "file.h"
 #include "flakey.args.h"
 #include "layers.h"
@@ -27,16 +30,19 @@
 #include "sizes.h"
 
 enum variant { WRITE, READ, SPLICE, VMSPLICE, VARIANTS };
+enum failing { PART, REQUESTS };
 
 enum {
 	PAGE = 4096,
 	INSIDE_ONE_IN = 8, /* turns that fail, wholly so */
+	MANY_TURNS = 40, /* of which every second one may fail */
 };
 
 struct flakey {
 	struct stress_file disk; /* its model; the file is the mapper's device */
 	struct mapper mapper;
-	uint64_t bad, bad_end; /* what fails */
+	bool at_random; /* requests fail, and no part of it */
+	uint64_t bad, bad_end; /* what fails; nothing where both are the same */
 	size_t align;
 	struct memory memory;
 	int pipe[2];
@@ -59,19 +65,25 @@ static enum stress_result open_mapper(struct stress_path *path, struct flakey *f
 	const uint64_t parts[] = { flakey->bad, flakey->bad_end - flakey->bad,
 				   flakey->disk.size - flakey->bad_end };
 	struct mapper_part table[3];
+	unsigned int count = 0;
 	/* The mapper may have a disk several times, but nobody else then. */
 	uint64_t place = (stress_options.worker - 1) * VARIANTS + path->variant;
 	uint64_t first = place * flakey->disk.size / SECTOR;
 
 	for (int i = 0; i < 3; i++) {
-		table[i] = (struct mapper_part){ .type = i == 1 ? "flakey" : "linear",
-						 .sectors = parts[i] / SECTOR };
+		struct mapper_part *part = &table[count];
+
+		if (!parts[i])
+			continue;
+		*part = (struct mapper_part){ .type = i == 1 ? "flakey" : "linear",
+					      .sectors = parts[i] / SECTOR };
 		/* Flakey: up for 0 s, down for 1 s, and so on. */
-		snprintf(table[i].parameters, sizeof(table[i].parameters), "%s %llu%s", disk,
+		snprintf(part->parameters, sizeof(part->parameters), "%s %llu%s", disk,
 			 (unsigned long long)first, i == 1 ? " 0 1" : "");
-		first += table[i].sectors;
+		first += part->sectors;
+		count++;
 	}
-	return mapper_open(path, &flakey->mapper, table, 3, &flakey->disk.fd);
+	return mapper_open(path, &flakey->mapper, table, count, &flakey->disk.fd);
 }
 
 static enum stress_result set_up(struct stress_path *path)
@@ -85,7 +97,9 @@ static enum stress_result set_up(struct stress_path *path)
 	path->state = flakey;
 	*flakey = (struct flakey){ .disk = STRESS_FILE_CLOSED, .mapper = MAPPER_CLOSED,
 				   .memory = MEMORY_CLOSED, .pipe = PIPE_CLOSED,
-				   .bad = size / 2, .bad_end = size / 2 + size / 8 };
+				   .at_random = stress_number(ARG_FAILING) == REQUESTS,
+				   .bad = size / 2 };
+	flakey->bad_end = flakey->bad + (flakey->at_random ? 0 : size / 8);
 	if (!stress_options.secure)
 		return stress_skip(path, "without --secure nobody tells how many references there are");
 	stress_choice(ARG_DISK, name, sizeof(name));
@@ -93,7 +107,9 @@ static enum stress_result set_up(struct stress_path *path)
 	flakey->mapper.skips_busy = true; /* it may be mounted */
 	if (access(disk, F_OK))
 		return stress_skip(path, "no %s here", disk);
-	result = file_model(path, &flakey->disk, "disk", size);
+	result = flakey->at_random ? fail_requests_of(path, name) : STRESS_OK;
+	if (result == STRESS_OK)
+		result = file_model(path, &flakey->disk, "disk", size);
 	if (result == STRESS_OK)
 		result = open_mapper(path, flakey, disk);
 	if (result != STRESS_OK)
@@ -116,7 +132,13 @@ static void tear_down(struct stress_path *path)
 	struct flakey *flakey = path->state;
 
 	if (path->turns)
-		stress_note(path, "%llu turns failed as they had to", (unsigned long long)flakey->failed);
+		stress_note(path, "%llu turns failed", (unsigned long long)flakey->failed);
+	/* With one request in two or three failing, chance is no excuse. */
+	if (flakey->at_random && path->turns >= MANY_TURNS && !flakey->failed) {
+		errno = ENOMSG;
+		stress_error(path, "see any request fail in %llu turns", (unsigned long long)path->turns);
+		path->result = STRESS_FAIL;
+	}
 	pipe_close(flakey->pipe);
 	memory_close(&flakey->memory);
 	file_close(&flakey->disk);
@@ -133,6 +155,8 @@ static bool reaches(const struct move *move, uint64_t begin, uint64_t end)
 static bool is_wanted(const struct flakey *flakey, const struct move *move, bool spoiled,
 		      bool inside)
 {
+	if (flakey->at_random)
+		return true;
 	if (reaches(move, flakey->bad, flakey->bad_end) != spoiled)
 		return false;
 	return !spoiled || inside || reaches(move, 0, flakey->bad) ||
@@ -241,7 +265,7 @@ static enum stress_result judge(struct stress_path *path, struct move *move)
 		move->done = move->length;
 	if (!spoiled && move->done != move->length)
 		return stress_wrong_number(path, "length", move->offset, move->length, move->done);
-	if (spoiled && move->done > sound)
+	if (spoiled && !flakey->at_random && move->done > sound)
 		return stress_wrong_number(path, "failure", move->offset, sound, move->done);
 	return STRESS_OK;
 }
@@ -300,8 +324,13 @@ static enum stress_result move_and_check(struct stress_path *path, struct move *
 {
 	struct flakey *flakey = path->state;
 	const bool by_pipe = path->variant == SPLICE || path->variant == VMSPLICE;
-	enum stress_result result = by_pipe ? move_by_pipe(path, move) : move_direct(path, move);
+	const bool may_fail = flakey->at_random && path->turns % 2;
+	enum stress_result result = may_fail ? fail_requests_here(path, true) : STRESS_OK;
 
+	if (result == STRESS_OK)
+		result = by_pipe ? move_by_pipe(path, move) : move_direct(path, move);
+	if (may_fail && fail_requests_here(path, false) != STRESS_OK)
+		result = STRESS_FAIL;
 	if (result == STRESS_OK)
 		result = judge(path, move);
 	if (result == STRESS_OK && path->variant == READ)

@@ -36,6 +36,10 @@ pub enum ExitCode {
     NoAnswer,
     /// The user stopped it.
     Interrupted,
+    /// To `git bisect run`, which was asked for: a commit is bad, cannot be told, or the bisection is to stop.
+    GitBad,
+    GitCannotTell,
+    GitStop,
 }
 
 impl ExitCode {
@@ -69,6 +73,9 @@ impl ExitCode {
             Self::TimedOut => 106,
             Self::NoAnswer => 107,
             Self::Interrupted => 130,
+            Self::GitBad => 1,
+            Self::GitCannotTell => 125,
+            Self::GitStop => 128,
         }
     }
 
@@ -89,6 +96,15 @@ impl ExitCode {
     pub fn or(self, other: Self) -> Self {
         let both = [self, other];
         Self::BY_WEIGHT.into_iter().find(|code| both.contains(code)).unwrap_or(self)
+    }
+
+    /// What this is to `git bisect run` (git-bisect(1)), where it was not the lives that told.
+    pub fn to_git(self) -> Self {
+        match self {
+            Self::BuildFailed | Self::BootFailed | Self::Ineffective | Self::TimedOut => Self::GitCannotTell,
+            Self::Interrupted => Self::Interrupted,
+            _ => Self::GitStop,
+        }
     }
 
     /// The code of a run with these verdicts. Skipped lives beside others don't change it.

@@ -130,7 +130,7 @@ impl std::fmt::Display for StopCause {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Interrupted => "interrupted",
-            Self::FailFast => "stopped: another life did not pass, and --fail-fast was given",
+            Self::FailFast => "stopped: another life has shown what was looked for",
             Self::Found => "stopped: another life has found what the search was for",
             Self::InVain => "stopped: the search met nothing but farm's own trouble",
             Self::Trouble => "stopped: the run could not be recorded any more",

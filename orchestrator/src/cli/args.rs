@@ -1,11 +1,13 @@
 //! The command line's grammar. Its doc comments are what `--help` prints.
 
+use std::num::NonZeroU32;
 use std::str::FromStr;
 use std::time::Duration;
 
 use camino::Utf8PathBuf;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
+use crate::bisect::Confidence;
 use crate::runner::Until;
 use crate::scenario::Fix;
 
@@ -87,6 +89,9 @@ pub(super) enum Command {
     /// with 0 if the patch mends something for sure and breaks nothing, with 100 if it brings a hit or makes one more common,
     /// with 107 if nothing is sure.
     Try(TryArgs),
+    /// Find the change that brought a bug, also where it shows only now and then
+    #[command(subcommand)]
+    Bisect(BisectCommand),
     /// Boot a guest and give you a shell on its console
     Shell(ShellArgs),
     /// List the runs there have been
@@ -148,6 +153,104 @@ pub(super) struct TryArgs {
 
     #[command(flatten)]
     pub(super) machine: MachineArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum BisectCommand {
+    /// Find the commit, in a kernel tree
+    ///
+    /// Builds kernels of commits between a good one and a bad one, lets guests live a scenario on them, and keeps for each commit how
+    /// likely it is the one that brought the bug. A hit is certain evidence; a life without one is weak evidence, as weak as the bug is
+    /// rare. What to build and to try next is what teaches most for the seconds it costs. Only what is hunted counts: other crashes are listed
+    /// apart, and a clean life counts only if it did its work. Commits that cannot be built or booted are gone around.
+    ///
+    /// It ends when it is as sure as --confidence says, with a proof: the culprit, its parents, and the bad end without the culprit.
+    /// All that is learned is written down before it is acted on, so that --resume goes on after any kind of end. Exits with 0 if the culprit
+    /// is found, with 107 if only a set of commits is or nothing, with 2 if an end is not what it was said to be.
+    Commits(BisectCommitsArgs),
+}
+
+/// What `bisect commits` asks.
+#[derive(Debug, ClapArgs)]
+pub(super) struct BisectCommitsArgs {
+    /// Go on with a bisect that was stopped or killed [default: the newest]
+    #[arg(long, value_name = "ID", num_args = 0..=1, exclusive = true)]
+    pub(super) resume: Option<Option<String>>,
+
+    /// The kernel tree, a git repository; what is checked out or changed there does not matter, and stays
+    #[arg(
+        long,
+        value_name = "DIR",
+        required_unless_present = "resume",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub(super) tree: Utf8PathBuf,
+
+    /// A commit that does not have the bug, from which the bad one comes
+    #[arg(
+        long,
+        value_name = "REV",
+        required_unless_present = "resume",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub(super) good: String,
+
+    /// A commit that has it
+    #[arg(long, value_name = "REV", default_value = "HEAD")]
+    pub(super) bad: String,
+
+    /// A scenario that shows it, by name or by path; can be given several times
+    #[arg(long = "scenario", required_unless_present_any = ["resume", "run"], conflicts_with = "run", value_name = "SCENARIO")]
+    pub(super) scenarios: Vec<String>,
+
+    /// Try commits of any repository by this command, in a checkout of farm's own: to be given last, with its arguments.
+    /// It exits as for `git bisect run`: 0 no hit, 125 cannot tell, 1 to 127 hit, above: stop
+    #[arg(long, value_name = "CMD", num_args = 1.., allow_hyphen_values = true)]
+    pub(super) run: Vec<String>,
+
+    /// The code by which the command says that it saw no hit, and that this proves nothing
+    #[arg(long, value_name = "N", requires = "run", value_parser = clap::value_parser!(u8).range(1..=127))]
+    pub(super) weak_code: Option<u8>,
+
+    /// The hunted finding: its title or fingerprint, in which * stands for any text; can be given several times [default: the
+    /// first finding that the bad commit shows]
+    #[arg(long, value_name = "PATTERN")]
+    pub(super) hunt: Vec<String>,
+
+    /// A configuration by name, as `farm kernel configs` lists them, or a file of CONFIG_ lines
+    #[arg(long, value_name = "C", default_value = "lean")]
+    pub(super) config: String,
+
+    /// How sure the answer is to be, in percent
+    #[arg(long, value_name = "PERCENT", default_value = "99", value_parser = parse_confidence)]
+    pub(super) confidence: Confidence,
+
+    /// After so many trials without a hit the bad commit is said not to reproduce the bug
+    #[arg(long, value_name = "N", default_value_t = super::bisect::MOST_END_TRIALS)]
+    pub(super) max_end_trials: NonZeroU32,
+
+    /// The seed of every random choice inside the guest [default: the scenario's]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..1 << 53))]
+    pub(super) seed: Option<u64>,
+
+    /// How many guests run side by side [default: what CPUs and memory allow]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) jobs: Option<u32>,
+
+    /// Boot each guest, instead of letting each go on from a copy of one that was booted and saved
+    #[arg(long)]
+    pub(super) cold: bool,
+
+    #[command(flatten)]
+    pub(super) machine: MachineArgs,
+}
+
+fn parse_confidence(text: &str) -> Result<Confidence, String> {
+    let percent: f64 =
+        text.trim_end_matches('%').parse().map_err(|_| "give a number of percent".to_owned())?;
+    Confidence::new(percent / 100.0).ok_or_else(|| "give at least 50 and less than 100".to_owned())
 }
 
 #[derive(Debug, Subcommand)]
@@ -365,6 +468,19 @@ pub(super) struct RunArgs {
     /// Stop at the first life that does not pass
     #[arg(long, conflicts_with = "recheck")]
     pub(super) fail_fast: bool,
+
+    /// Exit as `git bisect run` wants it: 0 all lives were clean, 1 one had a hit, 125 that cannot be told (not built, not
+    /// booted, another failure, too little work done), 128 trouble of farm's own or wrong usage, which stops the bisection
+    ///
+    /// For those who drive git themselves: `git bisect run farm run S --tree . --git-bisect --hunt '...' --repeat 20`. `farm bisect
+    /// commits` needs far fewer builds and lives where a bug shows only now and then.
+    #[arg(long, conflicts_with_all = ["recheck", "until", "check_exact"])]
+    pub(super) git_bisect: bool,
+
+    /// With --git-bisect: the only hits that count, by title or fingerprint, in which * stands for any text; can be given several
+    /// times [default: all that are new]
+    #[arg(long, value_name = "PATTERN", requires = "git_bisect")]
+    pub(super) hunt: Vec<String>,
 
     /// Run what had a new hit again at once, with the same seed: N lives as it was, N with TCG in one thread, N with
     /// another CPU model, N under another QEMU if there is one [default N: 2]

@@ -4,12 +4,11 @@ use std::collections::HashSet;
 
 use super::args::CalibrateArgs;
 use super::environment::Environment;
-use super::perform::{Planned, assign, load, perform};
+use super::perform::{Planned, assign, load, perform, warmth};
 use super::provision::{Asked, Grounds, Guests};
 use super::{output, runtime};
 use crate::error::{ExitCode, Failure};
 use crate::plan::{CalibrationRecord, Counting, Schedule, calibrate as rows_of, can_be_calibrated};
-use crate::runner::{Comparison, FailFast, Warmth};
 
 pub(super) fn calibrate(environment: &Environment, options: &CalibrateArgs) -> Result<ExitCode, Failure> {
     let (scenarios, others): (Vec<_>, Vec<_>) =
@@ -47,18 +46,11 @@ pub(super) fn calibrate(environment: &Environment, options: &CalibrateArgs) -> R
         }
     }
     let planned = Planned {
-        scenarios: &scenarios,
-        assignments,
         jobs: options.lives.jobs,
         repeat: options.lives.repeat,
-        fail_fast: FailFast::No,
-        comparison: Comparison::No,
-        warmth: if options.lives.cold { Warmth::Cold } else { Warmth::Warm },
-        recheck: None,
-        search: None,
+        warmth: warmth(options.lives.cold),
         calibration: Some(record),
-        trial: None,
-        mutation: None,
+        ..Planned::new(&scenarios, assignments)
     };
     perform(environment, &runtime, grounds, planned)
 }

@@ -3,6 +3,7 @@
 //! stdout is data, stderr is progress and logs; only `output` and `progress` write to either.
 
 mod args;
+mod bisect;
 mod calibrate;
 mod doctor;
 mod environment;
@@ -53,6 +54,7 @@ fn execute(args: &Args) -> Result<error::ExitCode, Failure> {
         }
         Command::Calibrate(options) => calibrate::calibrate(&environment, options),
         Command::Try(options) => trial::try_patch(&environment, options),
+        Command::Bisect(command) => bisect::bisect(&environment, command),
         Command::Shell(options) => shell::shell(&environment, options),
         Command::Runs => results::runs(&environment),
         Command::Hits(options) => results::hits(&environment, options),

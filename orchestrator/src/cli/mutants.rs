@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use super::args::CalibrateArgs;
 use super::environment::Environment;
-use super::perform::{Planned, assign, load, perform};
+use super::perform::{Planned, assign, load, perform, warmth};
 use super::provision::{Asked, Grounds, Guests, config, kernel_catalog, sources};
 use super::{output, runtime};
 use crate::error::{ExitCode, Failure};
 use crate::kernel::{BuildRequest, Kernel, Mutant, NamedTree, build};
 use crate::plan::{Counting, Request, Schedule, expand};
-use crate::runner::{Assignment, Comparison, FailFast, Warmth};
+use crate::runner::Assignment;
 use crate::scenario::Scenario;
 use crate::store::{MutationRecord, MutationRow};
 
@@ -92,18 +92,11 @@ pub(super) fn calibrate(environment: &Environment, options: &CalibrateArgs) -> R
     }
     let scenarios: Vec<_> = scenarios.into_values().collect();
     let planned = Planned {
-        scenarios: &scenarios,
-        assignments,
         jobs: options.lives.jobs,
         repeat: options.lives.repeat,
-        fail_fast: FailFast::No,
-        comparison: Comparison::No,
-        warmth: if options.lives.cold { Warmth::Cold } else { Warmth::Warm },
-        recheck: None,
-        search: None,
-        calibration: None,
-        trial: None,
+        warmth: warmth(options.lives.cold),
         mutation: Some(MutationRecord { rows }),
+        ..Planned::new(&scenarios, assignments)
     };
     perform(environment, &runtime, grounds, planned)
 }

@@ -3,18 +3,22 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use camino::Utf8Path;
 use jiff::Timestamp;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
+use super::bisect::Hunted;
 use super::environment::Environment;
 use super::output;
 use super::progress::Progress;
 use super::provision::{Grounds, Guests};
 use super::results::RunView;
 use super::scenarios::library;
+use crate::bisect::{Outcome, read_trial};
 use crate::error::{ExitCode, Failure};
+use crate::event::Event;
 use crate::machine::{Preflight, Wanted, preflight};
 use crate::mutation;
 use crate::plan::{CalibrationRecord, Cell, Protection, expand};
@@ -24,7 +28,9 @@ use crate::runner::{
     RunError, SearchRequest, Warmth, default_jobs, host_record, host_size,
 };
 use crate::scenario::Scenario;
-use crate::store::{MutationRecord, RecheckRecord, RunId, RunRecord, TrialRecord};
+use crate::store::{
+    MutationRecord, RecheckRecord, RunId, RunRecord, RunWriter, Store, StoredRun, TrialRecord,
+};
 use crate::trial;
 
 /// Loads all, or tells of all the problems in all the files.
@@ -107,6 +113,34 @@ pub(super) struct Planned<'a> {
     pub(super) calibration: Option<CalibrationRecord>,
     pub(super) trial: Option<TrialRecord>,
     pub(super) mutation: Option<MutationRecord>,
+    /// What `git bisect run` is to be told of.
+    pub(super) git_bisect: Option<Hunted>,
+}
+
+/// What `--cold` says.
+pub(super) fn warmth(cold: bool) -> Warmth {
+    if cold { Warmth::Cold } else { Warmth::Warm }
+}
+
+impl<'a> Planned<'a> {
+    /// Each cell once, in a warm guest.
+    pub(super) fn new(scenarios: &'a [Arc<Scenario>], assignments: Vec<Assignment>) -> Self {
+        Self {
+            scenarios,
+            assignments,
+            jobs: None,
+            repeat: 1,
+            fail_fast: FailFast::No,
+            comparison: Comparison::No,
+            warmth: Warmth::Warm,
+            recheck: None,
+            search: None,
+            calibration: None,
+            trial: None,
+            mutation: None,
+            git_bisect: None,
+        }
+    }
 }
 
 /// Runs, records and reports it.
@@ -116,6 +150,66 @@ pub(super) fn perform(
     grounds: Grounds,
     planned: Planned<'_>,
 ) -> Result<ExitCode, Failure> {
+    let mut interrupts = runtime.block_on(async { interrupts() })?;
+    let git_bisect = planned.git_bisect.clone();
+    let begun = begin(&environment.store, grounds, planned)?;
+    let directory = begun.directory().to_owned();
+    let mut progress = Progress::new();
+    let outcome = begun.live(runtime, &mut interrupts, |event| progress.show(event));
+    drop(progress);
+    // What was recorded is reported, whatever else went wrong.
+    let run = match environment.store.read_run(&directory) {
+        Ok(run) => run,
+        Err(error) => {
+            output::failure(&error.into());
+            return outcome;
+        }
+    };
+    environment.print(&report::run_text(&run), &RunView::new(&run))?;
+    // What its lives mean by themselves is not what was asked.
+    if let Some(hunted) = git_bisect {
+        return outcome.map(|exit| for_git(exit, &run, &hunted));
+    }
+    match outcome {
+        Ok(ExitCode::Passed | ExitCode::Hits) if run.record.trial.is_some() => Ok(trial::exit(&run)),
+        Ok(exit)
+            if run.record.mutation.is_some()
+                && !matches!(exit, ExitCode::Interrupted | ExitCode::Fault | ExitCode::Infra) =>
+        {
+            Ok(mutation::exit(&run))
+        }
+        outcome => outcome,
+    }
+}
+
+/// Lives that were clean in vain, or that were not lived, are no clean lives.
+fn for_git(exit: ExitCode, run: &StoredRun, hunted: &Hunted) -> ExitCode {
+    if matches!(exit, ExitCode::Interrupted | ExitCode::Fault) {
+        return exit.to_git();
+    }
+    let any_new = Hunted::any_new(run);
+    let patterns = if hunted.is_known() { &hunted.patterns } else { &any_new.patterns };
+    let outcomes: Vec<Outcome> = run.asked_for().map(|life| read_trial([life], patterns).outcome).collect();
+    if outcomes.contains(&Outcome::Hit) {
+        ExitCode::GitBad
+    } else if outcomes.contains(&Outcome::Infra) {
+        ExitCode::GitStop
+    } else if !outcomes.is_empty() && outcomes.iter().all(|outcome| *outcome == Outcome::Clean) {
+        ExitCode::Passed
+    } else {
+        ExitCode::GitCannotTell
+    }
+}
+
+/// A run that has its directory, and is to begin.
+pub(super) struct Begun {
+    assignments: Vec<Assignment>,
+    options: Options,
+    writer: RunWriter,
+}
+
+/// Makes the directory of a run in the store.
+pub(super) fn begin(store: &Store, grounds: Grounds, planned: Planned<'_>) -> Result<Begun, Failure> {
     let Planned { scenarios, assignments, repeat, fail_fast, comparison, warmth, search, .. } = planned;
     let Grounds { launcher, qemu, provision, .. } = grounds;
     let (recheck_record, rechecks) = planned.recheck.unzip();
@@ -140,36 +234,27 @@ pub(super) fn perform(
         trial: planned.trial,
         mutation: planned.mutation,
     };
-    let writer = environment.store.begin(&record)?;
-    let directory = writer.directory().to_owned();
+    let writer = store.begin(&record)?;
     let limits = Limits::default();
     let options = Options { jobs, repeat, fail_fast, rechecks, search, limits, launcher, comparison, warmth };
-    let mut progress = Progress::new();
-    let outcome = runtime.block_on(async {
-        let interrupts = interrupts()?;
-        let run = runner::run(&assignments, &options, writer, interrupts, |event| progress.show(event));
-        run.await.map_err(Failure::from)
-    });
-    drop(progress);
-    // What was recorded is reported, whatever else went wrong.
-    let run = match environment.store.read_run(&directory) {
-        Ok(run) => run,
-        Err(error) => {
-            output::failure(&error.into());
-            return outcome;
-        }
-    };
-    environment.print(&report::run_text(&run), &RunView::new(&run))?;
-    // What its lives mean by themselves is not what was asked.
-    match outcome {
-        Ok(ExitCode::Passed | ExitCode::Hits) if run.record.trial.is_some() => Ok(trial::exit(&run)),
-        Ok(exit)
-            if run.record.mutation.is_some()
-                && !matches!(exit, ExitCode::Interrupted | ExitCode::Fault | ExitCode::Infra) =>
-        {
-            Ok(mutation::exit(&run))
-        }
-        outcome => outcome,
+    Ok(Begun { assignments, options, writer })
+}
+
+impl Begun {
+    pub(super) fn directory(&self) -> &Utf8Path {
+        self.writer.directory()
+    }
+
+    /// Lives it to its end.
+    pub(super) fn live(
+        self,
+        runtime: &Runtime,
+        interrupts: &mut mpsc::Receiver<Interrupt>,
+        display: impl FnMut(&Event),
+    ) -> Result<ExitCode, Failure> {
+        let Self { assignments, options, writer } = self;
+        let run = runner::run(&assignments, &options, writer, interrupts, display);
+        runtime.block_on(run).map_err(Failure::from)
     }
 }
 
@@ -196,8 +281,8 @@ fn jobs(asked: Option<u32>, assignments: &[Assignment]) -> Jobs {
     default_jobs(host_size(), guest)
 }
 
-/// SIGINT, SIGTERM and SIGHUP: the first stops nicely, the second at once.
-fn interrupts() -> Result<mpsc::Receiver<Interrupt>, Failure> {
+/// SIGINT, SIGTERM and SIGHUP: the first stops nicely, the second at once. To be called in the runtime.
+pub(super) fn interrupts() -> Result<mpsc::Receiver<Interrupt>, Failure> {
     let (send, receive) = mpsc::channel(2);
     for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
         let mut signals = signal(kind).map_err(|error| Failure::of(ExitCode::Fault, &error))?;

@@ -203,7 +203,9 @@ fn line(what: &What, names: &HashMap<LifeId, String>) -> Option<String> {
         What::Stopping { cause: StopCause::Interrupted } => {
             "stopping: running guests are ended and reported; Ctrl-C again leaves at once".to_owned()
         }
-        What::Stopping { cause: StopCause::FailFast } => "stopping at the first that did not pass".to_owned(),
+        What::Stopping { cause: StopCause::FailFast } => {
+            "stopping: a life has shown what was looked for".to_owned()
+        }
         What::Stopping { cause: StopCause::Found } => "stopping: the search has found something".to_owned(),
         What::Stopping { cause: StopCause::InVain } => {
             "stopping: one life after the other ends in farm's own trouble".to_owned()

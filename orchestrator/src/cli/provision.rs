@@ -33,6 +33,7 @@ use crate::store::KernelRecord;
 const DEFAULT_KERNEL: &str = "debian-12";
 
 /// What of a request a command's words decide by themselves.
+#[derive(Default)]
 pub(super) struct Asked {
     pub(super) protection: Option<Protection>,
     pub(super) fixes: Option<Vec<Fix>>,
@@ -444,6 +445,10 @@ impl From<KernelError> for Failure {
             | KernelError::NoPatch { .. }
             | KernelError::NoBase { .. }
             | KernelError::NothingToTry { .. }
+            | KernelError::NoRepository { .. }
+            | KernelError::NoCommit { .. }
+            | KernelError::SameCommit { .. }
+            | KernelError::NotBefore { .. }
             | KernelError::BlankInPath { .. }
             | KernelError::BadLine(_)
             | KernelError::ConfigLost { .. }

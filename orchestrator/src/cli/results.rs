@@ -24,6 +24,10 @@ impl From<StoreError> for Failure {
             StoreError::NoRun => Failure::of(ExitCode::Usage, &error).hint(
                 "`farm run smoke` makes one; --state DIR or FARM_STATE names another place for results",
             ),
+            StoreError::NoBisect => Failure::of(ExitCode::Usage, &error)
+                .hint("--state DIR or FARM_STATE names another place for results"),
+            StoreError::Busy { .. } => Failure::of(ExitCode::Usage, &error)
+                .hint("wait for it, or stop it; it can be gone on with then"),
             StoreError::Ambiguous { .. } => Failure::of(ExitCode::Usage, &error).hint("give more of it"),
             StoreError::Write { .. } | StoreError::Read { .. } => Failure::of(ExitCode::Infra, &error)
                 .hint("--state DIR or FARM_STATE names another place for results"),

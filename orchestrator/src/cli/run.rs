@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use super::args::{ProtectionArg, RunArgs, ScheduleArg, UntilArg};
+use super::bisect::Hunted;
 use super::environment::Environment;
-use super::perform::{Planned, assign_all, load, perform};
+use super::perform::{Planned, assign_all, load, perform, warmth};
 use super::provision::{Asked, Grounds, other_qemu};
 use super::scenarios::library;
 use super::{output, runtime};
@@ -13,11 +14,21 @@ use crate::machine::{Launcher, Qemu};
 use crate::plan::{
     Accel, Choice, Counting, DEFAULT_SEED, Emulator, Protection, Request, Schedule, Setting, choose_settings,
 };
-use crate::runner::{Comparison, FailFast, Rechecks, SearchRequest, Warmth};
+use crate::runner::{Comparison, FailFast, Rechecks, SearchRequest};
 use crate::scenario::{Fix, Scenario};
 use crate::store::{RecheckRecord, SearchAsked};
 
 pub(super) fn run(environment: &Environment, options: &RunArgs) -> Result<ExitCode, Failure> {
+    match run_cells(environment, options) {
+        Err(mut failure) if options.git_bisect => {
+            failure.exit = failure.exit.to_git();
+            Err(failure)
+        }
+        outcome => outcome,
+    }
+}
+
+fn run_cells(environment: &Environment, options: &RunArgs) -> Result<ExitCode, Failure> {
     let scenarios = load(&options.scenarios)?;
     let protection = options.protection.map(|protection| match protection {
         ProtectionArg::None => Protection::None,
@@ -70,20 +81,23 @@ pub(super) fn run(environment: &Environment, options: &RunArgs) -> Result<ExitCo
             Some(SearchRequest { asked, until: *until, catalog: library()?.catalog })
         }
     };
+    let hunted = options.git_bisect.then(|| Hunted::of_words(&options.hunt));
     let planned = Planned {
-        scenarios: &scenarios,
-        assignments,
         jobs: options.lives.jobs,
         // One life has nothing to be compared with.
         repeat: if options.check_exact { options.lives.repeat.max(2) } else { options.lives.repeat },
-        fail_fast: if options.fail_fast { FailFast::Yes } else { FailFast::No },
+        fail_fast: match (&hunted, options.fail_fast) {
+            // One hit says all.
+            (Some(hunted), _) if hunted.is_known() => FailFast::Hunted(hunted.patterns.clone()),
+            (_, true) => FailFast::Yes,
+            (_, false) => FailFast::No,
+        },
+        git_bisect: hunted,
         comparison: if options.check_exact { Comparison::Exact } else { Comparison::No },
-        warmth: if options.lives.cold { Warmth::Cold } else { Warmth::Warm },
+        warmth: warmth(options.lives.cold),
         recheck,
         search,
-        calibration: None,
-        trial: None,
-        mutation: None,
+        ..Planned::new(&scenarios, assignments)
     };
     perform(environment, &runtime, grounds, planned)
 }

@@ -4,13 +4,11 @@ use camino::Utf8Path;
 
 use super::args::TryArgs;
 use super::environment::{Environment, absolute};
-use super::perform::{Planned, assign_all, load, perform};
+use super::perform::{Planned, assign_all, load, perform, warmth};
 use super::provision::{Asked, Grounds, config, kernel_catalog, sources};
 use super::{output, runtime};
 use crate::error::{ExitCode, Failure};
 use crate::kernel::{BuildRequest, Catalog, Kernel, KernelError, Origin, Series, Tree, TreeId, build};
-use crate::plan::{Counting, Schedule};
-use crate::runner::{Comparison, FailFast, Warmth};
 use crate::store::TrialRecord;
 
 /// The two kernels' contents, and the patches' subjects.
@@ -50,28 +48,15 @@ pub(super) fn try_patch(environment: &Environment, options: &TryArgs) -> Result<
         subjects,
     };
     let runtime = runtime()?;
-    let asked = Asked {
-        protection: None,
-        fixes: None,
-        schedule: Schedule::Parallel,
-        seed: options.seed,
-        counting: Counting::On,
-    };
+    let asked = Asked { seed: options.seed, ..Asked::default() };
     let grounds = Grounds::with_kernels(environment, &runtime, &options.machine, asked, || Ok(kernels))?;
     let assignments = assign_all(environment, &grounds, &scenarios)?;
     let planned = Planned {
-        scenarios: &scenarios,
-        assignments,
         jobs: options.jobs,
         repeat: options.repeat,
-        fail_fast: FailFast::No,
-        comparison: Comparison::No,
-        warmth: if options.cold { Warmth::Cold } else { Warmth::Warm },
-        recheck: None,
-        search: None,
-        calibration: None,
+        warmth: warmth(options.cold),
         trial: Some(record),
-        mutation: None,
+        ..Planned::new(&scenarios, assignments)
     };
     perform(environment, &runtime, grounds, planned)
 }

@@ -27,7 +27,7 @@ pub struct TreeId(String);
 
 impl TreeId {
     /// A name that [`TreeId::as_str`] gave.
-    pub(super) fn known(name: String) -> Self {
+    pub fn known(name: String) -> Self {
         Self(name)
     }
 
@@ -225,6 +225,56 @@ pub(super) fn subjects(directory: &Utf8Path, base: &str, tip: &str) -> Result<Ve
     Ok(log.unwrap_or_default().lines().map(str::to_owned).collect())
 }
 
+/// A commit, as its repository has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Commit {
+    pub id: String,
+    pub parents: Vec<String>,
+    pub content: TreeId,
+    /// `Name <address>`
+    pub author: String,
+    /// Of the author, as `2026-11-28`.
+    pub date: String,
+    pub subject: String,
+}
+
+/// The commits that are in `bad` and not in `good`, parents before children.
+pub(super) fn between(directory: &Utf8Path, good: &str, bad: &str) -> Result<Vec<Commit>, ToolError> {
+    listed(directory, &["--topo-order", "--reverse", &format!("{good}..{bad}")])
+}
+
+/// One commit.
+pub(super) fn described(directory: &Utf8Path, commit: &str) -> Result<Option<Commit>, ToolError> {
+    Ok(listed(directory, &["--max-count=1", commit])?.pop())
+}
+
+fn listed(directory: &Utf8Path, which: &[&str]) -> Result<Vec<Commit>, ToolError> {
+    const FORMAT: &str = "--format=%H%x00%P%x00%T%x00%an <%ae>%x00%as%x00%s";
+    let mut log = base()?;
+    log.current_dir(directory).args(["log", "--no-show-signature", FORMAT]).args(which).arg("--");
+    let listed = String::from_utf8_lossy(&GIT.stdout(&mut log)?).into_owned();
+    let commit = |line: &str| {
+        let [id, parents, content, author, date, subject] =
+            line.splitn(6, '\0').collect::<Vec<_>>().try_into().ok()?;
+        Some(Commit {
+            id: id.to_owned(),
+            parents: parents.split_whitespace().map(str::to_owned).collect(),
+            content: TreeId(content.to_owned()),
+            author: author.to_owned(),
+            date: date.to_owned(),
+            subject: subject.to_owned(),
+        })
+    };
+    Ok(listed.lines().filter_map(commit).collect())
+}
+
+/// The patch that takes back what a commit changes against its first parent.
+pub(super) fn reverse(directory: &Utf8Path, commit: &str) -> Result<Vec<u8>, ToolError> {
+    let mut diff = base()?;
+    diff.current_dir(directory).args(["diff-tree", "-p", "--binary", "--full-index", "--no-textconv", "-R"]);
+    GIT.stdout(diff.args([&format!("{commit}^1"), commit]))
+}
+
 /// git without the user's and the host's settings. Whose a repository is does not matter: nothing of it is run.
 pub(super) fn base() -> Result<Command, ToolError> {
     let mut command = GIT.command()?;
@@ -241,7 +291,7 @@ pub(super) fn base() -> Result<Command, ToolError> {
 }
 
 /// Runs a command with this on its stdin.
-fn given(mut command: Command, input: &[u8]) -> Result<std::process::Output, ToolError> {
+pub(super) fn given(mut command: Command, input: &[u8]) -> Result<std::process::Output, ToolError> {
     let failed = |source| ToolError::Start { tool: "git".to_owned(), source };
     let mut child = command
         .stdin(Stdio::piped())

@@ -4,6 +4,8 @@ mod apt;
 mod boot;
 mod build;
 mod catalog;
+mod checkout;
+mod commits;
 mod debug_file;
 mod debug_package;
 mod git;
@@ -29,13 +31,17 @@ use sha2::{Digest, Sha256};
 
 pub use self::apt::{Archive, Mirrors};
 pub use self::boot::{BootFacts, NotBootable, inspect};
-pub use self::build::{BadLine, Base, BuildRequest, ConfigRecipe, Fragment, Lost, build, configuration};
+pub use self::build::{
+    BadLine, Base, BuildRequest, ConfigRecipe, Fragment, Lost, build, configuration, which_are_built,
+};
 pub use self::catalog::{
     Catalog, CatalogError, KernelBuild, KernelPackages, NamedKernel, NamedTree, Packages, Pinned, Recipe,
     Source,
 };
+pub use self::checkout::{Checkout, Exit};
+pub use self::commits::Range;
 pub use self::debug_file::DebugFileError;
-pub use self::git::TreeId;
+pub use self::git::{Commit, TreeId};
 pub use self::headers::BuildTree;
 pub use self::mutants::Mutant;
 pub use self::own::OwnKernel;
@@ -159,6 +165,17 @@ pub enum KernelError {
     BlankInPath { path: Utf8PathBuf },
     #[error("{what} and HEAD of {tree} have no commit in common")]
     NoBase { what: String, tree: Utf8PathBuf },
+    #[error("{path} is not the top of a git repository")]
+    NoRepository { path: Utf8PathBuf },
+    #[error("{what} is no commit of {tree}")]
+    NoCommit { what: String, tree: Utf8PathBuf },
+    #[error("good and bad are the same commit {id}")]
+    SameCommit { id: String },
+    #[error("{good} is no ancestor of {bad}; {}", match common {
+        Some(common) => format!("both come from {common}: try whether that is good, and if so bisect from there"),
+        None => "they have no commit in common".to_owned(),
+    })]
+    NotBefore { good: String, bad: String, common: Option<String> },
     #[error("the patch {name} does not apply: {said}")]
     PatchRefused { name: String, said: String },
     #[error(transparent)]
@@ -175,6 +192,20 @@ pub enum KernelError {
     HostArchitecture { architecture: &'static str },
     #[error("the QEMU at {path} does not run on this host")]
     QemuDoesNotRun { path: Utf8PathBuf, source: ToolError },
+}
+
+impl KernelError {
+    /// Whether other sources would have built: nothing is wrong with this host.
+    pub fn is_of_the_sources(&self) -> bool {
+        match self {
+            Self::Build { .. } | Self::NotMade { .. } | Self::ConfigLost { .. } | Self::NoSources { .. } => {
+                true
+            }
+            // It hangs.
+            Self::Tool(ToolError::TooLong { .. }) => true,
+            _ => false,
+        }
+    }
 }
 
 impl Kernel {

@@ -46,7 +46,7 @@ const BUILD_TOOLS: [Tool; 4] = [
     Tool { name: "bc", package: "bc" },
     Tool { name: "perl", package: "perl" },
 ];
-const SETPRIV: Tool = Tool { name: "setpriv", package: "util-linux" };
+pub(crate) const SETPRIV: Tool = Tool { name: "setpriv", package: "util-linux" };
 
 #[derive(Debug, thiserror::Error)]
 pub enum ToolError {
@@ -152,6 +152,16 @@ impl Tool {
     pub(crate) fn stdout(self, command: &mut Command) -> Result<Vec<u8>, ToolError> {
         succeeded(self.name, self.output(command)?)
     }
+}
+
+/// A command of the user's, in the user's own language; it dies with farm, too.
+pub(crate) fn of_user(program: &str) -> Result<Command, ToolError> {
+    let mut command = dying_with_farm(Path::new(program), &SETPRIV.find()?);
+    match std::env::var_os("LC_ALL") {
+        Some(language) => command.env("LC_ALL", language),
+        None => command.env_remove("LC_ALL"),
+    };
+    Ok(command)
 }
 
 /// Runs a program that stands at a path of its own, under the same care as a tool; it must succeed.

@@ -5,6 +5,7 @@
 //! build of the same place compiles what has changed. One farm at a time has it.
 
 use std::fs;
+use std::time::SystemTime;
 
 use camino::{Utf8Path, Utf8PathBuf};
 
@@ -91,6 +92,30 @@ impl Tree {
         }
         let subjects = git::subjects(directory, &base, &tip)?;
         Ok((tree, before, behind, subjects))
+    }
+
+    /// The place of the user's tree, whatever is checked out there: what its commits hold can be built.
+    pub fn of_repository(
+        cache: &Cache,
+        directory: &Utf8Path,
+        progress: Progress<'_>,
+    ) -> Result<Self, KernelError> {
+        let no_repository = || KernelError::NoRepository { path: directory.to_owned() };
+        let git = of_user(directory)?.ok_or_else(no_repository)?;
+        let tree = Self::open(cache, &key_of(directory), progress)?;
+        tree.repository.borrow_from(&git)?;
+        Ok(tree)
+    }
+
+    /// The content with what a commit of the user's repository has changed taken back.
+    pub fn reverted(
+        &self,
+        directory: &Utf8Path,
+        content: &TreeId,
+        commit: &str,
+    ) -> Result<TreeId, KernelError> {
+        let patch = git::reverse(directory, commit)?;
+        self.patched(content, &[(format!("that takes back {commit}"), patch)])
     }
 
     fn check_is_kernel(&self, directory: &Utf8Path, id: &TreeId) -> Result<(), KernelError> {
@@ -185,14 +210,16 @@ impl Tree {
         Ok(source)
     }
 
-    /// The directory of objects for what `key` stands for; empty if the last build in it did not come to its end, since
-    /// make would take half-written files for made.
+    /// The directory of objects for what `key` stands for. If the last build in it did not come to its end what it had
+    /// made is gone, since make would take half-written files for made.
     pub fn objects(&self, key: &str) -> Result<Utf8PathBuf, KernelError> {
         let path = self.workspace.path.join(format!("objects-{key}"));
-        if path.join(AT_WORK).exists() {
-            remove(&path)?;
-        }
         fs::create_dir_all(&path).map_err(|source| KernelError::Io { path: path.clone(), source })?;
+        let mark = path.join(AT_WORK);
+        if let Ok(since) = fs::metadata(&mark).and_then(|mark| mark.modified()) {
+            remove_newer(&path, since, &mark)?;
+            fs::remove_file(&mark).map_err(|source| KernelError::Io { path: mark.clone(), source })?;
+        }
         Ok(path)
     }
 
@@ -213,6 +240,22 @@ fn key_of(directory: &Utf8Path) -> String {
 
 fn note(cache: &Cache, name: &str, key: &str) -> Utf8PathBuf {
     cache.path(Kind::Tree, name).join(format!("imported-{key}"))
+}
+
+/// Removes all files that were written since; the mark stays, for the case that this is killed too.
+fn remove_newer(directory: &Utf8Path, since: SystemTime, mark: &Utf8Path) -> Result<(), KernelError> {
+    let failed = |source| KernelError::Io { path: directory.to_owned(), source };
+    for entry in directory.read_dir_utf8().map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let path = entry.path();
+        let about = fs::symlink_metadata(path).map_err(failed)?;
+        if about.is_dir() {
+            remove_newer(path, since, mark)?;
+        } else if path != mark && about.modified().map_err(failed)? >= since {
+            fs::remove_file(path).map_err(failed)?;
+        }
+    }
+    Ok(())
 }
 
 fn remove(directory: &Utf8Path) -> Result<(), KernelError> {

@@ -52,10 +52,11 @@ pub struct QemuKey {
 }
 
 /// How the guest's CPUs take turns.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Schedule {
     /// Real concurrency: MTTCG or KVM.
+    #[default]
     Parallel,
     /// Instructions are the clock and CPUs take turns: the cell decides every bit of what the guest says.
     Deterministic,

@@ -2,6 +2,7 @@
 //!
 //! Everything that came out of a guest passes through `escape` before it stands in a report.
 
+pub mod bisect;
 mod calibration;
 mod trial;
 mod mutation;

@@ -26,7 +26,9 @@ use crate::machine::{
     CpuState, Ended, Exit, Launcher, Machine, MachineEvent, Memory, Stop, Streams, Timeout, end_is_zero,
 };
 use crate::plan::{Cell, LifeId, Schedule};
-use crate::store::{LifeFiles, LifeRecord, RecheckOf, RunId, Started, StepRecord, StoreError, Timings};
+use crate::store::{
+    LifeFiles, LifeRecord, RecheckOf, RunId, Started, StepRecord, StoreError, StoredHit, Timings,
+};
 use crate::verdict::{Ending, Verdict, signal_name};
 
 /// How long farm waits for things that no scenario speaks of.
@@ -152,9 +154,13 @@ impl Task {
         let record = self.keep(record, &told, began).await;
         let verdict = record.verdict;
         let ending = self.guest_ending(&record);
-        let new = record.hits.iter().filter(|hit| hit.is_new()).map(|hit| &hit.judged.hit);
-        let findings = new.map(|hit| (hit.fingerprint.clone(), hit.title.clone())).collect();
-        let found = Found { life: self.life, name: name.clone(), findings };
+        let (new, foreseen): (Vec<_>, Vec<_>) = record.hits.iter().partition(|hit| hit.is_new());
+        let named = |hits: Vec<&StoredHit>| {
+            let hits = hits.into_iter().map(|hit| &hit.judged.hit);
+            hits.map(|hit| (hit.fingerprint.clone(), hit.title.clone())).collect()
+        };
+        let (findings, foreseen) = (named(new), named(foreseen));
+        let found = Found { life: self.life, name: name.clone(), findings, foreseen };
         self.say(What::LifeEnded {
             life: self.life,
             name,

@@ -37,6 +37,7 @@ use crate::error::ExitCode;
 use crate::event::{Event, StopCause, What};
 use crate::machine::Launcher;
 use crate::plan::{Cell, LifeId};
+use crate::scenario::Pattern;
 use crate::store::{RecheckOf, RunSummary, RunWriter, SearchRecord, StoreError};
 use crate::verdict::Verdict;
 use exact::{Exactness, GuestEnding, Lived};
@@ -68,10 +69,26 @@ pub enum NoGuest {
 }
 
 /// When to stop before all lives were lived.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FailFast {
     Yes,
     No,
+    /// With the first life that shows one of these hits, foreseen or not.
+    Hunted(Vec<Pattern>),
+}
+
+impl FailFast {
+    fn is_met(&self, verdict: Verdict, found: &Found) -> bool {
+        match self {
+            Self::Yes => !matches!(verdict, Verdict::Passed | Verdict::Skipped),
+            Self::No => false,
+            Self::Hunted(patterns) => {
+                found.findings.iter().chain(&found.foreseen).any(|(fingerprint, title)| {
+                    patterns.iter().any(|pattern| pattern.matches(title, fingerprint.as_str()))
+                })
+            }
+        }
+    }
 }
 
 /// How a run is to go.
@@ -129,7 +146,7 @@ pub async fn run(
     assignments: &[Assignment],
     options: &Options,
     writer: RunWriter,
-    mut interrupts: mpsc::Receiver<Interrupt>,
+    interrupts: &mut mpsc::Receiver<Interrupt>,
     display: impl FnMut(&Event),
 ) -> Result<ExitCode, RunError> {
     let (tell, mut told) = mpsc::channel(256);
@@ -298,8 +315,7 @@ impl<D: FnMut(&Event)> Dispatcher<'_, D> {
         if self.search.is_some() {
             return self.count_in_search(verdict, reason, found);
         }
-        let failed = !matches!(verdict, Verdict::Passed | Verdict::Skipped);
-        if failed && self.options.fail_fast == FailFast::Yes {
+        if self.options.fail_fast.is_met(verdict, &found) {
             self.stop(StopCause::FailFast);
         }
         if verdict != Verdict::Infra

@@ -29,6 +29,8 @@ pub(super) struct Found {
     pub(super) name: String,
     /// New hits: fingerprint and title.
     pub(super) findings: Vec<(Fingerprint, String)>,
+    /// The others.
+    pub(super) foreseen: Vec<(Fingerprint, String)>,
 }
 
 /// Keeps what has been rechecked, and how often each cell has lived.

@@ -177,7 +177,7 @@ mod tests {
     fn found(symbols: &[&str]) -> Found {
         let findings = symbols.iter().map(|symbol| Hit::hang(symbol)).map(|hit| (hit.fingerprint, hit.title));
         let life = LifeId { cell: "00000000000000aa".parse().unwrap(), number: 1 };
-        Found { life, name: String::new(), findings: findings.collect() }
+        Found { life, name: String::new(), findings: findings.collect(), foreseen: Vec::new() }
     }
 
     /// How many of so many lives are kept.

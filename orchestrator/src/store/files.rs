@@ -22,6 +22,10 @@ pub enum StoreError {
     Unknown(String),
     #[error("there is no run yet")]
     NoRun,
+    #[error("there is no bisect yet")]
+    NoBisect,
+    #[error("another farm is at work on {path}")]
+    Busy { path: Utf8PathBuf },
     #[error("'{prefix}' is the beginning of {}", candidates.join(", "))]
     Ambiguous { prefix: String, candidates: Vec<String> },
 }
@@ -35,6 +39,10 @@ pub struct Store {
 impl Store {
     pub fn new(root: Utf8PathBuf) -> Self {
         Self { root }
+    }
+
+    pub(super) fn root(&self) -> &Utf8Path {
+        &self.root
     }
 
     pub(super) fn runs(&self) -> Utf8PathBuf {
@@ -150,11 +158,11 @@ impl LifeFiles {
     }
 }
 
-fn create_dir(path: &Utf8Path) -> Result<(), StoreError> {
+pub(super) fn create_dir(path: &Utf8Path) -> Result<(), StoreError> {
     fs::create_dir_all(path).map_err(|source| StoreError::Write { path: path.to_owned(), source })
 }
 
-fn write_document(path: &Utf8Path, value: &impl Serialize) -> Result<(), StoreError> {
+pub(super) fn write_document(path: &Utf8Path, value: &impl Serialize) -> Result<(), StoreError> {
     let mut text = serde_json::to_vec_pretty(value)
         .map_err(|source| StoreError::Corrupt { path: path.to_owned(), source })?;
     text.push(b'\n');
@@ -162,7 +170,7 @@ fn write_document(path: &Utf8Path, value: &impl Serialize) -> Result<(), StoreEr
 }
 
 /// Writes beside, then renames: a reader sees the whole file or none.
-fn write_whole(path: &Utf8Path, bytes: &[u8]) -> Result<(), StoreError> {
+pub(super) fn write_whole(path: &Utf8Path, bytes: &[u8]) -> Result<(), StoreError> {
     let part = Utf8PathBuf::from(format!("{path}.part"));
     let write = || -> io::Result<()> {
         let mut file = File::create(&part)?;

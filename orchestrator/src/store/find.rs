@@ -133,7 +133,7 @@ fn read_run(directory: &Utf8Path, unreadable: &mut Vec<StoreError>) -> Result<St
     Ok(StoredRun { directory: directory.to_owned(), record, summary, search, lives, unfinished })
 }
 
-fn list(directory: &Utf8Path) -> Result<Vec<Utf8PathBuf>, StoreError> {
+pub(super) fn list(directory: &Utf8Path) -> Result<Vec<Utf8PathBuf>, StoreError> {
     let read = |source| StoreError::Read { path: directory.to_owned(), source };
     let entries = match directory.read_dir_utf8() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -145,7 +145,7 @@ fn list(directory: &Utf8Path) -> Result<Vec<Utf8PathBuf>, StoreError> {
     Ok(paths)
 }
 
-fn read_document<T: DeserializeOwned>(path: &Utf8Path) -> Result<T, StoreError> {
+pub(super) fn read_document<T: DeserializeOwned>(path: &Utf8Path) -> Result<T, StoreError> {
     let text = fs::read(path).map_err(|source| StoreError::Read { path: path.to_owned(), source })?;
     serde_json::from_slice(&text).map_err(|source| StoreError::Corrupt { path: path.to_owned(), source })
 }

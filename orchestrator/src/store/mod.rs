@@ -16,12 +16,18 @@
 //!     result.json    verdict, hits, steps, times
 //! ```
 //!
+//! A bisect's directory, beside `runs`, is told of in `bisect`.
+//!
 //! Documents appear by rename; `events.jsonl` is only ever appended to.
 
+mod bisect;
 mod files;
 mod find;
 mod record;
 
+pub use bisect::{
+    BisectRecord, BisectWriter, BuildRecord, Entry, Finding, Probe, SubjectRecord, TrialOutcome, TrialVerdict,
+};
 pub use files::{LifeFiles, RunWriter, Store, StoreError};
 pub use find::{Found, FoundHit, find};
 pub use record::{

@@ -49,6 +49,16 @@ pub(crate) struct Options(BTreeMap<String, Asked>);
 struct Asked {
     value: String,
     by: String,
+    need: Need,
+}
+
+/// Whether a tree must have an option that is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    Always,
+    /// Other versions of the kernel have no such option: `# where known: CONFIG_NAME=VALUE`, which is a comment to
+    /// the kernel's own tools.
+    WhereKnown,
 }
 
 /// A line that is none of a configuration.
@@ -68,13 +78,14 @@ pub struct Lost {
     /// The fragment that asks for it.
     pub by: String,
     pub got: String,
+    pub need: Need,
     /// Where the tree's Kconfig has the option and what it depends on, for people.
     pub because: Vec<String>,
 }
 
 impl fmt::Display for Lost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { option, asked, by, got, because } = self;
+        let Self { option, asked, by, got, because, .. } = self;
         write!(f, "CONFIG_{option}={asked} ({by}) became {got}")?;
         because.iter().try_for_each(|reason| write!(f, "; {reason}"))
     }
@@ -86,6 +97,10 @@ impl Options {
         let mut options = Self::default();
         for (number, line) in text.lines().enumerate() {
             let line = line.trim();
+            let (need, line) = match line.strip_prefix("# where known: ") {
+                Some(rest) => (Need::WhereKnown, rest),
+                None => (Need::Always, line),
+            };
             let not_set = line.strip_prefix("# CONFIG_").and_then(|rest| rest.strip_suffix(" is not set"));
             let (name, value) = match (not_set, line.strip_prefix("CONFIG_")) {
                 (Some(name), _) => (name, "n"),
@@ -97,7 +112,7 @@ impl Options {
             if !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') || value.is_empty() {
                 return Err(BadLine { file: file.to_owned(), line: number + 1 });
             }
-            let asked = Asked { value: value.to_owned(), by: file.to_owned() };
+            let asked = Asked { value: value.to_owned(), by: file.to_owned(), need };
             options.0.insert(name.to_owned(), asked);
         }
         Ok(options)
@@ -125,6 +140,7 @@ impl Options {
                 asked: asked.value.clone(),
                 by: asked.by.clone(),
                 got: got.to_owned(),
+                need: asked.need,
                 because: Vec::new(),
             })
         };
@@ -154,16 +170,18 @@ mod tests {
     fn later_fragments_hold_and_comments_do_not_count() {
         let all = Options::of_fragments(&[
             fragment("one", "# why\n\nCONFIG_A=y\nCONFIG_B=m\nCONFIG_NAME=\"a=b\"\n"),
-            fragment("two", "# CONFIG_A is not set\n  CONFIG_N=0x10\n"),
+            fragment("two", "# CONFIG_A is not set\n  CONFIG_N=0x10\n# where known: CONFIG_Z=y\n"),
         ])
         .unwrap();
-        let text = "# CONFIG_A is not set\nCONFIG_B=m\nCONFIG_N=0x10\nCONFIG_NAME=\"a=b\"\n";
+        let text = "# CONFIG_A is not set\nCONFIG_B=m\nCONFIG_N=0x10\nCONFIG_NAME=\"a=b\"\nCONFIG_Z=y\n";
         assert_eq!(all.to_string(), text);
     }
 
     #[test]
     fn what_is_no_option_is_refused_with_its_line() {
-        for text in ["CONFIG_A", "A=y", "CONFIG_A-B=y", "CONFIG_A=", "CONFIG_A is not set"] {
+        for text in
+            ["CONFIG_A", "A=y", "# where known: A", "CONFIG_A-B=y", "CONFIG_A=", "CONFIG_A is not set"]
+        {
             let error = Options::parse("f", &format!("# a\n{text}\n")).unwrap_err();
             assert_eq!(error, BadLine { file: "f".into(), line: 2 }, "{text}");
         }

@@ -15,8 +15,8 @@ use std::time::Instant;
 use camino::{Utf8Path, Utf8PathBuf};
 use serde::{Deserialize, Serialize};
 
-use self::config::Options;
 pub use self::config::{BadLine, Base, ConfigRecipe, Fragment, Lost};
+use self::config::{Need, Options};
 use self::make::{DebugFlags, Make, toolchain, write_if_other};
 use self::signature::signature;
 use super::boot::{NotBootable, inspect};
@@ -137,6 +137,19 @@ pub(super) fn existing(
     cache.existing(Kind::Kernel, &key).map(|entry| load(request.name, &entry)).transpose()
 }
 
+/// For each content whether its kernel was built before.
+pub fn which_are_built(
+    cache: &Cache,
+    contents: &[&TreeId],
+    config: &ConfigRecipe,
+) -> Result<Vec<bool>, KernelError> {
+    let options = Options::of_fragments(&config.fragments)?;
+    let toolchain = toolchain()?;
+    let is_built =
+        |id: &&TreeId| cache.existing(Kind::Kernel, &entry_key(id, config, &options, &toolchain)).is_some();
+    Ok(contents.iter().map(is_built).collect())
+}
+
 fn entry_key(id: &TreeId, config: &ConfigRecipe, options: &Options, toolchain: &str) -> String {
     let inputs = format!("{RECIPE} {} {:?}\n{options}{toolchain}\n", id.as_str(), config.base);
     format!("built-{}-{}-{}", config.name, id.short(), &sha256_hex(inputs.as_bytes())[..16])
@@ -190,6 +203,13 @@ fn configure(make: &Make<'_>, config: &ConfigRecipe, asked: &Options) -> Result<
     let files = kconfig_files(make.source)?;
     for one in &mut lost {
         one.because = kconfig::reasons(&one.option, &files, |name| found.value(name));
+    }
+    lost.retain(|one| one.need == Need::Always || !one.because.is_empty());
+    if lost.is_empty() {
+        return Ok(found);
+    }
+    for one in lost.iter_mut().filter(|one| one.because.is_empty()) {
+        one.because.push("no Kconfig of this tree has it".to_owned());
     }
     Err(KernelError::ConfigLost { name: make.name.to_owned(), lost })
 }

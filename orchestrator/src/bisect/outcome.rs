@@ -1,0 +1,37 @@
+//! What a build or a trial came to.
+
+/// What makes two kernels the same kernel: a hash of all that runs. Empty differences (documentation, another architecture)
+/// leave it as it is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Signature(String);
+
+impl Signature {
+    pub fn new(hash: impl Into<String>) -> Self {
+        Self(hash.into())
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BuildOutcome {
+    /// There is a kernel. Without a signature it counts as unlike any other.
+    Built(Option<Signature>),
+    CannotBuild,
+    /// The farm's own trouble: says nothing of the commit.
+    Infra,
+}
+
+/// What one trial of a commit's kernel came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// The hunted finding was seen.
+    Hit,
+    /// It was not, though the trial did all that brings it about: its positive control is there.
+    Clean,
+    /// It was not, and nothing proves that the trial did what brings it about.
+    Weak,
+    /// The kernel failed in another way, before it could tell.
+    OtherFailure,
+    CannotBoot,
+    /// The farm's own trouble: says nothing of the commit.
+    Infra,
+}

@@ -1,0 +1,126 @@
+//! Trials by a command of the user's, with the exit codes of `git bisect run`: any repository can be bisected.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::time::Instant;
+
+use camino::Utf8PathBuf;
+use tokio::runtime::Runtime;
+use tokio::sync::mpsc;
+
+use super::kernels::attended;
+use super::testbed::{Hunted, Made, Testbed, Trial, Tried};
+use crate::bisect::{Outcome, Reading, Seconds};
+use crate::error::{ExitCode, Failure};
+use crate::kernel::{Checkout, Exit};
+use crate::runner::Interrupt;
+use crate::store::Probe;
+
+/// git-bisect(1): the code that says that a commit cannot be tested.
+const CANNOT_TELL: i32 = 125;
+/// The last code that says that a commit is bad.
+const LAST_BAD: i32 = 127;
+
+pub(super) struct CommandTrials<'a> {
+    pub(super) runtime: &'a Runtime,
+    pub(super) interrupts: mpsc::Receiver<Interrupt>,
+    pub(super) checkout: Checkout,
+    pub(super) command: &'a [String],
+    /// The code that says that there was no hit and that this proves nothing.
+    pub(super) weak_code: Option<u8>,
+    pub(super) bad: String,
+    /// Of the bisect.
+    pub(super) directory: Utf8PathBuf,
+    /// What is to begin.
+    pub(super) prepared: Option<(Utf8PathBuf, u32)>,
+}
+
+impl Testbed for CommandTrials<'_> {
+    fn make(&mut self, of: &Probe) -> Result<Option<Made>, Failure> {
+        let Self { checkout, bad, .. } = self;
+        Ok(Some(match of {
+            Probe::Subject(id) => {
+                checkout.check_out(id)?;
+                Made::Ready { signature: None, cached: true }
+            }
+            Probe::Without(id) => match checkout.check_out_without(bad, id)? {
+                Ok(()) => Made::Ready { signature: None, cached: true },
+                Err(said) => Made::Cannot { said: format!("it cannot be taken back: {said}") },
+            },
+        }))
+    }
+
+    fn prepare(&mut self, of: &Probe, trials: u32, _: &Hunted) -> Result<String, Failure> {
+        // Another may have been checked out since it was made.
+        self.make(of)?;
+        let trials_before = fs::read_dir(self.directory.join("runs")).map_or(0, Iterator::count);
+        let name = format!("{:04}", trials_before + 1);
+        let directory = self.directory.join("runs").join(&name);
+        fs::create_dir_all(&directory).map_err(|error| Failure::of(ExitCode::Infra, &error))?;
+        self.prepared = Some((directory, trials));
+        Ok(name)
+    }
+
+    fn live(&mut self, _: &Hunted) -> Result<Tried, Failure> {
+        let Some((directory, trials)) = self.prepared.take() else {
+            return Err(Failure::new(ExitCode::Fault, "no trials were prepared"));
+        };
+        let mut lived = Vec::new();
+        let mut codes = String::new();
+        for number in 1..=trials {
+            let (began, log) = (Instant::now(), directory.join(format!("{number}.log")));
+            let (checkout, command) = (&self.checkout, self.command);
+            let Some(exit) = attended(self.runtime, &mut self.interrupts, || checkout.run(command, &log))
+            else {
+                return Ok(Tried { trials: lived, interrupted: true, found: Vec::new() });
+            };
+            let code = match exit? {
+                Exit::Code(code) if code <= LAST_BAD => code,
+                Exit::Code(code) => return Err(self.stopped(&format!("ended with {code}"), &log)),
+                Exit::Signal(signal) => {
+                    return Err(self.stopped(&format!("was killed by signal {signal}"), &log));
+                }
+            };
+            let took = began.elapsed().as_secs_f64();
+            let _ = writeln!(codes, "{number} {code} {took}");
+            // What is not in there is tried again after a kill.
+            fs::write(directory.join("codes"), &codes)
+                .map_err(|error| Failure::of(ExitCode::Infra, &error))?;
+            let trial = self.trial(number, code, took);
+            let outcome = trial.reading.outcome;
+            lived.push(trial);
+            if matches!(outcome, Outcome::Hit | Outcome::CannotBoot) {
+                break;
+            }
+        }
+        Ok(Tried { trials: lived, interrupted: false, found: Vec::new() })
+    }
+
+    fn ended(&self, run: &str, _: u32, _: &Hunted) -> Result<Tried, Failure> {
+        let codes = fs::read_to_string(self.directory.join("runs").join(run).join("codes"));
+        let line = |line: &str| {
+            let [number, code, took] = line.split(' ').collect::<Vec<_>>().try_into().ok()?;
+            Some(self.trial(number.parse().ok()?, code.parse().ok()?, took.parse().ok()?))
+        };
+        let trials = codes.unwrap_or_default().lines().filter_map(line).collect();
+        Ok(Tried { trials, interrupted: false, found: Vec::new() })
+    }
+}
+
+impl CommandTrials<'_> {
+    fn trial(&self, number: u32, code: i32, took: f64) -> Trial {
+        let outcome = match code {
+            0 => Outcome::Clean,
+            code if self.weak_code.is_some_and(|weak| i32::from(weak) == code) => Outcome::Weak,
+            CANNOT_TELL => Outcome::CannotBoot,
+            _ => Outcome::Hit,
+        };
+        let reading = Reading { outcome, others: Vec::new(), reason: String::new() };
+        Trial { number, took: Seconds(took), reading }
+    }
+
+    fn stopped(&self, how: &str, log: &Utf8PathBuf) -> Failure {
+        Failure::new(ExitCode::Infra, format!("the command {how}; so nothing is known and the bisect stops"))
+            .hint(format!("what it said is in {log}; --resume tries it again"))
+    }
+}

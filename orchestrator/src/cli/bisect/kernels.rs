@@ -1,0 +1,199 @@
+//! Trials of kernels: each is built, or fetched, and its guests live a scenario's cells.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::thread;
+
+use tokio::runtime::Runtime;
+use tokio::sync::{mpsc, oneshot};
+
+use super::testbed::{Hunted, Made, Testbed, Trial, Tried};
+use crate::bisect::{Outcome, Reading, Seconds, read_trial};
+use crate::cli::args::MachineArgs;
+use crate::cli::environment::Environment;
+use crate::cli::perform::{Begun, Planned, assign_all, begin};
+use crate::cli::provision::{Asked, Grounds};
+use crate::error::{ExitCode, Failure};
+use crate::kernel::{Kernel, Origin};
+use crate::runner::{Assignment, FailFast, Interrupt, NoGuest, Warmth};
+use crate::scenario::Scenario;
+use crate::store::{Finding, LifeRecord, Probe, Store, StoredRun};
+
+/// Where kernels come from.
+pub(super) trait Supply: Sync {
+    /// The kernel, and whether it was there before; or why there can be none. A failure is none of the kernel's.
+    fn kernel(&self, of: &Probe) -> Result<Result<(Kernel, bool), String>, Failure>;
+}
+
+/// How guests live in trials.
+pub(super) struct Lives<'a> {
+    pub(super) scenarios: Vec<Arc<Scenario>>,
+    pub(super) machine: &'a MachineArgs,
+    pub(super) seed: Option<u64>,
+    pub(super) jobs: Option<u32>,
+    pub(super) warmth: Warmth,
+}
+
+pub(super) struct Kernels<'a, S> {
+    pub(super) environment: &'a Environment,
+    pub(super) runtime: &'a Runtime,
+    pub(super) interrupts: mpsc::Receiver<Interrupt>,
+    /// Where the runs go.
+    pub(super) store: Store,
+    pub(super) supply: S,
+    pub(super) lives: Lives<'a>,
+    /// What was made last, and can be tried.
+    pub(super) ready: Option<(Probe, Kernel)>,
+    /// What is to begin, with the number of trials.
+    pub(super) begun: Option<(Begun, u32)>,
+}
+
+impl<S: Supply> Testbed for Kernels<'_, S> {
+    fn make(&mut self, of: &Probe) -> Result<Option<Made>, Failure> {
+        let supply = &self.supply;
+        let Some(kernel) = attended(self.runtime, &mut self.interrupts, || supply.kernel(of)) else {
+            return Ok(None);
+        };
+        let (kernel, cached) = match kernel? {
+            Ok(kernel) => kernel,
+            Err(said) => return Ok(Some(Made::Cannot { said })),
+        };
+        let signature = match &kernel.origin {
+            Origin::Built { signature, .. } => Some(signature.clone()),
+            _ => None,
+        };
+        // Modules of farm's own must build, too.
+        let (_, assignments) = self.grounds(kernel.clone())?;
+        for assignment in &assignments {
+            match &assignment.guest {
+                Ok(_) => {}
+                Err(NoGuest::NotBuilt(said)) => return Ok(Some(Made::Cannot { said: said.clone() })),
+                Err(NoGuest::Skipped(why) | NoGuest::Infra(why)) => {
+                    return Err(Failure::new(ExitCode::Infra, format!("no guest can live: {why}")));
+                }
+            }
+        }
+        self.ready = Some((of.clone(), kernel));
+        Ok(Some(Made::Ready { signature, cached }))
+    }
+
+    fn prepare(&mut self, of: &Probe, trials: u32, hunted: &Hunted) -> Result<String, Failure> {
+        let kernel = match &self.ready {
+            Some((ready, kernel)) if ready == of => kernel.clone(),
+            // It was made for earlier trials.
+            _ => match self.supply.kernel(of)? {
+                Ok((kernel, _)) => kernel,
+                Err(said) => return Err(Failure::new(ExitCode::BuildFailed, said)),
+            },
+        };
+        self.ready = Some((of.clone(), kernel.clone()));
+        let (grounds, assignments) = self.grounds(kernel)?;
+        let fail_fast = match hunted.is_known() {
+            true => FailFast::Hunted(hunted.patterns.clone()),
+            false => FailFast::Yes,
+        };
+        let planned = Planned {
+            repeat: trials,
+            jobs: self.lives.jobs,
+            warmth: self.lives.warmth,
+            fail_fast,
+            ..Planned::new(&self.lives.scenarios, assignments)
+        };
+        let begun = begin(&self.store, grounds, planned)?;
+        let name = begun.directory().file_name().unwrap_or_default().to_owned();
+        self.begun = Some((begun, trials));
+        Ok(name)
+    }
+
+    fn live(&mut self, hunted: &Hunted) -> Result<Tried, Failure> {
+        let Some((begun, trials)) = self.begun.take() else {
+            return Err(Failure::new(ExitCode::Fault, "no trials were prepared"));
+        };
+        let directory = begun.directory().to_owned();
+        let exit = begun.live(self.runtime, &mut self.interrupts, |_| {})?;
+        let tried = tried(&self.store.read_run(&directory)?, trials, hunted);
+        Ok(Tried { interrupted: exit == ExitCode::Interrupted, ..tried })
+    }
+
+    fn ended(&self, run: &str, trials: u32, hunted: &Hunted) -> Result<Tried, Failure> {
+        match self.store.run_directory(run) {
+            Some(directory) => Ok(tried(&self.store.read_run(&directory)?, trials, hunted)),
+            None => Ok(Tried { trials: Vec::new(), interrupted: false, found: Vec::new() }),
+        }
+    }
+}
+
+impl<S> Kernels<'_, S> {
+    fn grounds(&self, kernel: Kernel) -> Result<(Grounds, Vec<Assignment>), Failure> {
+        let asked = Asked { seed: self.lives.seed, ..Asked::default() };
+        let kernels = || Ok(vec![kernel]);
+        let grounds =
+            Grounds::with_kernels(self.environment, self.runtime, self.lives.machine, asked, kernels)?;
+        let assignments = assign_all(self.environment, &grounds, &self.lives.scenarios)?;
+        Ok((grounds, assignments))
+    }
+}
+
+/// Does work that waits for programs while the user may want to stop; nothing if so, when all of it ends with farm.
+pub(super) fn attended<T: Send>(
+    runtime: &Runtime,
+    interrupts: &mut mpsc::Receiver<Interrupt>,
+    work: impl FnOnce() -> T + Send,
+) -> Option<T> {
+    thread::scope(|scope| {
+        let (send, mut done) = oneshot::channel();
+        scope.spawn(move || send.send(work()).is_ok());
+        runtime.block_on(async {
+            tokio::select! {
+                biased;
+                done = &mut done => done.ok(),
+                Some(Interrupt) = interrupts.recv() => {
+                    // Whoever works is killed with the thread that waits for it.
+                    crate::cli::output::note("stopped; what was learned is kept");
+                    std::process::exit(i32::from(ExitCode::Interrupted.code()))
+                }
+            }
+        })
+    })
+}
+
+/// Of a run's trials those that came to their end: of which each cell has lived.
+fn tried(run: &StoredRun, trials: u32, hunted: &Hunted) -> Tried {
+    let mut lives: BTreeMap<u32, Vec<&LifeRecord>> = BTreeMap::new();
+    for life in &run.lives {
+        lives.entry(life.life.number).or_default().push(life);
+    }
+    let cells = (run.record.lives / trials.max(1)) as usize;
+    let side_by_side = f64::from(run.record.jobs.clamp(1, run.record.lives.max(1)));
+    let mut found = Vec::new();
+    let patterns = if hunted.is_known() {
+        hunted.patterns.clone()
+    } else {
+        found = first_finding(lives.values().flatten().copied());
+        Hunted::of_findings(&found).patterns
+    };
+    let trial = |(number, lives): (u32, Vec<&LifeRecord>)| {
+        let reading: Reading = read_trial(lives.iter().copied(), &patterns);
+        let took =
+            lives.iter().filter_map(|life| life.timings.verdict_us).sum::<u64>() as f64 / 1e6 / side_by_side;
+        let is_whole = lives.len() == cells || reading.outcome == Outcome::Hit;
+        let was_stopped = reading.outcome == Outcome::Infra && lives.iter().any(|life| is_stopped(life));
+        (is_whole && !was_stopped).then_some(Trial { number, took: Seconds(took), reading })
+    };
+    let trials = lives.into_iter().filter_map(trial).collect();
+    Tried { trials, interrupted: false, found }
+}
+
+fn is_stopped(life: &LifeRecord) -> bool {
+    matches!(life.ending, crate::verdict::Ending::Stopped { .. })
+}
+
+/// What the first life that shows something new shows first.
+fn first_finding<'a>(mut lives: impl Iterator<Item = &'a LifeRecord>) -> Vec<Finding> {
+    let first = lives.find_map(|life| life.hits.iter().find(|hit| hit.is_new()));
+    let finding = first.map(|hit| {
+        let hit = &hit.judged.hit;
+        Finding { fingerprint: hit.fingerprint.as_str().to_owned(), title: hit.title.clone() }
+    });
+    finding.into_iter().collect()
+}

@@ -1,0 +1,83 @@
+//! A checkout of a user's repository in a place of farm's own, in which a command of the user's is run.
+
+use std::fs::{self, File};
+use std::os::unix::process::ExitStatusExt as _;
+use std::time::Duration;
+
+use camino::{Utf8Path, Utf8PathBuf};
+
+use super::KernelError;
+use super::git;
+use super::tool::{GIT, SETPRIV, ToolError, last_words, of_user};
+
+/// Long enough for anything that somebody waits for.
+const LIMIT: Duration = Duration::from_secs(12 * 3600);
+
+/// A clone that borrows the user's objects; nothing is written into the user's repository.
+#[derive(Debug)]
+pub struct Checkout {
+    directory: Utf8PathBuf,
+}
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    Code(i32),
+    Signal(i32),
+}
+
+impl Checkout {
+    /// The checkout in this directory, made if it is not there.
+    pub fn open(of: &Utf8Path, directory: &Utf8Path) -> Result<Self, KernelError> {
+        if !directory.join(".git/farm-is-ready").is_file() {
+            let failed = |source| KernelError::Io { path: directory.to_owned(), source };
+            if directory.exists() {
+                fs::remove_dir_all(directory).map_err(failed)?;
+            }
+            let mut clone = git::base()?;
+            clone.args(["clone", "--quiet", "--shared", "--no-checkout", of.as_str(), directory.as_str()]);
+            GIT.stdout(&mut clone)?;
+            fs::write(directory.join(".git/farm-is-ready"), "").map_err(failed)?;
+        }
+        Ok(Self { directory: directory.to_owned() })
+    }
+
+    /// Makes it hold a commit; files that git ignores, such as objects of a build, stay.
+    pub fn check_out(&self, commit: &str) -> Result<(), KernelError> {
+        // Of a checkout or a revert that was killed.
+        let _ = fs::remove_file(self.directory.join(".git/index.lock"));
+        self.git(&["reset", "--quiet", "--hard"])?;
+        self.git(&["checkout", "--quiet", "--detach", "--force", commit])?;
+        Ok(())
+    }
+
+    /// The same, without what another commit has changed; or why that cannot be taken back.
+    pub fn check_out_without(&self, commit: &str, without: &str) -> Result<Result<(), String>, KernelError> {
+        self.check_out(commit)?;
+        let mut apply = git::base()?;
+        apply.current_dir(&self.directory).args(["apply", "--whitespace=nowarn", "-"]);
+        let output = git::given(apply, &git::reverse(&self.directory, without)?)?;
+        Ok(if output.status.success() { Ok(()) } else { Err(last_words(&output.stderr)) })
+    }
+
+    /// Runs a command there; what it prints goes to the log.
+    pub fn run(&self, command: &[String], log: &Utf8Path) -> Result<Exit, KernelError> {
+        let failed = |source| KernelError::Io { path: log.to_owned(), source };
+        let [program, arguments @ ..] = command else {
+            return Err(failed(std::io::ErrorKind::InvalidInput.into()));
+        };
+        let out = File::create(log).map_err(failed)?;
+        let mut run = of_user(program)?;
+        run.args(arguments).current_dir(&self.directory);
+        run.stderr(out.try_clone().map_err(failed)?).stdout(out);
+        let status = SETPRIV.status_within(&mut run, LIMIT)?;
+        Ok(match (status.code(), status.signal()) {
+            (Some(code), _) => Exit::Code(code),
+            (None, signal) => Exit::Signal(signal.unwrap_or(0)),
+        })
+    }
+
+    fn git(&self, arguments: &[&str]) -> Result<(), ToolError> {
+        GIT.stdout(git::base()?.current_dir(&self.directory).args(arguments)).map(drop)
+    }
+}

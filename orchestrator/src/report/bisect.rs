@@ -1,0 +1,245 @@
+//! A bisect, as it goes and what it came to.
+
+use super::{Align, Table, thousands};
+use crate::bisect::{Answer, Conclusion, Counts, Proof, Row, Seconds, Without};
+use crate::escape::escape;
+use crate::store::{BisectRecord, BuildRecord, Probe, SubjectRecord, TrialOutcome, TrialVerdict};
+
+/// How many characters of a commit's id kernel developers write.
+const SHORT: usize = 12;
+
+/// What a subject is called in a line.
+pub fn called(of: &Probe, subjects: &[SubjectRecord]) -> String {
+    let name = |id: &str| {
+        let subject = subjects.iter().find(|subject| subject.id == id);
+        subject.map_or_else(|| short(id).to_owned(), name_of)
+    };
+    match of {
+        Probe::Subject(id) => name(id),
+        Probe::Without(id) => format!("the bad end without {}", name(id)),
+    }
+}
+
+fn name_of(subject: &SubjectRecord) -> String {
+    match subject.subject.is_empty() {
+        true => escape(short(&subject.id).as_bytes()),
+        false => format!("{} (\"{}\")", short(&subject.id), escape(subject.subject.as_bytes())),
+    }
+}
+
+fn short(id: &str) -> &str {
+    let is_commit = id.len() >= 40 && id.bytes().all(|b| b.is_ascii_hexdigit());
+    if is_commit { &id[..SHORT] } else { id }
+}
+
+/// That there is a kernel, or not.
+pub fn built_line(name: &str, outcome: &BuildRecord, seconds: f64) -> String {
+    match outcome {
+        BuildRecord::Built { cached: true, .. } => format!("{name}: built before"),
+        BuildRecord::Built { cached: false, .. } => format!("{name}: built in {seconds:.0} s"),
+        BuildRecord::CannotBuild { said } => {
+            format!("{name}: cannot be built: {}", escape(said.lines().next().unwrap_or_default().as_bytes()))
+        }
+    }
+}
+
+/// What trials came to.
+pub fn tried_line(name: &str, trials: &[TrialOutcome], left: &str) -> String {
+    let words = [
+        (TrialVerdict::Hit, "hit"),
+        (TrialVerdict::Clean, "clean"),
+        (TrialVerdict::Weak, "weak"),
+        (TrialVerdict::OtherFailure, "failed otherwise"),
+        (TrialVerdict::CannotBoot, "cannot be tried"),
+        (TrialVerdict::Infra, "farm's own trouble"),
+    ];
+    let told: Vec<String> = words
+        .iter()
+        .map(|(verdict, word)| (trials.iter().filter(|trial| trial.outcome == *verdict).count(), word))
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, word)| format!("{count} {word}"))
+        .collect();
+    let told = if told.is_empty() { "no trial came to its end".to_owned() } else { told.join(", ") };
+    let why = trials.iter().rev().find(|trial| !trial.reason.is_empty());
+    let why = why.map(|trial| format!(" ({})", escape(trial.reason.as_bytes()))).unwrap_or_default();
+    format!("{name}: {told}{why}; {left}")
+}
+
+/// How much is left.
+pub fn left_words(possible: usize, left: Seconds) -> String {
+    let minutes = (left.0 / 60.0).ceil();
+    match possible {
+        1 => "1 commit is left".to_owned(),
+        _ => format!("{possible} commits are left, about {minutes:.0} min"),
+    }
+}
+
+/// The whole answer, for a person and for a mail.
+pub fn answer_text(record: &BisectRecord, answer: &Answer) -> String {
+    let mut out = conclusion_text(&answer.conclusion);
+    if let [first, ..] = &answer.hunted[..] {
+        out += &format!(
+            "hunted: {} ({})\n",
+            escape(first.title.as_bytes()),
+            escape(first.fingerprint.as_bytes())
+        );
+    }
+    out += "\n";
+    let mut table = Table::new(&[
+        ("commit", Align::Left),
+        ("hit", Align::Right),
+        ("clean", Align::Right),
+        ("else", Align::Left),
+        ("subject", Align::Left),
+    ]);
+    for row in &answer.tried {
+        let counts = &row.counts;
+        table.row([
+            short(&row.subject.id).to_owned(),
+            counts.hit.to_string(),
+            counts.clean.to_string(),
+            else_words(row),
+            escape(row.subject.subject.as_bytes()),
+        ]);
+    }
+    out += &format!("{table}");
+    if !answer.others.is_empty() {
+        out += "\nother hits on the way, which did not count:\n";
+        for other in &answer.others {
+            out += &format!(
+                "  {} (in {} trials of {} commits)\n",
+                escape(other.title.as_bytes()),
+                other.trials,
+                other.subjects
+            );
+        }
+    }
+    out += &format!(
+        "\n{} kernels built, {} trials, {:.0} s of both; bisect {}\n",
+        answer.builds,
+        thousands(u64::from(answer.trials)),
+        answer.seconds,
+        record.id
+    );
+    out
+}
+
+fn else_words(row: &Row) -> String {
+    let Row { build, counts, .. } = row;
+    if let Some(BuildRecord::CannotBuild { .. }) = build {
+        return "cannot be built".to_owned();
+    }
+    let words = [
+        (counts.weak, "weak"),
+        (counts.other_failure, "failed otherwise"),
+        (counts.cannot_boot, "could not be tried"),
+    ];
+    let told = words.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}"));
+    told.collect::<Vec<_>>().join(", ")
+}
+
+fn percent(share: f64) -> String {
+    // Rounded down: nothing is as sure as it is not.
+    format!("{:.2} %", (share * 10_000.0).floor() / 100.0)
+}
+
+fn conclusion_text(conclusion: &Conclusion) -> String {
+    match conclusion {
+        Conclusion::Culprit { culprit, confidence, proof } => {
+            let mut out = format!("{} is the culprit, {} sure\n\n", short(&culprit.id), percent(*confidence));
+            out += &describe(culprit);
+            out += &proof_text(proof);
+            out
+        }
+        Conclusion::Among { candidates, confidence } => {
+            let mut out = format!(
+                "it is one of {} commits, {} sure; no kernel that can be tried tells them apart\n\n",
+                candidates.len(),
+                percent(*confidence)
+            );
+            for one in candidates {
+                out += &format!("  {}\n", name_of(one));
+            }
+            out + "\n"
+        }
+        Conclusion::GoodIsBad { good } => {
+            format!("the good end, {}, shows the bug, too: name an older one\n\n", name_of(good))
+        }
+        Conclusion::BadDoesNotReproduce { bad, trials } => format!(
+            "the bad end, {}, did not show the bug in {} trials: there is nothing to bisect by\n\n",
+            name_of(bad),
+            thousands(u64::from(*trials))
+        ),
+        Conclusion::TwoCulprits { first, second } => format!(
+            "no single commit explains what was seen: {} shows the bug, and {} does not agree with it. The bug came, went and came again, or came twice\n\n",
+            name_of(first),
+            name_of(second)
+        ),
+        Conclusion::NoAnswer { why } => format!("there is no answer: {why}\n\n"),
+    }
+}
+
+fn describe(subject: &SubjectRecord) -> String {
+    let mut out = format!("  commit  {}\n", subject.id);
+    for (word, value) in [("author", &subject.author), ("date", &subject.date)] {
+        if let Some(value) = value {
+            out += &format!("  {word:<8}{}\n", escape(value.as_bytes()));
+        }
+    }
+    out + &format!("\n      {}\n\n", escape(subject.subject.as_bytes()))
+}
+
+fn proof_text(proof: &Proof) -> String {
+    let of = |counts: &Counts| format!("{} of {} trials hit", counts.hit, counts.telling());
+    let mut out = format!("  with it:           {}\n", of(&proof.culprit));
+    for parent in &proof.parents {
+        out += &format!("  its parent {}: {}\n", short(&parent.id), of(parent));
+    }
+    out += &match &proof.without {
+        Without::NotTried => "  the bad end without it was not tried\n".to_owned(),
+        Without::Cannot { said } => {
+            let said = escape(said.lines().next().unwrap_or_default().as_bytes());
+            format!("  the bad end without it: there is none: {said}\n")
+        }
+        Without::Tried(counts) if counts.hit > 0 => {
+            format!("  the bad end without it: {}: ANOTHER commit brings the bug, too\n", of(counts))
+        }
+        Without::Tried(counts) => format!("  the bad end without it: {}\n", of(counts)),
+    };
+    out + "\n"
+}
+
+/// What `git bisect replay` reads: the ends, and what was learned for sure.
+pub fn git_log(record: &BisectRecord, answer: &Answer) -> String {
+    let [good, .., bad] = &record.subjects[..] else { return String::new() };
+    let comment = |word: &str, subject: &SubjectRecord| {
+        format!("# {word}: [{}] {}\n", subject.id, escape(subject.subject.as_bytes()))
+    };
+    let mut out = comment("bad", bad) + &comment("good", good);
+    out += &format!("git bisect start '{}' '{}'\n", bad.id, good.id);
+    let mut say = |word: &str, subject: &SubjectRecord| {
+        out += &comment(word, subject);
+        out += &format!("git bisect {word} {}\n", subject.id);
+    };
+    let by_id = |id: &str| record.subjects.iter().find(|subject| subject.id == id);
+    for row in &answer.tried {
+        let (id, counts) = (&row.subject.id, &row.counts);
+        if *id == good.id || *id == bad.id {
+            continue;
+        }
+        let cannot = matches!(row.build, Some(BuildRecord::CannotBuild { .. }));
+        if counts.hit > 0 {
+            say("bad", &row.subject);
+        } else if cannot || (counts.clean == 0 && counts.all() > 0) {
+            say("skip", &row.subject);
+        }
+    }
+    // A few clean trials prove nothing by themselves; that the parents lack the bug is what the verdict says.
+    if let Conclusion::Culprit { culprit, .. } = &answer.conclusion {
+        for parent in culprit.parents.iter().filter_map(|id| by_id(id)).filter(|one| one.id != good.id) {
+            say("good", parent);
+        }
+        out += &comment("first bad commit", culprit);
+    }
+    out
+}

@@ -60,6 +60,8 @@ pub enum Kind {
     Archive,
     /// A kernel's headers, or the programs of its build.
     Headers,
+    /// A distribution's debug information of a kernel.
+    Symbols,
     /// Another unpacked package, for the guest (busybox).
     Package,
     /// QEMU unpacked beside the host's own.
@@ -85,6 +87,7 @@ impl Kind {
             Self::Tree => "tree",
             Self::Archive => "archive",
             Self::Headers => "headers",
+            Self::Symbols => "symbols",
             Self::Package => "package",
             Self::Qemu => "qemu",
             Self::Program => "program",

@@ -43,6 +43,11 @@ pub enum What {
         life: LifeId,
         reason: String,
     },
+    /// It cannot be told where in the source some frames of a trace stand. Said once in a run for each file.
+    NotLocated {
+        life: LifeId,
+        reason: String,
+    },
     StepStarted {
         life: LifeId,
         step: u32,

@@ -8,7 +8,11 @@ use std::sync::Mutex;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use farm::cache::{Cache, Kind, Progress, quiet};
-use farm::kernel::{Fetcher, KernelError, MirrorChoice, Mirrors, Packages, Pinned, Refresh, Source};
+use farm::kernel::{
+    Fetcher, Kernel, KernelError, KernelPackages, MirrorChoice, Mirrors, Origin, Packages, Pinned, Refresh,
+    Source,
+};
+use farm::plan::KernelKey;
 
 const SUITE: &str = "here";
 
@@ -34,15 +38,21 @@ impl Place {
     /// An archive with one suite and one package, busybox-static; its Release file is not signed.
     fn archive(&self) -> String {
         self.put("package/bin/busybox", b"busybox");
-        let control = "Package: busybox-static\nVersion: 1.0\nArchitecture: s390x\nMaintainer: Nobody <nobody@example.invalid>\nDescription: x\n";
+        self.archive_of("busybox-static")
+    }
+
+    /// The same of another package, version 1.0, of the files that were put into `package/`.
+    fn archive_of(&self, package: &str) -> String {
+        let control = format!(
+            "Package: {package}\nVersion: 1.0\nArchitecture: s390x\nMaintainer: Nobody <nobody@example.invalid>\nDescription: x\n"
+        );
         self.put("package/DEBIAN/control", control.as_bytes());
-        let deb = self.root.join("archive/busybox-static_1.0_s390x.deb");
+        let deb = self.root.join(format!("archive/{package}_1.0_s390x.deb"));
         fs::create_dir_all(deb.parent().unwrap()).unwrap();
         run("dpkg-deb", &["--root-owner-group", "--build", self.root.join("package").as_str(), deb.as_str()]);
         let size = fs::metadata(&deb).unwrap().len();
         let hash = sha256(&deb);
-        let packages =
-            format!("{control}Filename: busybox-static_1.0_s390x.deb\nSize: {size}\nSHA256: {hash}\n");
+        let packages = format!("{control}Filename: {package}_1.0_s390x.deb\nSize: {size}\nSHA256: {hash}\n");
         let index =
             self.put(&format!("archive/dists/{SUITE}/main/binary-s390x/Packages"), packages.as_bytes());
         let release = format!(
@@ -239,6 +249,66 @@ fn a_signed_package_is_fetched_once_and_a_damaged_one_is_refused() {
     assert_eq!(place.fetch_and_tell(mirrors, Refresh::Yes, &progress).unwrap(), busybox);
     let said = said.into_inner().unwrap();
     assert!(said.iter().any(|line| line.starts_with("not all of here could be asked")), "{said:?}");
+}
+
+#[test]
+#[expect(clippy::print_stderr, reason = "a skipped test says so")]
+fn the_debug_package_of_a_kernel_is_fetched_on_request_and_fits_or_is_refused() {
+    let place = Place::new();
+    for file in ["boot/vmlinux-6.9.0", "lib/modules/6.9.0/kernel/fs/ext4/ext4.ko"] {
+        place.put(&format!("package/usr/lib/debug/{file}"), file.as_bytes());
+    }
+    std::os::unix::fs::symlink(
+        "../../../boot/vmlinux-6.9.0",
+        place.root.join("package/usr/lib/debug/lib/modules/6.9.0/vmlinux"),
+    )
+    .unwrap();
+    let uri = place.archive_of("linux-image-6.9.0-dbg");
+    let Some(keyring) = place.sign() else {
+        eprintln!("skipped: no gpg here to sign an archive with");
+        return;
+    };
+    let name = SUITE.to_owned();
+    let source = Source { main: vec![name.clone()], name, security: Vec::new(), pinned: Vec::new() };
+    let image = Packages { names: vec!["linux-image-s390x".to_owned()], source: source.clone() };
+    let packages = KernelPackages { image, kbuild: source, libc: None };
+    let kernel = |release: &str, version: &str| Kernel {
+        key: KernelKey {
+            name: "named".to_owned(),
+            release: release.to_owned(),
+            version: version.to_owned(),
+            sha256: String::new(),
+        },
+        boot: "/boot".into(),
+        modules: None,
+        vmlinux: None,
+        debug_modules: None,
+        config: None,
+        headers: None,
+        origin: Origin::Package {
+            package: format!("linux-image-{release}"),
+            version: version.to_owned(),
+            sha256: String::new(),
+        },
+        command_line_bytes: 896,
+    };
+    let cache = place.cache();
+    let fetch = |kernel, mirrors| {
+        let mirrors = MirrorChoice::These(mirrors);
+        let fetcher = Fetcher { cache: &cache, refresh: Refresh::No, mirrors, progress: &quiet };
+        fetcher.debug_package(&packages, kernel)
+    };
+    let here = || Mirrors::at(&uri, &keyring);
+    let found = fetch(kernel("6.9.0", "1.0"), here()).unwrap();
+    assert_eq!(fs::read(found.vmlinux.as_ref().unwrap()).unwrap(), b"boot/vmlinux-6.9.0");
+    assert!(found.debug_modules.as_ref().unwrap().join("kernel/fs/ext4/ext4.ko").is_file());
+    // Nobody is asked for what is there.
+    assert_eq!(fetch(kernel("6.9.0", "1.0"), Mirrors::none()).unwrap(), found);
+
+    let error = fetch(kernel("6.9.0", "1.1"), here()).unwrap_err().to_string();
+    assert_eq!(error, "Debian's archive has linux-image-6.9.0-dbg 1.0, but named in the cache is 1.1");
+    let error = fetch(kernel("6.8.0", "1.0"), here()).unwrap_err().to_string();
+    assert!(error.starts_with("linux-image-6.8.0-dbg is not among the packages of here; "), "{error}");
 }
 
 #[test]

@@ -8,8 +8,11 @@ use std::fs;
 use camino::{Utf8Path, Utf8PathBuf};
 use farm::cache::{Cache, Kind, quiet};
 use farm::guest::{GuestError, ModuleRequest, build_module, module_names};
-use farm::kernel::{BuildTree, Catalog, Fetcher, Kernel, MirrorChoice, Mirrors, Refresh};
+use farm::kernel::{
+    BuildTree, Catalog, Fetcher, Kernel, MirrorChoice, Mirrors, Pointer, Refresh, Sources, Spot,
+};
 use include_dir::{Dir, DirEntry, File};
+use object::{Object, ObjectSection, ObjectSymbol};
 
 /// WARN_ON puts the name of its file into the module.
 const GOOD: &str = r#"
@@ -107,10 +110,14 @@ fn is_the_same_to_the_byte_and_fits(name: &str) {
     let release = kernel.key.release.as_str();
     let request = ModuleRequest { name: "good", release, tree: &tree };
     let [(one, first), (_two, second)] = [own_cache(), own_cache()];
-    let [path, other] = [&first, &second].map(|cache| build_module(cache, &GUESTS, request, &quiet).unwrap());
-    assert_ne!(path, other);
-    let module = fs::read(&path).unwrap();
-    assert_eq!(module, fs::read(other).unwrap());
+    let [built, other] =
+        [&first, &second].map(|cache| build_module(cache, &GUESTS, request, &quiet).unwrap());
+    assert_ne!(built, other);
+    let [module, debug] = [&built.stripped, &built.debug].map(|path| fs::read(path).unwrap());
+    assert_eq!(
+        [&module, &debug],
+        [&other.stripped, &other.debug].map(|path| fs::read(path).unwrap()).each_ref()
+    );
     // Big-endian ELF of type ET_REL for machine 22, EM_S390.
     assert_eq!((&module[..6], &module[16..20]), (&b"\x7fELF\x02\x02"[..], &[0, 1, 0, 22][..]));
     assert!(contains(&module, &format!("vermagic={release} SMP ")), "{name}");
@@ -119,13 +126,52 @@ fn is_the_same_to_the_byte_and_fits(name: &str) {
     assert!(contains(&module, source), "{name}");
     for place in [one.path().to_str().unwrap(), shared_cache().root().as_str(), "/home", "/root"] {
         assert!(!contains(&module, place), "{place} is in the module for {name}");
+        assert!(!contains(&debug, place), "{place} is in the debug information for {name}");
     }
-    // Only what is loaded is kept, and nothing is built twice.
-    let files: Vec<_> = path.parent().unwrap().read_dir_utf8().unwrap().collect();
-    assert_eq!(files.len(), 1, "{files:?}");
-    let built = fs::metadata(&path).unwrap().modified().unwrap();
-    build_module(&first, &GUESTS, request, &quiet).unwrap();
-    assert_eq!(fs::metadata(&path).unwrap().modified().unwrap(), built);
+    let sections = |bytes: &[u8]| {
+        let file = object::File::parse(bytes).unwrap();
+        let names: Vec<String> = file.sections().map(|section| section.name().unwrap().to_owned()).collect();
+        names
+    };
+    let with_lines = |bytes: &[u8]| sections(bytes).iter().any(|name| name == ".debug_line");
+    assert_eq!([with_lines(&module), with_lines(&debug)], [false, true], "{name}");
+    // Nothing on the way to them is kept, and nothing is built twice.
+    let files: Vec<_> = built.stripped.parent().unwrap().read_dir_utf8().unwrap().collect();
+    assert_eq!(files.len(), 2, "{files:?}");
+    let modified = || fs::metadata(&built.stripped).unwrap().modified().unwrap();
+    let before = modified();
+    assert_eq!(build_module(&first, &GUESTS, request, &quiet).unwrap(), built);
+    assert_eq!(modified(), before);
+    warning_is_found_in_the_source(&built.debug);
+}
+
+/// As from the trace of a guest that has loaded it.
+fn warning_is_found_in_the_source(debug: &Utf8Path) {
+    let bytes = fs::read(debug).unwrap();
+    let file = object::File::parse(&*bytes).unwrap();
+    let init = file.symbols().find(|symbol| symbol.name() == Ok("good_init")).unwrap();
+    let line = 1 + GOOD.lines().position(|line| line.contains("WARN_ON")).unwrap();
+    let mut sources = Sources::default();
+    sources.add_module("good", debug);
+    let spot = |offset, pointer| Spot {
+        function: "good_init".to_owned(),
+        offset,
+        size: init.size(),
+        module: Some("good".to_owned()),
+        pointer,
+    };
+    let offsets = 2..init.size();
+    let places: Vec<_> = offsets.flat_map(|offset| sources.places(&spot(offset, Pointer::At))).collect();
+    assert_eq!(sources.take_troubles(), <[&str; 0]>::default());
+    let file = Some("guests/modules/good/good.c");
+    assert!(
+        places.iter().any(|place| (place.file.as_deref(), place.line) == (file, u32::try_from(line).ok())),
+        "{places:?}"
+    );
+    assert!(
+        places.iter().all(|place| place.file.as_deref().is_some_and(|file| !file.starts_with(['/', '.']))),
+        "{places:?}"
+    );
 }
 
 #[test]

@@ -7,7 +7,7 @@ use super::environment::Environment;
 use super::output;
 use super::provision::{config, fetcher, kernel_catalog, of_tree, sources, unknown_kernel};
 use crate::error::{ExitCode, Failure};
-use crate::kernel::{BuildRequest, Kernel, Recipe, Refresh, Tree, configuration};
+use crate::kernel::{BuildRequest, Kernel, KernelError, Recipe, Refresh, Tree, configuration};
 use crate::report::{Align, Table};
 
 pub(super) fn list(environment: &Environment) -> Result<ExitCode, Failure> {
@@ -55,6 +55,41 @@ pub(super) fn fetch(environment: &Environment, names: &[String]) -> Result<ExitC
     Ok(ExitCode::Passed)
 }
 
+pub(super) fn symbols(environment: &Environment, names: &[String]) -> Result<ExitCode, Failure> {
+    let catalog = kernel_catalog()?;
+    let fetcher = fetcher(&environment.cache, Refresh::No);
+    let mut text = String::new();
+    let mut values = Vec::new();
+    for name in names {
+        let named = catalog.kernel(name).ok_or_else(|| unknown_kernel(name, &catalog))?;
+        let Recipe::Package(packages) = &named.recipe else {
+            let message = format!("{name} is built here, and has its debug information already");
+            return Err(Failure::new(ExitCode::Usage, message));
+        };
+        let kernel = fetcher.kernel(named)?;
+        let kernel = fetcher.debug_package(packages, kernel).map_err(|error| match error {
+            error @ (KernelError::NoPackage { .. } | KernelError::OtherVersion { .. }) => {
+                Failure::from(error)
+                    .hint(format!("the archive may have a newer kernel by now: `farm kernel fetch {name}`"))
+            }
+            error => error.into(),
+        })?;
+        text += &format!(
+            "{} {} ({})\n  vmlinux  {}\n  modules  {}\n",
+            kernel.key.name,
+            kernel.key.version,
+            kernel.key.release,
+            place(&kernel.vmlinux),
+            place(&kernel.debug_modules),
+        );
+        values.push(
+            json!({ "key": kernel.key, "vmlinux": kernel.vmlinux, "debug_modules": kernel.debug_modules }),
+        );
+    }
+    environment.print(&text, &values)?;
+    Ok(ExitCode::Passed)
+}
+
 pub(super) fn configs(environment: &Environment) -> Result<ExitCode, Failure> {
     let catalog = kernel_catalog()?;
     let mut table = Table::new(&[("config", Align::Left), ("base", Align::Left), ("fragments", Align::Left)]);
@@ -97,7 +132,7 @@ pub(super) fn build(
         .map(|kernel| {
             json!({
                 "key": kernel.key, "boot": kernel.boot, "modules": kernel.modules, "vmlinux": kernel.vmlinux,
-                "config": kernel.config, "headers": kernel.headers, "origin": kernel.origin,
+                "debug_modules": kernel.debug_modules, "config": kernel.config, "headers": kernel.headers, "origin": kernel.origin,
             })
         })
         .collect();
@@ -106,7 +141,6 @@ pub(super) fn build(
 }
 
 fn built_text(kernel: &Kernel) -> String {
-    let place = |path: &Option<camino::Utf8PathBuf>| path.as_ref().map_or(String::new(), ToString::to_string);
     format!(
         "{} {} ({})\n  boot     {}\n  vmlinux  {}\n  config   {}\n  headers  {}\n",
         kernel.key.name,
@@ -117,6 +151,10 @@ fn built_text(kernel: &Kernel) -> String {
         place(&kernel.config),
         place(&kernel.headers),
     )
+}
+
+fn place(path: &Option<camino::Utf8PathBuf>) -> String {
+    path.as_ref().map_or(String::new(), ToString::to_string)
 }
 
 pub(super) fn show_config(

@@ -63,6 +63,7 @@ fn execute(args: &Args) -> Result<error::ExitCode, Failure> {
         Command::Doctor => doctor::doctor(&environment),
         Command::Kernel(KernelCommand::List) => kernels::list(&environment),
         Command::Kernel(KernelCommand::Fetch { names }) => kernels::fetch(&environment, names),
+        Command::Kernel(KernelCommand::Symbols { names }) => kernels::symbols(&environment, names),
         Command::Kernel(KernelCommand::Configs) => kernels::configs(&environment),
         Command::Kernel(KernelCommand::Build { names, tree }) => kernels::build(&environment, names, tree),
         Command::Kernel(KernelCommand::Config { name, tree }) => {

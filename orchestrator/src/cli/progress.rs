@@ -111,6 +111,7 @@ impl Live {
             What::RunEnded { .. } => self.clear(),
             What::RunStarted { .. }
             | What::HitSeen { .. }
+            | What::NotLocated { .. }
             | What::Kept { .. }
             | What::Inexact(_)
             | What::Stopping { .. } => {}
@@ -160,6 +161,9 @@ fn line(what: &What, names: &HashMap<LifeId, String>) -> Option<String> {
         What::LifeStarted { life, name } => format!("{name}: starting (cell {life})"),
         What::BootedInstead { life, reason } => {
             format!("{}: boots, as it cannot be resumed: {}", of(life), escape(reason.as_bytes()))
+        }
+        What::NotLocated { life, reason } => {
+            format!("{}: not all of its traces show their source: {}", of(life), escape(reason.as_bytes()))
         }
         What::Ready { life, resumed_us: Some(resumed), .. } => {
             format!("{}: ready, {} after it was resumed", of(life), seconds(*resumed))

@@ -14,12 +14,12 @@ use crate::assets;
 use crate::cache::{Cache, CacheError};
 use crate::error::{ExitCode, Failure, chain};
 use crate::guest::{
-    GuestError, ImageParts, Manifest, ModuleRequest, Programs, build_module, compile, lite_image,
+    GuestError, ImageParts, Manifest, ModuleRequest, OwnModule, Programs, build_module, compile, lite_image,
     module_names,
 };
 use crate::kernel::{
-    Base, BuildRequest, BuildTree, Catalog, ConfigRecipe, Fetcher, Fragment, Kernel, KernelError,
-    MirrorChoice, Origin, OwnKernel, Refresh, Symbols, Tree, TreeId, build, find_qemus,
+    Base, BuildRequest, BuildTree, Catalog, ConfigRecipe, DebugFiles, Fetcher, Fragment, Kernel, KernelError,
+    MirrorChoice, Origin, OwnKernel, Refresh, SharedSources, Tree, TreeId, build, find_qemus,
 };
 use crate::machine::{
     Access, Candidate, Feature, Host, KERNEL_ARGUMENTS, Launcher, Qemu, QemuError, discover, find, inspect,
@@ -125,6 +125,26 @@ fn cpu_model(options: &MachineArgs, accel: Accel) -> String {
 /// Guests that have been made, or could not be, by kernel and the modules that their image was asked to have.
 pub(super) type Guests = HashMap<(KernelKey, Vec<String>), Result<Arc<Guest>, NoGuest>>;
 
+/// Modules of farm's own, built for one kernel, by name.
+type OwnModules = BTreeMap<String, OwnModule>;
+
+/// The kernel's files with debug information, and those of modules: the same for all its guests.
+fn sources_of(kernel: &Kernel, own_modules: &OwnModules, made: &Guests) -> SharedSources {
+    let of_kernel = made.iter().filter(|((key, _), _)| *key == kernel.key);
+    let before =
+        of_kernel.filter_map(|(_, guest)| guest.as_ref().ok()).map(|guest| guest.sources.clone()).next();
+    let sources = before.unwrap_or_else(|| {
+        SharedSources::new(DebugFiles {
+            vmlinux: kernel.vmlinux.clone(),
+            modules: kernel.debug_modules.clone(),
+        })
+    });
+    for (name, own) in own_modules {
+        sources.lock().add_module(name, &own.debug);
+    }
+    sources
+}
+
 /// The kernels of a command, ready to boot, and what all their images hold.
 pub(super) struct Provision {
     catalog: Catalog,
@@ -179,7 +199,8 @@ impl Provision {
         let guest = match self.own_modules(environment, kernel, &modules)? {
             Ok(own) => {
                 let manifest = self.manifest.with_requested(&modules);
-                Ok(self.make_guest(environment, kernel, &manifest, &own, qemu)?)
+                let sources = sources_of(kernel, &own, made);
+                Ok(self.make_guest(environment, kernel, &manifest, &own, sources, qemu)?)
             }
             Err(no_guest) => Err(no_guest),
         };
@@ -192,30 +213,27 @@ impl Provision {
         environment: &Environment,
         kernel: &Kernel,
         manifest: &Manifest,
-        own_modules: &BTreeMap<String, Utf8PathBuf>,
+        own_modules: &OwnModules,
+        sources: SharedSources,
         qemu: &Qemu,
     ) -> Result<Arc<Guest>, Failure> {
         let Self { programs, busybox, .. } = self;
-        let parts = ImageParts { kernel, programs, busybox, manifest, own_modules };
+        let own_modules =
+            own_modules.iter().map(|(name, own)| (name.clone(), own.stripped.clone())).collect();
+        let parts = ImageParts { kernel, programs, busybox, manifest, own_modules: &own_modules };
         let image = lite_image(&environment.cache, parts, &output::note)?;
-        let symbols = match &kernel.vmlinux {
-            None => Symbols::default(),
-            Some(vmlinux) => {
-                Symbols::of_vmlinux(vmlinux).map_err(|error| Failure::of(ExitCode::Usage, &error))?
-            }
-        };
         let (kernel, qemu, cache) = (kernel.clone(), qemu.clone(), environment.cache.clone());
-        Ok(Arc::new(Guest { kernel, image, qemu, symbols, cache }))
+        Ok(Arc::new(Guest { kernel, image, qemu, sources, cache }))
     }
 
-    /// The .ko files of modules by name, built against the kernel where they have not been before.
+    /// The modules of farm's own among these names, built against the kernel where they have not been before.
     fn own_modules(
         &self,
         environment: &Environment,
         kernel: &Kernel,
         names: &[String],
-    ) -> Result<Result<BTreeMap<String, Utf8PathBuf>, NoGuest>, Failure> {
-        let mut built = BTreeMap::new();
+    ) -> Result<Result<OwnModules, NoGuest>, Failure> {
+        let mut built = OwnModules::new();
         // The others are the kernel's own, which come with it.
         let own = module_names(&assets::GUESTS);
         let names: Vec<_> = names.iter().filter(|name| own.contains(name)).collect();
@@ -244,7 +262,7 @@ impl Provision {
         for name in names {
             let request = ModuleRequest { name, release: &kernel.key.release, tree: &tree };
             match build_module(&environment.cache, &assets::GUESTS, request, &output::note) {
-                Ok(path) => built.insert(name.clone(), path),
+                Ok(own) => built.insert(name.clone(), own),
                 Err(error @ GuestError::ModuleBuild { .. }) => {
                     return Ok(Err(NoGuest::NotBuilt(error.to_string())));
                 }

@@ -7,6 +7,7 @@ use super::environment::Environment;
 use super::output;
 use crate::calibration::{Row as CalibrationRow, calibration};
 use crate::error::{ExitCode, Failure};
+use crate::kernel::Place;
 use crate::mutation::{Mutation, mutations};
 use crate::trial::{Compared, compared};
 
@@ -78,6 +79,7 @@ pub(super) fn hits(environment: &Environment, options: &HitsArgs) -> Result<Exit
             hits.push(serde_json::json!({
                 "run": run.record.id, "life": life.life, "scenario": life.scenario, "kernel": life.kernel,
                 "id": hit.id, "standing": hit.judged.standing, "hit": hit.judged.hit,
+                "places": hit.places,
                 "recheck_of": life.recheck_of, "recheck": recheck_of(&rechecks, hit),
             }));
         }
@@ -92,8 +94,9 @@ pub(super) fn show(environment: &Environment, id: &str) -> Result<ExitCode, Fail
         Found::Life(run, life) => environment.print(&report::life_text(&run, &life), &life)?,
         Found::Hit(found) => {
             let rechecks = rechecks(&found.run);
-            let StoredHit { id, step, judged } = &found.hit;
-            let view = HitView { id, step: *step, judged, recheck: recheck_of(&rechecks, &found.hit) };
+            let StoredHit { id, step, judged, places } = &found.hit;
+            let recheck = recheck_of(&rechecks, &found.hit);
+            let view = HitView { id, step: *step, judged, places, recheck };
             environment.print(&report::hit_text(&found), &view)?;
         }
     }
@@ -111,6 +114,8 @@ struct HitView<'a> {
     id: &'a HitId,
     step: Option<u32>,
     judged: &'a JudgedHit,
+    /// For each frame; empty if none is known.
+    places: &'a [Vec<Place>],
     recheck: Option<&'a Recheck>,
 }
 

@@ -9,9 +9,10 @@ use serde::Serialize;
 use super::args::ScanArgs;
 use super::environment::Environment;
 use super::output;
-use crate::detect::{Frame, Hit, Reliability, Scan};
+use crate::detect::{Hit, Scan};
 use crate::error::{ExitCode, Failure};
-use crate::kernel::{Place, Pointer, Sources, SourcesError};
+use crate::kernel::{DebugFileError, DebugFiles, Place, Sources};
+use crate::report::trace_lines;
 
 /// What is read at once. Larger pieces are no faster.
 const CHUNK: usize = 256 * 1024;
@@ -23,15 +24,15 @@ struct ReadError {
     source: io::Error,
 }
 
-impl From<SourcesError> for Failure {
-    fn from(error: SourcesError) -> Self {
+impl From<DebugFileError> for Failure {
+    fn from(error: DebugFileError) -> Self {
         Failure::of(ExitCode::Usage, &error)
             .hint("--vmlinux wants the kernel's ELF file with symbols, as its build leaves it or a -dbg package has it")
     }
 }
 
 pub(super) fn scan(environment: &Environment, options: &ScanArgs) -> Result<ExitCode, Failure> {
-    let sources = options.vmlinux.as_deref().map(Sources::of_vmlinux).transpose()?;
+    let mut sources = sources(options)?;
     let path = options.file.as_path();
     let unreadable =
         |source: io::Error| Failure::of(ExitCode::Usage, &ReadError { path: path.to_owned(), source });
@@ -52,11 +53,14 @@ pub(super) fn scan(environment: &Environment, options: &ScanArgs) -> Result<Exit
             _ => scan.push(&chunk[..count], &mut hits),
         }
         for hit in hits.drain(..) {
-            let traced = Traced::new(&hit, sources.as_ref());
+            let traced = Traced::new(&hit, sources.as_mut());
             if environment.json {
                 output::json_line(&traced)?;
             } else {
                 output::text(&format!("{}{}", if found > 0 { "\n" } else { "" }, text(&traced)))?;
+            }
+            for trouble in sources.iter_mut().flat_map(Sources::take_troubles) {
+                output::note(&format!("not all traces show their source: {trouble}"));
             }
             found += 1;
         }
@@ -73,7 +77,18 @@ pub(super) fn scan(environment: &Environment, options: &ScanArgs) -> Result<Exit
     Ok(ExitCode::Hits)
 }
 
-/// A hit, and what its kernel's vmlinux tells of its trace.
+/// The kernel's files, if any are named.
+fn sources(options: &ScanArgs) -> Result<Option<Sources>, Failure> {
+    let files = DebugFiles { vmlinux: options.vmlinux.clone(), modules: options.modules.clone() };
+    if files == DebugFiles::default() {
+        return Ok(None);
+    }
+    let mut sources = Sources::new(files);
+    sources.open_vmlinux()?;
+    Ok(Some(sources))
+}
+
+/// A hit, and what its kernel's files tell of its trace.
 #[derive(Serialize)]
 struct Traced<'a> {
     #[serde(flatten)]
@@ -84,31 +99,10 @@ struct Traced<'a> {
 }
 
 impl<'a> Traced<'a> {
-    fn new(hit: &'a Hit, sources: Option<&Sources>) -> Self {
-        let places = sources.map(|sources| {
-            let frames = hit.frames.iter().enumerate();
-            frames.map(|(index, frame)| places(hit, index, frame, sources)).collect()
-        });
+    fn new(hit: &'a Hit, sources: Option<&mut Sources>) -> Self {
+        let places = sources.map(|sources| hit.spots().map(|spot| sources.places(&spot)).collect());
         Self { hit, places }
     }
-}
-
-fn places(hit: &Hit, index: usize, frame: &Frame, sources: &Sources) -> Vec<Place> {
-    // A module's functions are in no vmlinux.
-    if frame.module.is_some() {
-        return Vec::new();
-    }
-    let pointer = if index == 0 && is_at_fault(hit) { Pointer::At } else { Pointer::Behind };
-    sources.places(&frame.function, frame.offset, frame.size, pointer)
-}
-
-/// Whether a trace begins with the instruction that faulted. Exceptions of address translation are nullifying: the
-/// PSW still points at the instruction, and not behind it (z/Architecture Principles of Operation, "Types of
-/// Instruction Ending").
-fn is_at_fault(hit: &Hit) -> bool {
-    const NULLIFYING: [&str; 6] = ["0010", "0011", "0038", "0039", "003a", "003b"];
-    let codes = hit.text.lines().filter_map(|line| line.strip_prefix("Oops: ")?.split(' ').next());
-    codes.into_iter().any(|code| NULLIFYING.contains(&code))
 }
 
 fn text(traced: &Traced<'_>) -> String {
@@ -131,22 +125,9 @@ fn text(traced: &Traced<'_>) -> String {
     if hit.truncated {
         line("truncated", "the report is not all there");
     }
-    for (index, frame) in hit.frames.iter().enumerate().filter(|_| traced.places.is_some()) {
-        let key = if index == 0 { "trace" } else { "" };
-        let places = traced.places.iter().filter_map(|places| places.get(index)).flatten();
-        line(key, &frame_text(frame));
-        for place in places {
-            line("", &format!("  {place}"));
-        }
+    for (index, frame) in traced.places.iter().flat_map(|places| trace_lines(&hit.frames, places)).enumerate()
+    {
+        line(if index == 0 { "trace" } else { "" }, &frame);
     }
     out
-}
-
-fn frame_text(frame: &Frame) -> String {
-    let Frame { function, offset, size, module, reliability } = frame;
-    let module = module.as_ref().map_or_else(String::new, |module| format!(" [{module}]"));
-    match reliability {
-        Reliability::Reliable => format!("{function}+{offset:#x}/{size:#x}{module}"),
-        Reliability::Unreliable => format!("({function}+{offset:#x}/{size:#x}{module})"),
-    }
 }

@@ -25,6 +25,7 @@ mod scan;
 mod skim;
 mod streams;
 mod symbol;
+mod trace;
 mod uvsim;
 mod wrapped;
 

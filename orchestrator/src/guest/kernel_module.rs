@@ -1,8 +1,8 @@
 //! farm's own kernel modules, built against the very kernel that will load them.
 //!
 //! The kernel's build system does it (Documentation/kbuild/modules.rst). It compiles in place, so it gets a copy of
-//! the sources; without debug information, and with paths as in the repository, the same sources, headers and
-//! compiler make the same bytes anywhere.
+//! the sources; with paths as in the repository, the same sources, headers and compiler make the same bytes anywhere.
+//! What is loaded has no debug information; what traces are read with has.
 
 use std::fs;
 use std::io::Read;
@@ -15,14 +15,16 @@ use include_dir::Dir;
 use super::GuestError;
 use crate::cache::{Cache, Kind, Progress};
 use crate::escape::{Fit, push_escaped};
-use crate::kernel::tool::{CROSS_GCC, MAKE};
+use crate::kernel::tool::{CROSS_GCC, CROSS_STRIP, MAKE};
 use crate::kernel::{BuildTree, keep_only, sha256_hex};
 
 /// Where they are in `guests/`, a directory for each.
 const FOLDER: &str = "modules";
 
-/// No debug information: nobody looks for it, and it has the build's paths in it.
-const FLAGS: &str = "-g0";
+/// Of debug information what a trace can show: lines, functions, and what was inlined.
+const FLAGS: &str = "-g1";
+/// The directory of the file that has it.
+const DEBUG: &str = "debug";
 /// Words on make's command line, which beat those of the tree's own configuration.
 const SETTINGS: [&str; 7] = [
     "ARCH=s390",
@@ -62,13 +64,22 @@ pub struct ModuleRequest<'a> {
     pub tree: &'a BuildTree,
 }
 
-/// The path of the module's .ko; built if it is not in the cache yet.
+/// A module that was built.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnModule {
+    /// The .ko to load.
+    pub stripped: Utf8PathBuf,
+    /// The same with debug information.
+    pub debug: Utf8PathBuf,
+}
+
+/// The module's files; built if they are not in the cache yet.
 pub fn build_module(
     cache: &Cache,
     guests: &Dir<'_>,
     request: ModuleRequest<'_>,
     progress: Progress<'_>,
-) -> Result<Utf8PathBuf, GuestError> {
+) -> Result<OwnModule, GuestError> {
     let ModuleRequest { name, release, tree } = request;
     let sources = sources(guests, name)?;
     let compiler = CROSS_GCC.stdout(CROSS_GCC.command()?.arg("--version"))?;
@@ -81,10 +92,10 @@ pub fn build_module(
     let entry = cache.entry(Kind::Module, &key, progress, |work| {
         progress(&format!("building the kernel module {name} for {release}"));
         make(request, &sources, work)?;
-        keep_only(work, &[&product])?;
+        keep_only(work, &[&product, DEBUG])?;
         Ok::<_, GuestError>(())
     })?;
-    Ok(entry.join(product))
+    Ok(OwnModule { stripped: entry.join(&product), debug: entry.join(DEBUG).join(&product) })
 }
 
 /// File name and content, in the order of the names.
@@ -98,7 +109,7 @@ fn sources<'g>(guests: &Dir<'g>, name: &str) -> Result<Vec<(&'g str, &'g [u8])>,
     if sources.is_empty() { Err(missing()) } else { Ok(sources) }
 }
 
-/// Puts NAME.ko into `work`.
+/// Puts NAME.ko and debug/NAME.ko into `work`.
 fn make(request: ModuleRequest<'_>, sources: &[(&str, &[u8])], work: &Utf8Path) -> Result<(), GuestError> {
     let ModuleRequest { name, release, tree } = request;
     let failed = |source| GuestError::Io { path: work.to_owned(), source };
@@ -115,18 +126,33 @@ fn make(request: ModuleRequest<'_>, sources: &[(&str, &[u8])], work: &Utf8Path) 
         command.envs(std::env::var_os(variable).map(|value| (variable, value)));
     }
     command.arg("--silent").args(tree.lay_out(work)?).arg(format!("M={directory}")).args(SETTINGS);
-    command.arg(format!("KCFLAGS={FLAGS} -fmacro-prefix-map={directory}/={}", in_repository(name)));
+    // Neither the tree's place nor the module's shows in what is made. Of two maps that fit gcc takes the later. Since
+    // 6.13 the module is compiled in its own directory, and before in that of the tree.
+    let of_tree = |place: &Utf8PathBuf| format!(" -ffile-prefix-map={place}=. -ffile-prefix-map={place}/=");
+    let mut maps: String = tree.places(work).iter().map(of_tree).collect();
+    maps += &format!(" -ffile-prefix-map={directory}={}", in_repository(name));
+    command.arg(format!("KCFLAGS={FLAGS}{maps}"));
     command.arg("modules").stdout(Stdio::null()).stderr(fs::File::create(&complaints).map_err(failed)?);
     let status = MAKE.status_within(&mut command, BUILD_LIMIT)?;
     let product = format!("{name}.ko");
     if status.success() && directory.join(&product).is_file() {
-        return fs::rename(directory.join(&product), work.join(&product)).map_err(failed);
+        let debug = work.join(DEBUG);
+        fs::create_dir(&debug).map_err(failed)?;
+        fs::rename(directory.join(&product), debug.join(&product)).map_err(failed)?;
+        let (from, to) = (debug.join(&product), work.join(&product));
+        CROSS_STRIP.stdout(CROSS_STRIP.command()?.args([
+            "--strip-debug",
+            from.as_str(),
+            "-o",
+            to.as_str(),
+        ]))?;
+        return Ok(());
     }
     let mut said = Vec::new();
     let file = fs::File::open(&complaints).map_err(failed)?;
     file.take(COMPLAINTS_BYTES).read_to_end(&mut said).map_err(failed)?;
     let said = String::from_utf8_lossy(&said)
-        .replace(&format!("{directory}/"), &in_repository(name))
+        .replace(directory.as_str(), &in_repository(name))
         .replace(&format!("{work}/"), "");
     let words = match first_words(&said) {
         words if words.is_empty() => format!("make made no {product} ({status})"),
@@ -136,7 +162,7 @@ fn make(request: ModuleRequest<'_>, sources: &[(&str, &[u8])], work: &Utf8Path) 
 }
 
 fn in_repository(name: &str) -> String {
-    format!("guests/{FOLDER}/{name}/")
+    format!("guests/{FOLDER}/{name}")
 }
 
 /// The first errors of gcc or modpost; of complaints of another kind the first lines. On one line.

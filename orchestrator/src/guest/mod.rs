@@ -23,7 +23,7 @@ pub use self::disk::{disk_template, fresh_disk};
 pub use self::image::{ImageParts, LiteImage, lite_image};
 pub use self::initrd::write_initrd;
 pub use self::job::{CellJob, Entropy, Executable, Job, JobAction, JobRequest, JobStep, Mount, Work};
-pub use self::kernel_module::{ModuleRequest, build_module, module_names};
+pub use self::kernel_module::{ModuleRequest, OwnModule, build_module, module_names};
 pub use self::manifest::Manifest;
 pub use self::rest::is_at_rest;
 pub use self::saved::SavedGuest;

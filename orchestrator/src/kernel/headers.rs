@@ -69,6 +69,14 @@ impl BuildTree {
         &self.identity
     }
 
+    /// The directories whose files a build in `work` reads.
+    pub(crate) fn places(&self, work: &Utf8Path) -> Vec<Utf8PathBuf> {
+        match &self.place {
+            Place::Tree(directory) => vec![directory.clone()],
+            Place::Packages { .. } => [CONFIGURED, COMMON].map(|name| work.join(name)).to_vec(),
+        }
+    }
+
     /// Gives the arguments that lead `make` to the tree. Those of packages are put together in `work`.
     pub(crate) fn lay_out(&self, work: &Utf8Path) -> Result<Vec<String>, KernelError> {
         match &self.place {
@@ -257,6 +265,7 @@ mod tests {
             boot: "/k".into(),
             modules: None,
             vmlinux: None,
+            debug_modules: None,
             config: None,
             headers,
             origin,

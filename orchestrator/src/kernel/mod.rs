@@ -6,6 +6,8 @@ mod build;
 mod catalog;
 mod checkout;
 mod commits;
+mod debug_file;
+mod debug_package;
 mod git;
 mod headers;
 mod libc;
@@ -21,7 +23,7 @@ pub(crate) mod tool;
 mod tree;
 
 use std::fs;
-use std::io;
+use std::io::{self, Read as _};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use serde::{Deserialize, Serialize};
@@ -39,6 +41,7 @@ pub use self::catalog::{
 };
 pub use self::checkout::{Checkout, Exit, run_of_user};
 pub use self::commits::Range;
+pub use self::debug_file::DebugFileError;
 pub use self::git::{Commit, TreeId};
 pub use self::headers::BuildTree;
 pub use self::mutants::Mutant;
@@ -47,8 +50,9 @@ pub(crate) use self::package::keep_only;
 pub use self::package::{Fetcher, MirrorChoice};
 pub use self::qemu::{FoundQemu, find_qemus};
 pub use self::series::Series;
-pub use self::source::{Place, Pointer, Sources, SourcesError};
-pub use self::symbols::{Symbols, SymbolsError};
+pub(crate) use self::source::path_in_tree;
+pub use self::source::{DebugFiles, Place, Pointer, SharedSources, Sources, Spot};
+pub use self::symbols::SymbolsError;
 pub use self::tool::ToolError;
 pub use self::tree::Tree;
 use crate::cache::CacheError;
@@ -64,6 +68,8 @@ pub struct Kernel {
     pub modules: Option<Utf8PathBuf>,
     /// The ELF file with symbols and debug information.
     pub vmlinux: Option<Utf8PathBuf>,
+    /// A directory of its modules with debug information.
+    pub debug_modules: Option<Utf8PathBuf>,
     pub config: Option<Utf8PathBuf>,
     /// The build tree of a kernel of the user's; those of named kernels are fetched when a module needs them.
     pub headers: Option<Utf8PathBuf>,
@@ -144,8 +150,8 @@ pub enum KernelError {
     NotABuildTree { path: Utf8PathBuf, missing: &'static str },
     #[error("{path} is the build tree of {found}, but the kernel is {expected}")]
     OtherTree { path: Utf8PathBuf, found: String, expected: String },
-    #[error("Debian's archive has headers of {found}, but {kernel} in the cache is {expected}")]
-    OtherHeaders { kernel: String, expected: String, found: String },
+    #[error("Debian's archive has {package} {found}, but {kernel} in the cache is {expected}")]
+    OtherVersion { package: String, kernel: String, expected: String, found: String },
     #[error("{path} is no kernel tree: there is no {missing} in it")]
     NoSources { path: Utf8PathBuf, missing: &'static str },
     #[error("{path} holds no patch")]
@@ -227,6 +233,22 @@ pub(crate) fn sha256_hex(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }
 
+/// The same of a file, which may be larger than one wants to hold.
+fn sha256_of_file(path: &Utf8Path) -> Result<String, KernelError> {
+    let failed = |source| KernelError::Io { path: path.to_owned(), source };
+    let mut file = fs::File::open(path).map_err(failed)?;
+    let mut digest = Sha256::new();
+    let mut piece = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut piece) {
+            Ok(0) => return Ok(hex(&digest.finalize())),
+            Ok(length) => digest.update(&piece[..length]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(failed(error)),
+        }
+    }
+}
+
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -248,6 +270,7 @@ mod tests {
             boot: "/k".into(),
             modules: None,
             vmlinux: None,
+            debug_modules: None,
             config: None,
             headers: None,
             origin: Origin::Own { boot: "/k".into() },

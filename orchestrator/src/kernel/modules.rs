@@ -1,6 +1,7 @@
 //! A kernel's directory of modules, made ready for use.
 
 use std::fs;
+use std::io;
 
 use camino::{Utf8Path, Utf8PathBuf};
 
@@ -33,6 +34,29 @@ pub(super) fn settle(root: &Utf8Path) -> Result<Option<String>, KernelError> {
 pub(super) fn index(root: &Utf8Path, release: &str) -> Result<(), KernelError> {
     DEPMOD.stdout(DEPMOD.command()?.args(["-b", root.as_str(), release]))?;
     Ok(())
+}
+
+/// All .ko files below a directory, sorted; none if there is no such directory.
+pub(super) fn files(directory: &Utf8Path) -> Result<Vec<Utf8PathBuf>, KernelError> {
+    let mut files = Vec::new();
+    let mut left = vec![directory.to_owned()];
+    while let Some(directory) = left.pop() {
+        let failed = |source| KernelError::Io { path: directory.clone(), source };
+        let listing = match directory.read_dir_utf8() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            listing => listing.map_err(failed)?,
+        };
+        for entry in listing {
+            let entry = entry.map_err(failed)?;
+            if entry.file_type().map_err(failed)?.is_dir() {
+                left.push(entry.into_path());
+            } else if entry.file_name().ends_with(".ko") {
+                files.push(entry.into_path());
+            }
+        }
+    }
+    files.sort();
+    Ok(files)
 }
 
 /// Checks a directory that a developer gave: `lib/modules/RELEASE` itself, or a place into which

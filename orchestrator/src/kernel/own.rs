@@ -59,7 +59,9 @@ impl Kernel {
         };
         let origin = Origin::Own { boot: boot.clone() };
         let command_line_bytes = facts.command_line_bytes;
-        Ok(Self { key, boot, modules, vmlinux, config, headers, origin, command_line_bytes })
+        // As its build installs them they have debug information; without a vmlinux nobody asks for it.
+        let debug_modules = modules.clone().filter(|_| vmlinux.is_some());
+        Ok(Self { key, boot, modules, vmlinux, debug_modules, config, headers, origin, command_line_bytes })
     }
 }
 

@@ -14,7 +14,7 @@ use super::git::TreeId;
 use super::qemu::host_architecture;
 use super::tool::DPKG_DEB;
 use super::tree::Tree;
-use super::{Kernel, KernelError, Origin, Refresh, modules, read, sha256_hex};
+use super::{Kernel, KernelError, Origin, Refresh, modules, read, sha256_hex, sha256_of_file};
 use crate::cache::{Cache, Kind, Progress};
 use crate::plan::KernelKey;
 
@@ -99,7 +99,7 @@ impl Fetcher<'_> {
             version_of: None,
             tidy: &|root, candidates| tidy_kernel(root, candidates, self.progress),
         })?;
-        load_kernel(&kernel.name, &entry)
+        self.with_debug_package(packages, load_kernel(&kernel.name, &entry)?)
     }
 
     fn built(&self, name: &str, recipe: &KernelBuild) -> Result<Kernel, KernelError> {
@@ -154,7 +154,8 @@ impl Fetcher<'_> {
             }
         };
         let entry = self.cached(Kind::Kernel, &note_of(&packages.image, GUEST_ARCHITECTURE))?;
-        entry.map(|entry| load_kernel(&kernel.name, &entry)).transpose()
+        let found = entry.map(|entry| load_kernel(&kernel.name, &entry)).transpose()?;
+        found.map(|found| self.with_debug_package(packages, found)).transpose()
     }
 
     /// The static busybox for guests: the path of its binary.
@@ -220,15 +221,24 @@ impl Fetcher<'_> {
         Ok((key, entry))
     }
 
-    /// What was fetched, if it still serves: a kernel may have come since then, under the same name.
     fn remembered(&self, wanted: &Wanted<'_>, note: &str) -> Result<Option<Utf8PathBuf>, KernelError> {
+        match self.refresh {
+            Refresh::Yes => Ok(None),
+            Refresh::No => self.fetched(wanted, note),
+        }
+    }
+
+    /// What was fetched, if it still serves: a kernel may have come since then, under the same name.
+    fn fetched(&self, wanted: &Wanted<'_>, note: &str) -> Result<Option<Utf8PathBuf>, KernelError> {
         let serves = |entry: &Utf8PathBuf| {
             wanted.version_of.is_none_or(|kernel| version_in_key(entry) == Some(&kernel.version))
         };
-        match self.refresh {
-            Refresh::Yes => Ok(None),
-            Refresh::No => Ok(self.cached(wanted.kind, note)?.filter(serves)),
-        }
+        Ok(self.cached(wanted.kind, note)?.filter(serves))
+    }
+
+    /// What is wanted, if it was ever fetched.
+    pub(super) fn existing(&self, wanted: &Wanted<'_>) -> Result<Option<Utf8PathBuf>, KernelError> {
+        self.fetched(wanted, &note_of(wanted.packages, wanted.architecture))
     }
 
     fn cached(&self, kind: Kind, note: &str) -> Result<Option<Utf8PathBuf>, KernelError> {
@@ -318,7 +328,8 @@ fn check_versions(candidates: &[Candidate], kernel: Option<&KernelKey>) -> Resul
     let Some(kernel) = kernel else { return Ok(()) };
     match candidates.iter().find(|candidate| candidate.version != kernel.version) {
         None => Ok(()),
-        Some(other) => Err(KernelError::OtherHeaders {
+        Some(other) => Err(KernelError::OtherVersion {
+            package: other.package.clone(),
             kernel: kernel.name.clone(),
             expected: kernel.version.clone(),
             found: other.version.clone(),
@@ -328,7 +339,7 @@ fn check_versions(candidates: &[Candidate], kernel: Option<&KernelKey>) -> Resul
 
 /// apt has compared the download with the index; this compares what is on the disk now.
 fn verify(deb: &Utf8Path, expected: &str) -> Result<(), KernelError> {
-    let found = sha256_hex(&read(deb)?);
+    let found = sha256_of_file(deb)?;
     if found == expected {
         return Ok(());
     }
@@ -440,6 +451,7 @@ fn load_kernel(name: &str, entry: &Utf8Path) -> Result<Kernel, KernelError> {
         boot: boot_path(entry, &release),
         modules: Some(entry.join("lib/modules").join(&release)),
         vmlinux: None,
+        debug_modules: None,
         config: config.is_file().then_some(config),
         headers: None,
         origin: Origin::Package { package, version: version.clone(), sha256 },
@@ -500,7 +512,7 @@ mod tests {
         let other = Candidate { version: "1:1.36.0-1".into(), ..candidate("linux-headers-b", "00") };
         check_versions(std::slice::from_ref(&one), Some(&key(&one.version))).unwrap();
         let error = check_versions(&[one.clone(), other.clone()], Some(&key(&one.version))).unwrap_err();
-        let expected = "has headers of 1:1.36.0-1, but mine in the cache is 1:1.35.0-4+b1";
+        let expected = "has linux-headers-b 1:1.36.0-1, but mine in the cache is 1:1.35.0-4+b1";
         assert!(error.to_string().contains(expected), "{error}");
         let entry = Utf8PathBuf::from("/cache/headers").join(entry_key(&[one.clone(), other.clone()]));
         assert_eq!(version_in_key(&entry), Some(&*one.version));

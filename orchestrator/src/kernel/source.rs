@@ -1,51 +1,41 @@
-//! Where in the source an instruction stands, from a vmlinux with DWARF.
+//! Where in the source the frames of a kernel's traces stand, from files with debug information.
 //!
-//! A kernel may run anywhere: with KASLR the addresses that it prints are not those of its vmlinux. So places are
-//! asked for by function and offset, which hold everywhere.
+//! A kernel may run anywhere: with KASLR the addresses that it prints are not those of its vmlinux, and a module's are
+//! another's in each life. So places are asked for by function and offset, which hold everywhere. The size that the
+//! kernel prints of a function shows whether the file is that of the same build.
 //!
-//! The file is mapped, not read; the units of debug information that an answer needs are parsed when they are first
-//! needed, and kept. Memory is the table of functions (about 100 bytes each: 10 MB for a distribution's kernel) and
-//! these units.
+//! No file is opened before a frame asks for it, and each only once.
 
+use std::collections::HashMap;
 use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use addr2line::Loader;
 use camino::{Utf8Path, Utf8PathBuf};
 
-use super::symbols::{Symbols, SymbolsError};
+use super::debug_file::{DebugFile, DebugFileError};
+use crate::error::chain;
 use crate::escape::escape;
 
-/// Functions begin at multiples of this at most (FUNCTION_ALIGNMENT_64B, arch/Kconfig).
-const LARGEST_ALIGNMENT: u64 = 64;
-
-#[derive(Debug, thiserror::Error)]
-pub enum SourcesError {
-    #[error(transparent)]
-    Symbols(#[from] SymbolsError),
-    #[error("{path} has no symbols")]
-    Stripped { path: Utf8PathBuf },
-    #[error("cannot read the debug information of {path}: {reason}")]
-    Debug { path: Utf8PathBuf, reason: String },
-}
-
-/// The source of a kernel.
-pub struct Sources {
-    symbols: Symbols,
-    loader: Loader,
-}
-
-impl fmt::Debug for Sources {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sources").field("symbols", &self.symbols).finish_non_exhaustive()
-    }
-}
+/// Directories of modules are nested so deep at most.
+const MOST_DEPTH: usize = 16;
 
 /// A place in the source: of an instruction, or of the call by which it was inlined. All text is safe for a terminal.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Place {
     pub function: String,
+    /// Relative to the kernel's tree, where that can be told.
     pub file: Option<String>,
     pub line: Option<u32>,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.file, self.line) {
+            (Some(file), Some(line)) => write!(f, "{} at {file}:{line}", self.function),
+            (Some(file), None) => write!(f, "{} in {file}", self.function),
+            _ => f.write_str(&self.function),
+        }
+    }
 }
 
 /// What an offset in a trace points to.
@@ -57,67 +47,218 @@ pub enum Pointer {
     Behind,
 }
 
+/// An instruction as a trace names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spot {
+    pub function: String,
+    pub offset: u64,
+    /// Of the function.
+    pub size: u64,
+    /// Its name as the kernel prints it, which has no `-`.
+    pub module: Option<String>,
+    pub pointer: Pointer,
+}
+
+/// Where a kernel's files with debug information are.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DebugFiles {
+    pub vmlinux: Option<Utf8PathBuf>,
+    /// A directory of .ko files, at any depth.
+    pub modules: Option<Utf8PathBuf>,
+}
+
+/// The source of a kernel and its modules.
+#[derive(Default)]
+pub struct Sources {
+    vmlinux: Source,
+    /// By name, as the kernel prints it.
+    modules: HashMap<String, Source>,
+    /// Not looked into yet.
+    directory: Option<Utf8PathBuf>,
+    /// What went wrong and was not taken yet.
+    troubles: Vec<String>,
+}
+
+#[derive(Default)]
+struct Source {
+    /// Not opened yet.
+    path: Option<Utf8PathBuf>,
+    file: Option<DebugFile>,
+    in_trouble: bool,
+}
+
 impl Sources {
-    pub fn of_vmlinux(path: &Utf8Path) -> Result<Self, SourcesError> {
-        let symbols = Symbols::of_vmlinux(path)?;
-        if symbols.is_empty() {
-            return Err(SourcesError::Stripped { path: path.to_owned() });
-        }
-        let loader = Loader::new(path)
-            .map_err(|error| SourcesError::Debug { path: path.to_owned(), reason: error.to_string() })?;
-        Ok(Self { symbols, loader })
+    pub fn new(files: DebugFiles) -> Self {
+        let vmlinux = files.vmlinux.as_deref().map(Source::at).unwrap_or_default();
+        Self { vmlinux, directory: files.modules, ..Self::default() }
     }
 
-    /// The places of an instruction of `function`, whose size the kernel gives as `size`: first where it stands, then
-    /// where what holds it was inlined. Empty if the file does not tell, if two functions could be meant, or if none of
-    /// the name is of that size: then the file is another kernel's.
-    pub fn places(&self, function: &str, offset: u64, size: u64, pointer: Pointer) -> Vec<Place> {
-        let back = match pointer {
-            Pointer::At => 0,
-            Pointer::Behind => 1,
+    /// Opens vmlinux right away, for one who names it and wants to know what is wrong with it.
+    pub fn open_vmlinux(&mut self) -> Result<(), DebugFileError> {
+        self.vmlinux.opened(DebugFile::vmlinux).map(drop)
+    }
+
+    /// Adds a module that lies elsewhere.
+    pub fn add_module(&mut self, name: &str, path: &Utf8Path) {
+        self.modules.entry(printed_name(name)).or_insert_with(|| Source::at(path));
+    }
+
+    /// The places of an instruction: first where it stands, then where what holds it was inlined. Empty if the files do
+    /// not tell.
+    pub fn places(&mut self, spot: &Spot) -> Vec<Place> {
+        self.ask(spot.module.as_deref(), |file| file.places(spot)).unwrap_or_default()
+    }
+
+    /// The function that holds an address of a kernel that runs where it was linked, as guests with `nokaslr` do.
+    pub fn function_at(&mut self, address: u64) -> Option<String> {
+        let name = |file: &DebugFile| Ok(file.function_at(address).map(|name| escape(name.as_bytes())));
+        self.ask(None, name).flatten()
+    }
+
+    /// The places of such an address.
+    pub fn places_at(&mut self, address: u64) -> Vec<Place> {
+        self.ask(None, |file| file.places_at(address)).unwrap_or_default()
+    }
+
+    /// What has gone wrong since this was asked last; of each file no more than the first.
+    pub fn take_troubles(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.troubles)
+    }
+
+    fn ask<T>(
+        &mut self,
+        module: Option<&str>,
+        question: impl FnOnce(&DebugFile) -> Result<T, DebugFileError>,
+    ) -> Option<T> {
+        let source = match module {
+            None => &mut self.vmlinux,
+            Some(name) => {
+                let name = printed_name(name);
+                if !self.modules.contains_key(&name)
+                    && let Some(directory) = self.directory.take()
+                {
+                    find_modules(&directory, &mut self.modules);
+                }
+                self.modules.get_mut(&name)?
+            }
         };
-        let Some(offset) = offset.checked_sub(back) else { return Vec::new() };
-        // The kernel counts the padding between two functions to the first (get_symbol_pos(), kernel/kallsyms.c).
-        let padding = |own: u64| size.checked_sub(own).filter(|padding| *padding < LARGEST_ALIGNMENT);
-        let mut candidates: Vec<(u64, u64)> = self
-            .symbols
-            .functions_named(function)
-            .filter(|(_, own)| offset < *own)
-            .filter_map(|(start, own)| Some((padding(own)?, start)))
-            .collect();
-        candidates.sort_unstable();
-        candidates.dedup();
-        match candidates[..] {
-            [] => Vec::new(),
-            [(one, _), (other, _), ..] if one == other => Vec::new(),
-            [(_, start), ..] => self.places_at(start.saturating_add(offset)),
+        let open = if module.is_none() { DebugFile::vmlinux } else { DebugFile::module };
+        let error = match source.opened(open).and_then(|file| file.map(question).transpose()) {
+            Ok(answer) => return answer,
+            Err(error) => error,
+        };
+        if !std::mem::replace(&mut source.in_trouble, true) {
+            self.troubles.push(chain(&error).join(": "));
         }
-    }
-
-    fn places_at(&self, address: u64) -> Vec<Place> {
-        // Debug information that cannot be read says nothing, like none at all.
-        let Ok(mut frames) = self.loader.find_frames(address) else { return Vec::new() };
-        let mut places = Vec::new();
-        while let Ok(Some(frame)) = frames.next() {
-            let name = frame.function.as_ref().and_then(|function| function.raw_name().ok());
-            let function = name.as_deref().or_else(|| self.symbols.function_at(address)).unwrap_or("?");
-            let location = frame.location.as_ref();
-            places.push(Place {
-                function: escape(function.as_bytes()),
-                file: location.and_then(|location| location.file).map(|file| escape(file.as_bytes())),
-                line: location.and_then(|location| location.line),
-            });
-        }
-        places
+        None
     }
 }
 
-impl fmt::Display for Place {
+impl Source {
+    fn at(path: &Utf8Path) -> Self {
+        Self { path: Some(path.to_owned()), ..Self::default() }
+    }
+
+    /// The file, if there is one that can be opened; why it cannot is told the first time.
+    fn opened(
+        &mut self,
+        open: impl FnOnce(&Utf8Path) -> Result<DebugFile, DebugFileError>,
+    ) -> Result<Option<&DebugFile>, DebugFileError> {
+        if let Some(path) = self.path.take() {
+            self.file = Some(open(&path)?);
+        }
+        Ok(self.file.as_ref())
+    }
+}
+
+impl fmt::Debug for Sources {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (&self.file, self.line) {
-            (Some(file), Some(line)) => write!(f, "{} at {file}:{line}", self.function),
-            (Some(file), None) => write!(f, "{} in {file}", self.function),
-            _ => f.write_str(&self.function),
+        let Self { vmlinux, modules, directory, troubles: _ } = self;
+        let paths = modules.values().map(|source| &source.path);
+        f.debug_struct("Sources")
+            .field("vmlinux", &vmlinux.path)
+            .field("modules", &paths.collect::<Vec<_>>())
+            .field("directory", directory)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The same for all guests of a kernel. To be asked on a thread that may wait: a distribution's vmlinux takes its time.
+#[derive(Debug, Clone, Default)]
+pub struct SharedSources(Arc<Mutex<Sources>>);
+
+impl SharedSources {
+    pub fn new(files: DebugFiles) -> Self {
+        Self(Arc::new(Mutex::new(Sources::new(files))))
+    }
+
+    /// Whoever had them before may have panicked over a damaged file; what is kept then is whole nevertheless.
+    pub fn lock(&self) -> std::sync::MutexGuard<'_, Sources> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A module's name as the kernel prints it: its file may be called `dm-flakey.ko`.
+fn printed_name(name: &str) -> String {
+    name.replace('-', "_")
+}
+
+/// Takes stock of the .ko files in a directory. What cannot be read is left out.
+fn find_modules(directory: &Utf8Path, modules: &mut HashMap<String, Source>) {
+    let mut left = vec![(directory.to_owned(), 0)];
+    while let Some((directory, depth)) = left.pop() {
+        let Ok(entries) = directory.read_dir_utf8() else { continue };
+        for entry in entries.flatten() {
+            let path = entry.path();
+            match entry.file_type() {
+                Ok(kind) if kind.is_dir() && depth < MOST_DEPTH => left.push((path.to_owned(), depth + 1)),
+                Ok(kind) if kind.is_file() && path.extension() == Some("ko") => {
+                    let name = printed_name(path.file_stem().unwrap_or_default());
+                    modules.entry(name).or_insert_with(|| Source::at(path));
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// The file's path in the kernel's tree, if that can be told: builds in another directory print `../mm/gup.c` or all
+/// of `/home/x/linux/mm/gup.c`.
+pub(crate) fn path_in_tree(path: &str) -> Option<&str> {
+    const TOP: [&str; 20] = [
+        "arch", "block", "certs", "crypto", "drivers", "fs", "include", "init", "io_uring", "ipc", "kernel",
+        "lib", "mm", "net", "rust", "samples", "security", "sound", "tools", "virt",
+    ];
+    if !path.starts_with(['/', '.']) {
+        return Some(path);
+    }
+    let mut rest = path;
+    while let Some((component, behind)) = rest.split_once('/') {
+        if TOP.contains(&component) {
+            return Some(rest);
+        }
+        rest = behind;
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_relative_to_the_tree() {
+        for (printed, path) in [
+            ("mm/gup.c", Some("mm/gup.c")),
+            ("../mm/gup.c", Some("mm/gup.c")),
+            ("./include/linux/mm.h", Some("include/linux/mm.h")),
+            ("/home/x/linux/arch/s390/mm/fault.c", Some("arch/s390/mm/fault.c")),
+            ("/build/linux-6.1.176/debian/build/s390x_none/../../../fs/splice.c", Some("fs/splice.c")),
+            ("/usr/src/linux/lib/list_debug.c", Some("lib/list_debug.c")),
+            ("guests/modules/uvsim/sink.c", Some("guests/modules/uvsim/sink.c")),
+            ("/root/uvsim/uvsim.c", None),
+        ] {
+            assert_eq!(path_in_tree(printed), path);
         }
     }
 }

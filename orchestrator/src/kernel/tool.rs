@@ -33,6 +33,8 @@ pub(crate) const MKFS_XFS: Tool = Tool { name: "mkfs.xfs", package: "xfsprogs" }
 pub(crate) const FALLOCATE: Tool = Tool { name: "fallocate", package: "util-linux" };
 pub(crate) const CROSS_GCC: Tool = Tool { name: "s390x-linux-gnu-gcc", package: "gcc-s390x-linux-gnu" };
 pub(crate) const HOST_GCC: Tool = Tool { name: "gcc", package: "gcc" };
+pub(crate) const CROSS_STRIP: Tool =
+    Tool { name: "s390x-linux-gnu-strip", package: "binutils-s390x-linux-gnu" };
 pub(crate) const MAKE: Tool = Tool { name: "make", package: "make" };
 pub(crate) const GIT: Tool = Tool { name: "git", package: "git" };
 pub(crate) const TAR: Tool = Tool { name: "tar", package: "tar" };

@@ -81,6 +81,7 @@ pub(crate) fn life(cell: &str, number: u32, verdict: Verdict, ending: Ending, hi
         id: HitId::new(&run, &life, index),
         step: None,
         judged: JudgedHit { standing: Standing::New, hit: (*hit).clone() },
+        places: Vec::new(),
     };
     LifeRecord {
         life,

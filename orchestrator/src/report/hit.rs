@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::recheck::seen;
-use super::{Align, Table};
+use super::{Align, Table, trace_lines};
 use crate::escape::escape;
 use crate::machine::quote;
 use crate::recheck::rechecks;
@@ -143,6 +143,12 @@ pub fn hit_text(found: &FoundHit) -> String {
     }
     if hit.truncated {
         out += "  (the report is cut short)\n";
+    }
+    if !found.hit.places.is_empty() {
+        out += "\nits trace in the source:\n\n";
+        for line in trace_lines(&hit.frames, &found.hit.places) {
+            out += &format!("  {line}\n");
+        }
     }
     out
 }

@@ -14,6 +14,7 @@ mod recheck;
 mod run;
 mod search;
 mod table;
+mod trace;
 
 pub use hit::{finding_table, hit_text};
 pub use life::life_text;
@@ -21,6 +22,7 @@ pub use recheck::{recheck_list, recheck_text};
 pub use run::{run_list, run_text};
 pub use search::search_line;
 pub use table::{Align, Table};
+pub use trace::trace_lines;
 
 /// Seconds with as many digits as a reader can use.
 pub fn seconds(micros: u64) -> String {

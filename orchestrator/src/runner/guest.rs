@@ -11,7 +11,7 @@ use crate::guest::{
     CellJob, Entropy, GuestError, Job, JobRequest, LiteImage, SHARE_TAG, disk_template, fresh_disk,
     fresh_share, share_command, write_initrd,
 };
-use crate::kernel::{Kernel, Symbols, sha256_hex};
+use crate::kernel::{Kernel, SharedSources, sha256_hex};
 use crate::machine::{
     BY_HAND, Boot, CommandLineTooLong, KERNEL_ARGUMENTS, Memory, Qemu, Spec, quote, script,
 };
@@ -28,7 +28,8 @@ pub struct Guest {
     pub kernel: Kernel,
     pub image: LiteImage,
     pub qemu: Qemu,
-    pub symbols: Symbols,
+    /// Of the kernel and the modules that its image has, farm's own among them.
+    pub sources: SharedSources,
     pub cache: Cache,
 }
 

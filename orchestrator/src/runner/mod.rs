@@ -355,7 +355,7 @@ impl<D: FnMut(&Event)> Dispatcher<'_, D> {
 
     /// What lives tell is for people to watch; in a search there are too many of them.
     fn hear(&mut self, what: What) {
-        if self.search.is_none() || matches!(what, What::BootedInstead { .. }) {
+        if self.search.is_none() || matches!(what, What::BootedInstead { .. } | What::NotLocated { .. }) {
             self.recorder.record(what);
         }
     }

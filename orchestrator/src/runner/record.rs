@@ -7,7 +7,6 @@ use super::hang;
 use super::life::MachineWords;
 use super::transcript::Told;
 use crate::detect::Hit;
-use crate::kernel::Symbols;
 use crate::plan::{Cell, LifeId};
 use crate::store::{HitId, LifeRecord, RunId, StepRecord, StoredHit, Timings};
 use crate::verdict::{Ending, Evidence, Judgement, judge};
@@ -51,7 +50,7 @@ pub(super) fn record_of(lived: Lived<'_>) -> LifeRecord {
     let (data_hits, unknown_data_hits) = data_hits(cell, &steps);
     hits.extend(data_hits);
     let unknown_hits = unknown_hits.saturating_add(unknown_data_hits);
-    hits.extend(hit_without_log(&ending, ready.is_some(), &hits, words, guest.map(|guest| &guest.symbols)));
+    hits.extend(hit_without_log(&ending, ready.is_some(), &hits, words));
     // A developer's kernel that lacks what init needs says so on the console, before there is a results port.
     let init_error = init_error.or(if ready.is_none() { farm_line } else { None });
 
@@ -80,6 +79,7 @@ pub(super) fn record_of(lived: Lived<'_>) -> LifeRecord {
             id: HitId::new(run, &life, index),
             step: step_of(&judged.hit, ready.as_ref(), &steps),
             judged,
+            places: Vec::new(),
         })
         .collect();
     LifeRecord {
@@ -113,18 +113,11 @@ fn attempts(cell: &Cell, step: u32, touches: &[TouchReport]) -> Vec<Attempts> {
 }
 
 /// What no log has: a guest that fell silent, or that gave up without a word.
-fn hit_without_log(
-    ending: &Ending,
-    ready: bool,
-    hits: &[Hit],
-    words: &MachineWords,
-    symbols: Option<&Symbols>,
-) -> Option<Hit> {
-    let symbols = symbols.cloned().unwrap_or_default();
+fn hit_without_log(ending: &Ending, ready: bool, hits: &[Hit], words: &MachineWords) -> Option<Hit> {
     let explained = || hits.iter().any(|hit| hit.ends_the_guest() || hit.kind.corrupts_memory());
     match ending {
-        Ending::Hung if ready => Some(hang::hit(words.cpus.as_ref(), &symbols)),
-        Ending::Panicked if !explained() => Some(hang::silent_panic(words.cpus.as_ref(), &symbols)),
+        Ending::Hung if ready => Some(hang::hit(words.cpus.as_ref(), &words.stands)),
+        Ending::Panicked if !explained() => Some(hang::silent_panic(words.cpus.as_ref(), &words.stands)),
         _ => None,
     }
 }

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::kernel::Origin;
+use crate::kernel::{Origin, Place};
 use crate::plan::{CalibrationRecord, Counting, Emulator, KernelKey, LifeId, Protection, Setting};
 use crate::verdict::{Ending, JudgedHit, Standing, Verdict};
 use crate::workload::{Attempts, BesideReport, Ready, StepOutcome, WorkerReport};
@@ -346,6 +346,10 @@ pub struct StoredHit {
     /// The step by whose end the kernel had said it, where its log tells; what it says between two counts to the later.
     pub step: Option<u32>,
     pub judged: JudgedHit,
+    /// For each frame of its trace where the instruction stands in the source, and behind that where it was inlined. Empty
+    /// if the kernel's files do not tell of any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub places: Vec<Vec<Place>>,
 }
 
 impl StoredHit {

@@ -29,6 +29,7 @@ impl Repository {
             }
             repository.git(&["add", "--all"]);
             repository.git(&["commit", "--quiet", &format!("--message=change {number}")]);
+            repository.git(&["tag", &format!("c{number}")]);
         }
         repository
     }
@@ -44,9 +45,8 @@ impl Repository {
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     }
 
-    /// The commit that is called so.
     fn change(&self, number: u32) -> String {
-        self.git(&["rev-parse", &format!(":/^change {number}$")])
+        self.git(&["rev-parse", &format!("c{number}")])
     }
 
     /// A test of the user's; each of its ends is a line of `ends`.
@@ -62,7 +62,7 @@ impl Repository {
 
     fn asked<'a>(&'a self, script: &'a str) -> Vec<&'a str> {
         let tree = self.path.as_str();
-        vec!["bisect", "commits", "--tree", tree, "--good", ":/^change 1$", "--bad", "main", "--run", script]
+        vec!["bisect", "commits", "--tree", tree, "--good", "c1", "--bad", "main", "--run", script]
     }
 
     fn directory(&self) -> Utf8PathBuf {
@@ -106,7 +106,7 @@ fn a_commit_is_found_by_a_command_and_git_agrees() {
 #[test]
 fn the_branch_that_was_merged_is_searched_too() {
     let repository = Repository::new(10, 0);
-    repository.git(&["checkout", "--quiet", "-b", "side", ":/^change 4$"]);
+    repository.git(&["checkout", "--quiet", "-b", "side", "c4"]);
     for number in 0..6 {
         fs::write(repository.path.join(format!("side-{number}")), "").unwrap();
         if number == 3 {
@@ -115,7 +115,7 @@ fn the_branch_that_was_merged_is_searched_too() {
         repository.git(&["add", "--all"]);
         repository.git(&["commit", "--quiet", &format!("--message=side {number}")]);
     }
-    let culprit = repository.git(&["rev-parse", ":/^side 3$"]);
+    let culprit = repository.git(&["rev-parse", "side~2"]);
     repository.git(&["checkout", "--quiet", "main"]);
     repository.git(&["merge", "--quiet", "--no-edit", "side"]);
     let script = repository.script(SURE);

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::harness::{Farm, verdict};
+use farm::assets;
+
+use super::harness::{Farm, shared_cache, verdict};
 
 /// A kernel from nothing, on two CPUs with other tests beside it.
 const LONG: Duration = Duration::from_secs(1500);
@@ -40,6 +42,8 @@ fn a_kernel_that_is_built_here_is_stressed_and_a_patch_on_it_tried() {
         farm.finish_within(LONG, farm.warm_command(&["run", "smoke", "--kernel", "lean-6.1", "--json"]));
     assert_eq!(verdict(&run.with_code(0).life("smoke")).0, "passed");
 
+    traces_show_the_source(&farm);
+
     let patch = farm.file("fix.patch", FIX);
     let arguments = ["try", patch.as_str(), "--tree", "linux-6.1", "--scenario", "secure-splice-tcp"];
     let arguments =
@@ -64,6 +68,45 @@ fn a_kernel_that_is_built_here_is_stressed_and_a_patch_on_it_tried() {
         [("secure-splice-tcp", (4, 4), (0, 4), "gone"), ("secure-vmsplice-uvsinkb", (4, 4), (4, 4), "same")]
     );
     assert_eq!(tried["run"]["trial"]["subjects"][0], "fs/splice: make pages accessible that leave a pipe");
+}
+
+/// Frames of a module of farm's own and of the kernel have the lines that the sources say.
+fn traces_show_the_source(farm: &Farm) {
+    let run =
+        farm.finish_within(LONG, farm.warm_command(&["run", "warnings", "--kernel", "lean-6.1", "--json"]));
+    let life = run.with_code(0).life("warnings");
+    let hit = life["hits"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|hit| hit["judged"]["hit"]["frame"] == "tripwire_warn_text");
+    let hit = hit.unwrap_or_else(|| panic!("{life}"));
+    let places = |function: &str| {
+        let frames = hit["judged"]["hit"]["frames"].as_array().unwrap();
+        let index = frames.iter().position(|frame| frame["function"] == function).unwrap();
+        &hit["places"][index]
+    };
+    let warn = assets::GUESTS.get_file("modules/tripwire/warn.c").unwrap().contents_utf8().unwrap();
+    let line = 1 + warn.lines().position(|line| line.contains("a warning with a text of")).unwrap();
+    let file = "guests/modules/tripwire/warn.c";
+    let expected = serde_json::json!([{ "function": "tripwire_warn_text", "file": file, "line": line }]);
+    assert_eq!(places("tripwire_warn_text"), &expected, "{hit}");
+
+    // ksys_write() calls vfs_write() in one place.
+    let place = &places("ksys_write")[0];
+    assert_eq!(
+        (&place["function"], &place["file"]),
+        (&"ksys_write".into(), &"fs/read_write.c".into()),
+        "{hit}"
+    );
+    let source = shared_cache().join("tree/linux-6.1/source/fs/read_write.c");
+    let source = std::fs::read_to_string(source).unwrap();
+    let line = usize::try_from(place["line"].as_u64().unwrap()).unwrap();
+    assert!(source.lines().nth(line - 1).unwrap().contains("vfs_write("), "{place}");
+
+    let shown = farm.run(&["show", hit["id"].as_str().unwrap()]).with_code(0).stdout;
+    assert!(shown.contains(&format!("    tripwire_warn_text at {file}:")), "{shown}");
+    assert!(shown.contains("    ksys_write at fs/read_write.c:"), "{shown}");
 }
 
 #[test]

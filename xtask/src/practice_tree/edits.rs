@@ -203,7 +203,8 @@ impl FileEdit {
 impl Hunk {
     /// The empty line between an edit and the next is none of its context.
     fn drop_blank_end(&mut self) {
-        while self.old.ends_with("\n\n") && self.new.ends_with("\n\n") {
+        let ends_blank = |text: &str| text == "\n" || text.ends_with("\n\n");
+        while ends_blank(&self.old) && ends_blank(&self.new) {
             self.old.pop();
             self.new.pop();
         }

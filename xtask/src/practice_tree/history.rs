@@ -110,7 +110,7 @@ impl History {
         let mut random = Random(request.seed);
         let mut items = ordinary(&catalogue, &mut random);
         add_breaks(&catalogue, &mut items, &mut random);
-        let place = place(request.seed, items.len() + 1);
+        let place = place(request.seed, &items);
         let mutant = random.choose(&catalogue.mutants).in_one_of(request.lives);
         items.insert(place, vec![(Kind::Mutant, mutant)]);
         let side = side_branch(request.seed, place, items.len(), &mut random);
@@ -130,10 +130,16 @@ impl History {
     }
 }
 
-/// Consecutive seeds have places far from each other: the golden ratio spreads any number of them.
-fn place(seed: u64, places: usize) -> usize {
-    let fraction = (seed as f64 * 0.618_033_988_749_894_9).fract();
-    ((fraction * places as f64) as usize).min(places - 1)
+/// Before which item the mutant comes; never behind all, where no side branch could have it. Consecutive seeds have places
+/// far from each other: the golden ratio spreads any number of them.
+fn place(seed: u64, items: &[Item]) -> usize {
+    let commits: usize = items.iter().map(Vec::len).sum();
+    let wanted = (seed as f64 * 0.618_033_988_749_894_9).fract() * commits as f64;
+    let behind = items.iter().scan(0, |behind, item| {
+        *behind += item.len();
+        Some(*behind)
+    });
+    behind.take_while(|behind| *behind as f64 <= wanted).count().min(items.len() - 1)
 }
 
 fn ordinary(catalogue: &Catalogue, random: &mut Random) -> Vec<Item> {
@@ -178,14 +184,11 @@ fn add_breaks(catalogue: &Catalogue, items: &mut Vec<Item>, random: &mut Random)
 fn side_branch(seed: u64, mutant: usize, items: usize, random: &mut Random) -> std::ops::Range<usize> {
     let length = 4 + random.below(3);
     let with_mutant = seed.is_multiple_of(3);
-    let last = items - length - 1;
-    loop {
-        let start = random.below(last as u64 + 1);
-        let side = start..start + length;
-        if side.contains(&mutant) == with_mutant {
-            return side;
-        }
-    }
+    let starts: Vec<usize> = (0..items - length)
+        .filter(|start| (*start..start + length).contains(&mutant) == with_mutant)
+        .collect();
+    let start = *random.choose(&starts);
+    start..start + length
 }
 
 /// The items in their order, and before which of them the side branch is merged.

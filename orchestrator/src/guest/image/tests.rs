@@ -44,6 +44,7 @@ impl Place {
             boot: "/k".into(),
             modules: Some(self.root.join("m")),
             vmlinux: None,
+            debug_modules: None,
             config: None,
             headers: None,
             origin: Origin::Own { boot: "/k".into() },

@@ -13,6 +13,7 @@ use super::super::KernelError;
 use super::super::tool::{CCACHE, CROSS_GCC, MAKE, ToolError};
 use super::super::tree::AT_WORK;
 use super::RECIPE;
+use super::config::Options;
 use crate::cache::{Cache, Progress};
 
 /// The prefix of the cross tools, as the kernel's Makefiles want it.
@@ -26,6 +27,28 @@ const COMPLAINTS_BYTES: u64 = 1 << 20;
 /// How many of its errors are told.
 const ERRORS_TOLD: usize = 6;
 
+/// What the compiler is to say of the source beside what the configuration has it say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum DebugFlags {
+    None,
+    /// Lines, functions, and what was inlined: all that a trace can show. Types and variables would be ten times as much.
+    Lines,
+}
+
+impl DebugFlags {
+    /// A configuration that has debug information of its own keeps that.
+    pub(super) fn beside(configured: &Options) -> Self {
+        if configured.value("DEBUG_INFO") == "y" { Self::None } else { Self::Lines }
+    }
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "",
+            Self::Lines => " -g1",
+        }
+    }
+}
+
 /// A place to build in: sources, and the directory of what is made.
 #[derive(Clone, Copy)]
 pub(super) struct Make<'a> {
@@ -35,6 +58,7 @@ pub(super) struct Make<'a> {
     /// For messages.
     pub(super) name: &'a str,
     pub(super) progress: Progress<'a>,
+    pub(super) debug: DebugFlags,
 }
 
 impl Make<'_> {
@@ -99,6 +123,7 @@ impl Make<'_> {
         let map = |place: &str| format!("-ffile-prefix-map={place}=. -ffile-prefix-map={place}/=");
         let seen_from_objects = format!("../{}", source.file_name().unwrap_or_default());
         let maps = [source.as_str(), objects.as_str(), &seen_from_objects].map(map).join(" ");
+        let flags = maps + self.debug.as_str();
         let (compiler, gcc) = (CROSS_GCC.find()?, format!("{CROSS}gcc"));
         let compiler = match CCACHE.find() {
             Ok(ccache) => {
@@ -116,7 +141,7 @@ impl Make<'_> {
             .args(["-C", source.as_str(), &format!("O={objects}"), &format!("-j{jobs}"), "ARCH=s390"])
             .args([&format!("CROSS_COMPILE={CROSS}"), &format!("CC={compiler}"), "LOCALVERSION="])
             .args(["KBUILD_BUILD_TIMESTAMP=1970-01-01", "KBUILD_BUILD_USER=farm", "KBUILD_BUILD_HOST=farm"])
-            .args(["KBUILD_BUILD_VERSION=1", &format!("KCFLAGS={maps}"), &format!("KAFLAGS={maps}")]);
+            .args(["KBUILD_BUILD_VERSION=1", &format!("KCFLAGS={flags}"), &format!("KAFLAGS={flags}")]);
         Ok(command)
     }
 }

@@ -21,7 +21,7 @@ use self::config::Need;
 pub use self::config::{BadLine, Base, ConfigRecipe, Fragment, Lost, Options};
 pub use self::configurator::Configurator;
 pub use self::entries::Kconfig;
-use self::make::{Make, toolchain, write_if_other};
+use self::make::{DebugFlags, Make, toolchain, write_if_other};
 use self::signature::signature;
 use super::boot::{NotBootable, inspect};
 use super::git::TreeId;
@@ -33,11 +33,13 @@ use crate::cache::{Cache, Kind, Progress};
 use crate::plan::KernelKey;
 
 /// Raised when the same inputs make another entry.
-const RECIPE: u32 = 2;
+const RECIPE: u32 = 3;
 /// What keys of kernels that are built here begin with.
 const BUILT: &str = "built-";
 /// What all kernels that were built here may take of the disk; those not used for longest go first.
 const MOST_BYTES: u64 = 12 << 30;
+/// The modules with their debug information; those that are loaded have none.
+const DEBUG: &str = "debug";
 /// What modules of farm's own are built against.
 const BUILD: &str = "build";
 /// Of the sources, what such a build reads. What is only for other architectures and drivers stays out.
@@ -108,8 +110,10 @@ pub fn build(
         let source = tree.check_out(&id)?;
         let objects_key = format!("{}-{}", config.name, &sha256_hex(toolchain.as_bytes())[..8]);
         let objects = tree.objects(&objects_key)?;
-        let make = Make { cache, source: &source, objects: &objects, name, progress };
-        configure(&make, config, &options)?;
+        let make =
+            Make { cache, source: &source, objects: &objects, name, progress, debug: DebugFlags::None };
+        let configured = configure(&make, config, &options)?;
+        let make = Make { debug: DebugFlags::beside(&configured), ..make };
         progress(&format!("building {name}: tree {}, configuration {}", id.short(), config.name));
         make.run(&["bzImage", "modules"])?;
         collect(&make, work)?;
@@ -175,14 +179,15 @@ pub fn configuration(
     let options = Options::of_fragments(&request.config.fragments)?;
     let source = tree.check_out(&tree.patched(base, request.patches)?)?;
     let objects = tree.objects(&format!("{}-configured", request.config.name))?;
-    let make = Make { cache, source: &source, objects: &objects, name: request.name, progress };
+    let (name, debug) = (request.name, DebugFlags::None);
+    let make = Make { cache, source: &source, objects: &objects, name, progress, debug };
     configure(&make, request.config, &options)?;
     let config = read(&objects.join(".config"))?;
     Ok(String::from_utf8_lossy(&config).into_owned())
 }
 
 /// Makes the .config, in which all that was asked for must be so.
-fn configure(make: &Make<'_>, config: &ConfigRecipe, asked: &Options) -> Result<(), KernelError> {
+fn configure(make: &Make<'_>, config: &ConfigRecipe, asked: &Options) -> Result<Options, KernelError> {
     let (base, target) = match config.base {
         Base::AllNoConfig => (None, "allnoconfig"),
         Base::DefConfig => (Some("arch/s390/configs/defconfig"), "alldefconfig"),
@@ -207,7 +212,7 @@ fn configure(make: &Make<'_>, config: &ConfigRecipe, asked: &Options) -> Result<
     let found = Options::parse(".config", &String::from_utf8_lossy(&found))?;
     let mut lost = asked.lost_in(&found);
     if lost.is_empty() {
-        return Ok(());
+        return Ok(found);
     }
     let files = kconfig_files(make.source)?;
     for one in &mut lost {
@@ -215,7 +220,7 @@ fn configure(make: &Make<'_>, config: &ConfigRecipe, asked: &Options) -> Result<
     }
     lost.retain(|one| one.need == Need::Always || !one.because.is_empty());
     if lost.is_empty() {
-        return Ok(());
+        return Ok(found);
     }
     for one in lost.iter_mut().filter(|one| one.because.is_empty()) {
         one.because.push("no Kconfig of this tree has it".to_owned());
@@ -264,6 +269,11 @@ fn collect(make: &Make<'_>, work: &Utf8Path) -> Result<(), KernelError> {
         let _ = fs::remove_file(work.join("lib/modules").join(&release).join(link));
     }
     modules::index(work, &release)?;
+    let installed = work.join("lib/modules").join(&release).join("kernel");
+    for module in modules::files(&installed)? {
+        let path = module.strip_prefix(&installed).unwrap_or(&module);
+        copy(&objects.join(path), &work.join(DEBUG).join(path))?;
+    }
     copy(&objects.join("arch/s390/boot/bzImage"), &work.join(format!("boot/vmlinuz-{release}")))?;
     copy(&objects.join(".config"), &work.join(format!("boot/config-{release}")))?;
     copy(&objects.join("vmlinux"), &work.join("vmlinux"))?;
@@ -275,7 +285,7 @@ fn collect(make: &Make<'_>, work: &Utf8Path) -> Result<(), KernelError> {
             copy_all(objects, path, &work.join(BUILD))?;
         }
     }
-    keep_only(work, &["boot", "lib", "vmlinux", BUILD])
+    keep_only(work, &["boot", "lib", "vmlinux", BUILD, DEBUG])
 }
 
 /// What of a tree's path is wanted, without what is made on the way to a program.
@@ -341,21 +351,8 @@ fn boot_image(entry: &Utf8Path) -> Result<Utf8PathBuf, KernelError> {
 }
 
 fn signature_of(entry: &Utf8Path) -> Result<String, KernelError> {
-    let vmlinux = entry.join("vmlinux");
-    let mut files = vec![vmlinux];
-    let mut left = vec![entry.join("lib")];
-    while let Some(directory) = left.pop() {
-        let failed = |source| KernelError::Io { path: directory.clone(), source };
-        for file in directory.read_dir_utf8().map_err(failed)? {
-            let file = file.map_err(failed)?;
-            if file.file_type().map_err(failed)?.is_dir() {
-                left.push(file.into_path());
-            } else if file.file_name().ends_with(".ko") {
-                files.push(file.into_path());
-            }
-        }
-    }
-    files.sort();
+    let mut files = vec![entry.join("vmlinux")];
+    files.extend(modules::files(&entry.join("lib"))?);
     let files: Vec<&Utf8Path> = files.iter().map(Utf8PathBuf::as_path).collect();
     signature(&files)
 }
@@ -374,6 +371,7 @@ fn load(name: &str, entry: &Utf8Path) -> Result<Kernel, KernelError> {
         boot: entry.join(format!("boot/vmlinuz-{release}")),
         modules: Some(entry.join("lib/modules").join(&release)),
         vmlinux: Some(entry.join("vmlinux")),
+        debug_modules: Some(entry.join(DEBUG)),
         config: Some(entry.join(format!("boot/config-{release}"))),
         headers: Some(entry.join(BUILD)),
         origin: Origin::Built { tree, config, toolchain, signature },

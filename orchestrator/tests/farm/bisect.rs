@@ -9,7 +9,7 @@ use camino::Utf8PathBuf;
 
 use super::harness::Farm;
 
-/// A repository whose commits count in the file `number`; those behind `bug_at` have the file `bug`.
+/// A repository each of whose commits adds a file `change-N`; those from `bug_at` on have the file `bug`.
 struct Repository {
     farm: Farm,
     path: Utf8PathBuf,
@@ -23,7 +23,7 @@ impl Repository {
         let repository = Self { farm, path };
         repository.git(&["init", "--quiet", "--initial-branch=main"]);
         for number in 1..=commits {
-            fs::write(repository.path.join("number"), format!("{number}\n")).unwrap();
+            fs::write(repository.path.join(format!("change-{number}")), "").unwrap();
             if number == bug_at {
                 fs::write(repository.path.join("bug"), "").unwrap();
             }
@@ -53,7 +53,7 @@ impl Repository {
     fn script(&self, body: &str) -> String {
         let ends = self.farm.path("ends");
         let text = format!(
-            "#!/bin/sh\nnumber=$(cat number)\nend() {{ echo $number $1 >> {ends}; exit $1; }}\n{body}\n"
+            "#!/bin/sh\nnumber=$(ls | grep -c change-)\nend() {{ echo $number $1 >> {ends}; exit $1; }}\n{body}\n"
         );
         let path = self.farm.file("test.sh", text);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();

@@ -44,7 +44,6 @@ enum Chore {
     Ci,
     /// Measure farm against plain QEMU, and print the tables of docs/benchmarks.md
     Bench(bench::Options),
-    /// Make a git repository of kernel sources with a planted bug among 60 commits, to try bisection on
     PracticeTree(practice_tree::Options),
     /// Write the generated documents anew
     Docs(docs::Options),

@@ -28,11 +28,13 @@ const SOURCES: &str = "linux-6.1";
 const TRUTH: &str = ".git/practice.json";
 const BRANCH: &str = "practice";
 
+/// Make a git repository of kernel sources with a planted bug among 60 commits, to try bisection on
+///
 /// DIR becomes a git repository: Debian's Linux 6.1 as the first commit (tag `good`), and 60 commits on top of it (tag
 /// `bad`, branch `practice`). Most change a few files that are built; others change documents, another architecture,
 /// drivers that are not built, or comments alone; two change headers. Two ranges of up to four commits do not build, one
 /// panics while it boots, and one hangs there. One branch is merged. One commit plants a bug that a scenario sees: its
-/// place comes from the seed, and every third seed has it on the side branch. That commit and those before it always
+/// place comes from the seed, and every third seed has it on the side branch. That commit and the one before it
 /// build and boot.
 ///
 /// DIR/.git/practice.json has the truth: the culprit, the scenario, and for every commit its kind, and whether it is

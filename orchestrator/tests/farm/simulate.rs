@@ -10,7 +10,24 @@ fn a_described_history_is_searched_step_by_step() {
     let file = farm.file("branch.json", BRANCH);
     let arguments = ["bisect", "simulate", file.as_str()];
     let shown = farm.run(&arguments).with_code(0);
-    insta::assert_snapshot!(shown.stdout);
+    insta::assert_snapshot!(shown.stdout, @r#"
+        at     left  what   commit  came of it
+     7 min  118 min  build  v7      built
+    10 min   35 min  try    v7      3 hit, 6 clean, 1 other failure
+    11 min   33 min  build  v1      built
+    12 min   33 min  try    v1      3 clean
+    14 min   32 min  build  b5      built
+    14 min   19 min  try    b5      hit
+    15 min   18 min  build  b3      cannot build
+    16 min   18 min  build  b2      built
+    19 min   15 min  try    b2      8 clean
+    20 min   15 min  build  b4      built
+    21 min   17 min  try    b4      3 clean, 1 hit
+    33 min   14 min  try    b2      35 clean
+
+    One of b3, b4 brings the bug, 99.1 % sure; nothing that can be tried tells them apart.
+    In truth b4 brings it. 12 candidates, 6 builds, 61 trials, 33 min.
+    "#);
     // The same file, the same search.
     assert_eq!(farm.run(&arguments).with_code(0).stdout, shown.stdout);
     let result = farm.run(&["bisect", "simulate", file.as_str(), "--json"]).with_code(0).json();
@@ -55,7 +72,18 @@ fn a_description_is_refused_with_all_that_is_wrong() {
         command.current_dir(farm.path(""));
         farm.finish(command).with_code(2).stderr
     };
-    insta::assert_snapshot!(refused(wrong));
+    insta::assert_snapshot!(refused(wrong), @r#"
+    error: wrong.json describes no history that can be searched
+      because: there are 7 problems
+        commit b: there are two of this id
+        commit b: its parent x is not listed
+        commit b: a rate is from 0 to 1
+        only one commit may have no parents, and so have a, c
+        costs: seconds are not less than 0
+        costs: a trial takes more than 0 seconds
+        bad: commit z is not listed
+      hint: `farm bisect simulate --help` shows what a description looks like
+    "#);
     let circle = r#"{"good": "a", "bad": "c", "costs": {"build": 1, "trial": 1},
       "commits": [{"id": "a"}, {"id": "b", "parents": ["a", "c"]}, {"id": "c", "parents": ["b"]}]}"#;
     assert!(refused(circle).contains("commit b is an ancestor of itself"), "{}", refused(circle));

@@ -153,6 +153,18 @@ pub(super) fn measure(histories: u64) -> Result<()> {
     beside_others(histories)
 }
 
+/// The ways of others, where the rate goes along history like this.
+fn ways(told: Drift) -> [(&'static str, Peer); 4] {
+    let confidence = Confidence::DEFAULT.share();
+    let git = |ends: Ends| Peer::GitBisect { told, confidence, ends };
+    [
+        ("git bisect, told the rate", git(Ends::Checked)),
+        ("… and its ends trusted", git(Ends::Trusted)),
+        ("syzkaller's rule", Peer::Syzkaller),
+        ("git_bayesect", Peer::Bayesect { confidence }),
+    ]
+}
+
 /// A line of commits that all can be tried: what all of them can search.
 fn beside_others(histories: u64) -> Result<()> {
     let titles = [
@@ -172,22 +184,13 @@ fn beside_others(histories: u64) -> Result<()> {
         for rate in RATES {
             let kind = Kind { commits, branches: Branches::None, unfit: 0.0, build: BUILDS[1], rate };
             let farm = farm(kind, histories, Confidence::DEFAULT)?;
-            let share = Confidence::DEFAULT.share();
-            let git = |ends: Ends| move |told: Drift| Peer::GitBisect { told, confidence: share, ends };
-            let ways: [(&str, Box<dyn Fn(Drift) -> Peer + Sync>); 4] = [
-                ("git bisect, told the rate", Box::new(git(Ends::Checked))),
-                ("… and its ends trusted", Box::new(git(Ends::Trusted))),
-                ("syzkaller's rule", Box::new(|_| Peer::Syzkaller)),
-                ("git_bayesect", Box::new(move |_| Peer::Bayesect { confidence: share })),
-            ];
             let mut all = vec![("farm", farm)];
-            for (name, peer) in &ways {
-                all.push((
-                    name,
-                    sums(kind, histories, |world, history, number| {
-                        peer(rate.of(number)).play(world, history, number)
-                    })?,
-                ));
+            for (index, (name, _)) in ways(rate.of(0)).into_iter().enumerate() {
+                let play = |world: &World, history: &History, number| {
+                    let (_, peer) = ways(rate.of(number))[index];
+                    peer.play(world, history, number)
+                };
+                all.push((name, sums(kind, histories, play)?));
             }
             for (name, sums) in all {
                 let [builds, trials, cost] = sums.work();

@@ -71,7 +71,7 @@ pub struct Described {
 
 #[derive(Debug, Error)]
 pub enum DescriptionError {
-    #[error("this is no description of a history")]
+    #[error(transparent)]
     Syntax(#[from] serde_json::Error),
     #[error("{0}")]
     Problems(Problems),
@@ -83,7 +83,13 @@ pub struct Problems(Vec<String>);
 
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.join("\n"))
+        match &self.0[..] {
+            [problem] => f.write_str(problem),
+            problems => {
+                write!(f, "there are {} problems", problems.len())?;
+                problems.iter().try_for_each(|problem| write!(f, "\n    {problem}"))
+            }
+        }
     }
 }
 

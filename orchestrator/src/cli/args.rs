@@ -20,6 +20,8 @@ Examples:
   farm run ./mine.yaml --kernel arch/s390/boot/bzImage --modules /lib/modules/6.9.0
   farm run ./mine.yaml --until 2h               as many lives as fit into two hours, each with other seeds and options
   farm calibrate                                that each fix of the emulated ultravisor mends its own scenarios only
+  farm try fix.mbox --tree ~/linux --scenario splice        what a patch mends, and how sure that is
+  farm bisect commits --tree ~/linux --good v6.1 --scenario splice     what brought a bug, also one that shows now and then
   farm hits                                     what was found, over all runs
   farm show last                                the newest run; `farm show ID` for a run, life or hit
   farm scan console.log                         the WARNs, BUGs and oopses in a log that you have

@@ -53,7 +53,9 @@ impl Repository {
     fn script(&self, body: &str) -> String {
         let ends = self.farm.path("ends");
         let text = format!(
-            "#!/bin/sh\nnumber=$(ls | grep -c change-)\nend() {{ echo $number $1 >> {ends}; exit $1; }}\n{body}\n"
+            "#!/bin/sh\n\
+             number=$(ls | grep -c change-)\n\
+             end() {{ echo $number $1 >> {ends}; exit $1; }}\n{body}\n"
         );
         let path = self.farm.file("test.sh", text);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();

@@ -235,7 +235,7 @@ fn shown(described: &Described, verdict: &Verdict, simulation: &Simulation) -> S
     let truth =
         if simulation.truth.is_empty() { "no commit".to_owned() } else { simulation.truth.join(", ") };
     format!(
-        "{table}\n{}\nIn truth {truth} brings it. {} candidates, {builds} builds, {trials} trials, {}.\n",
+        "{table}\n{}\n{truth} brings it in truth. {} candidates, {builds} builds, {trials} trials, {}.\n",
         told(described, verdict),
         simulation.candidates,
         span(seconds)

@@ -196,7 +196,8 @@ fn a_code_that_means_trouble_stops_and_the_bisect_can_be_gone_on_with() {
 /// A kill costs the trial that it meets, and no other.
 #[test]
 fn killed_at_any_moment_it_goes_on_and_says_the_same() {
-    let slow = &format!("sleep 0.03\n{SURE}");
+    // So slow that no more than two trials end between two kills.
+    let slow = &format!("sleep 0.1\n{SURE}");
     let whole = Repository::new(60, 41);
     whole.farm.run(&whole.asked(&whole.script(slow))).with_code(0);
 
@@ -207,7 +208,7 @@ fn killed_at_any_moment_it_goes_on_and_says_the_same() {
     for number in 0..30_u64 {
         let farm = killed.farm.begin(killed.farm.command(&asked));
         // Anything from its first moment on.
-        if farm.ends_within(Duration::from_millis(20 + number * 37 % 400)) {
+        if farm.ends_within(Duration::from_millis(5 + number * 53 % 200)) {
             break;
         }
         farm.kill();

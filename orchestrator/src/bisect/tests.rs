@@ -186,6 +186,16 @@ fn ends_that_are_not_what_they_should_be_are_said_plainly() {
 }
 
 #[test]
+fn a_commit_whose_trials_tell_after_all_is_fit_again() {
+    let mut search = line(8);
+    let fit = |search: &Search| search.standings()[3].fit;
+    (0..3).for_each(|_| put(&mut search, &Record::Trial(Commit(4), Outcome::Weak)));
+    assert_eq!(fit(&search), Fitness::Unfit);
+    put(&mut search, &Record::Trial(Commit(4), Outcome::Clean));
+    assert_eq!(fit(&search), Fitness::Built);
+}
+
+#[test]
 fn only_the_hunted_finding_is_bad() {
     // Commit 5 on fails in another way, now and then; the culprit is 7.
     let mut turn = 0;

@@ -26,7 +26,7 @@ fn a_described_history_is_searched_step_by_step() {
     33 min   14 min  try    b2      35 clean
 
     One of b3, b4 brings the bug, 99.1 % sure; nothing that can be tried tells them apart.
-    b4 brings it in truth. 12 candidates, 6 builds, 61 trials, 33 min.
+    In truth b4 brings it. 12 candidates, 6 builds, 61 trials, 33 min.
     "#);
     // The same file, the same search.
     assert_eq!(farm.run(&arguments).with_code(0).stdout, shown.stdout);

@@ -234,12 +234,12 @@ fn shown(described: &Described, verdict: &Verdict, simulation: &Simulation) -> S
     let Spent { builds, trials, seconds } = simulation.spent;
     let truth =
         if simulation.truth.is_empty() { "no commit".to_owned() } else { simulation.truth.join(", ") };
-    format!(
-        "{table}\n{}\n{truth} brings it in truth. {} candidates, {builds} builds, {trials} trials, {}.\n",
-        told(described, verdict),
-        simulation.candidates,
-        span(seconds)
-    )
+    let told = told(described, verdict);
+    let (candidates, span) = (simulation.candidates, span(seconds));
+    let summary = format!(
+        "In truth {truth} brings it. {candidates} candidates, {builds} builds, {trials} trials, {span}."
+    );
+    [format!("{table}"), told, summary, String::new()].join("\n")
 }
 
 /// `3 clean, 1 hit`, in the order in which they first came.

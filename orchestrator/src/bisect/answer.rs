@@ -110,6 +110,21 @@ impl Counts {
         Self::of(id, trials_of(entries, of))
     }
 
+    /// Of all trials of its kernel, which may be that of other commits, too.
+    fn of_kernel(entries: &[Entry], id: &str) -> Self {
+        let signature = |probe: &Probe| match build_of(entries, probe) {
+            Some(BuildRecord::Built { signature, .. }) => signature,
+            _ => None,
+        };
+        let own = Probe::Subject(id.to_owned());
+        let of_own = signature(&own);
+        let is_same = |probe: &Probe| {
+            *probe == own
+                || (of_own.is_some() && matches!(probe, Probe::Subject(_)) && signature(probe) == of_own)
+        };
+        Self::of(id, all_trials(entries).filter(|(probe, _)| is_same(probe)).map(|(_, trial)| trial))
+    }
+
     /// Trials that tell whether there is a hit.
     pub fn telling(&self) -> u32 {
         self.hit + self.clean
@@ -123,7 +138,7 @@ impl Counts {
 impl Answer {
     pub fn new(record: &BisectRecord, entries: &[Entry], verdict: &Verdict) -> Self {
         let named = |commit: &Commit| record.subjects[commit.0].clone();
-        let counts = |id: &str| Counts::of(id, trials_of(entries, &Probe::Subject(id.to_owned())));
+        let counts = |id: &str| Counts::of_kernel(entries, id);
         let conclusion = match verdict {
             Verdict::Culprit { commit, confidence } => {
                 let culprit = named(commit);
@@ -154,7 +169,8 @@ impl Answer {
             others: others(entries),
             builds: count(entries, |entry| {
                 matches!(entry, Entry::Built { outcome: BuildRecord::Built { cached: false, .. }, .. })
-                    || matches!(entry, Entry::Built { outcome: BuildRecord::CannotBuild { .. }, .. })
+                    // What cannot be taken back was not built in vain.
+                    || matches!(entry, Entry::Built { of: Probe::Subject(_), outcome: BuildRecord::CannotBuild { .. }, .. })
             }),
             trials: all_trials(entries).count().try_into().unwrap_or(u32::MAX),
             seconds: seconds(entries),
@@ -243,4 +259,89 @@ fn seconds(entries: &[Entry]) -> f64 {
         _ => 0.0,
     };
     entries.iter().map(of).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::RunId;
+
+    fn subject(id: &str, parent: Option<&str>) -> SubjectRecord {
+        SubjectRecord {
+            id: id.into(),
+            parents: parent.into_iter().map(str::to_owned).collect(),
+            content: None,
+            subject: format!("change {id}"),
+            author: None,
+            date: None,
+        }
+    }
+
+    fn built(id: &str, signature: &str) -> Entry {
+        let outcome = BuildRecord::Built { signature: Some(signature.into()), cached: false };
+        Entry::Built { of: Probe::Subject(id.into()), outcome, seconds: 10.0 }
+    }
+
+    fn tried(of: Probe, outcomes: &[TrialVerdict]) -> Entry {
+        let trial = |(number, outcome): (u32, &TrialVerdict)| TrialOutcome {
+            number,
+            outcome: *outcome,
+            seconds: 1.0,
+            others: vec!["BUG: elsewhere".into()],
+            reason: String::new(),
+        };
+        Entry::Tried { of, run: "r".into(), trials: (1..).zip(outcomes).map(trial).collect() }
+    }
+
+    fn answer() -> (BisectRecord, Answer) {
+        use TrialVerdict::{Clean, Hit, OtherFailure};
+
+        let started = jiff::Timestamp::from_second(1_700_000_000).unwrap();
+        let record = BisectRecord {
+            id: RunId::new(started, 1),
+            started,
+            farm: "0".into(),
+            command: Vec::new(),
+            directory: "/".into(),
+            subjects: vec![
+                subject("a", None),
+                subject("b", Some("a")),
+                subject("c", Some("b")),
+                subject("d", Some("c")),
+            ],
+        };
+        let of = |id: &str| Probe::Subject(id.into());
+        let without = Probe::Without("b".into());
+        let no_kernel = BuildRecord::CannotBuild { said: "it does not apply\nat all".into() };
+        let entries = [
+            built("d", "bad"),
+            tried(of("d"), &[Hit]),
+            built("a", "good"),
+            tried(of("a"), &[Clean, OtherFailure, Clean]),
+            // The same kernel but for a comment: nobody tries b's own.
+            built("c", "with"),
+            tried(of("c"), &[Clean, Hit]),
+            built("b", "with"),
+            Entry::Built { of: without, outcome: no_kernel, seconds: 1.0 },
+        ];
+        let verdict = Verdict::Culprit { commit: Commit(1), confidence: 0.9951 };
+        let answer = Answer::new(&record, &entries, &verdict);
+        (record, answer)
+    }
+
+    #[test]
+    fn trials_of_a_kernel_count_for_all_its_commits() {
+        let (_, answer) = answer();
+        let Conclusion::Culprit { proof, .. } = &answer.conclusion else { panic!("{answer:?}") };
+        assert_eq!((proof.culprit.hit, proof.culprit.clean), (1, 1));
+        assert_eq!((proof.parents[0].hit, proof.parents[0].clean), (0, 2));
+        assert_eq!((answer.builds, answer.trials, answer.seconds), (4, 6, 47.0));
+    }
+
+    #[test]
+    fn an_answer_as_a_person_reads_it() {
+        let (record, answer) = answer();
+        insta::assert_snapshot!(crate::report::bisect::answer_text(&record, &answer));
+        insta::assert_snapshot!(crate::report::bisect::git_log(&record, &answer));
+    }
 }

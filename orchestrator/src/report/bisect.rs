@@ -236,6 +236,11 @@ pub fn git_log(record: &BisectRecord, answer: &Answer) -> String {
     }
     // A few clean trials prove nothing by themselves; that the parents lack the bug is what the verdict says.
     if let Conclusion::Culprit { culprit, .. } = &answer.conclusion {
+        let is_told = |row: &Row| row.subject.id == culprit.id && row.counts.hit > 0;
+        // Its kernel may be another's, and that one was tried.
+        if culprit.id != bad.id && !answer.tried.iter().any(is_told) {
+            say("bad", culprit);
+        }
         for parent in culprit.parents.iter().filter_map(|id| by_id(id)).filter(|one| one.id != good.id) {
             say("good", parent);
         }

@@ -223,16 +223,18 @@ impl Search<'_> {
                 less.remove(one);
                 let changes = self.settled(&less)?;
                 if changes == self.settled(&kept)? {
-                    // It follows from others.
+                    // It follows from others, and may not any more without one of those.
                     kept = less;
-                } else if causes.iter().any(|cause| !self.difference.holds(*cause, changes)) {
-                    dragged.insert(*one);
+                    fewer = true;
                 } else {
+                    // That a cause goes with it does not say that nothing is shown without both.
+                    let is_lost = causes.iter().any(|cause| !self.difference.holds(*cause, changes));
                     match self.answer(&less, &rates)? {
                         Answer::Yes => {
                             kept = less;
                             fewer = true;
                         }
+                        Answer::No if is_lost => drop(dragged.insert(*one)),
                         Answer::No => {
                             luck += self.luck(changes, &rates);
                             causes.insert(*one);

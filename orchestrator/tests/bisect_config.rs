@@ -273,8 +273,17 @@ fn a_command_decides_and_a_bisect_that_was_killed_goes_on() {
         command.env("FARM_STATE", place.path().join("state")).env("FARM_CACHE", cache.root());
         command.output().unwrap()
     };
-    let asked =
-        ["--json", "--tree", "linux-6.1", "--good", "defconfig", "--bad", "debug-defconfig", "--once"];
+    let asked = [
+        "config",
+        "--json",
+        "--tree",
+        "linux-6.1",
+        "--good",
+        "defconfig",
+        "--bad",
+        "debug-defconfig",
+        "--once",
+    ];
     let killed = farm(&[&asked[..], &["--run", "./command"]].concat());
     assert_eq!(killed.status.signal(), Some(9), "{}", String::from_utf8_lossy(&killed.stderr));
     let ended = farm(&["resume"]);

@@ -67,11 +67,17 @@ impl Repository {
         vec!["bisect", "commits", "--tree", tree, "--good", "c1", "--bad", "main", "--run", script]
     }
 
+    /// Of the one bisect that was begun; one that was killed in its first moment is none.
+    fn begun(&self) -> Option<Utf8PathBuf> {
+        let entries = self.farm.state().join("bisects").read_dir_utf8().ok()?;
+        let directories = entries.map(|entry| entry.unwrap().into_path());
+        let begun: Vec<_> = directories.filter(|path| path.join("bisect.json").exists()).collect();
+        assert!(begun.len() < 2, "{begun:?}");
+        begun.into_iter().next()
+    }
+
     fn directory(&self) -> Utf8PathBuf {
-        let bisects = self.farm.state().join("bisects");
-        let mut found: Vec<_> = bisects.read_dir_utf8().unwrap().map(|entry| entry.unwrap()).collect();
-        assert_eq!(found.len(), 1);
-        found.remove(0).into_path()
+        self.begun().unwrap()
     }
 
     /// Trials that the journal knows.
@@ -213,11 +219,11 @@ fn killed_at_any_moment_it_goes_on_and_says_the_same() {
         }
         farm.kill();
         kills += 1;
-        if killed.farm.state().join("bisects").exists() && killed.directory().join("bisect.json").exists() {
+        if killed.begun().is_some() {
             asked = vec!["bisect", "resume"];
         }
     }
-    let last = killed.farm.run(&["bisect", "resume", "--json"]).with_code(0).json();
+    let last = killed.farm.run(&[&["--json"], &asked[..]].concat()).with_code(0).json();
     assert_eq!(last["culprit"]["id"], killed.change(41).as_str());
     assert_eq!(killed.trials(), whole.trials());
     // What had ended and was not known yet may be run again: one trial for each kill at most.

@@ -101,7 +101,7 @@ pub(super) enum Command {
     Runs,
     /// List findings: hits with the same fingerprint, over all runs or one
     Hits(HitsArgs),
-    /// Show a run, a life of a cell, or a hit
+    /// Show a run, a life of a cell, a hit, or what a bisect came to
     Show {
         /// An id or its unique beginning, as `farm runs` and `farm hits` print it; `last` is the newest run
         id: String,

@@ -13,7 +13,7 @@ use crate::trial::{Compared, compared};
 
 use crate::recheck::{Recheck, rechecks};
 use crate::report;
-use crate::store::{Found, HitId, StoreError, StoredHit, StoredRun, find};
+use crate::store::{Found, HitId, StoreError, StoredHit, StoredRun, find, read_answer};
 use crate::verdict::JudgedHit;
 
 impl From<StoreError> for Failure {
@@ -89,7 +89,15 @@ pub(super) fn hits(environment: &Environment, options: &HitsArgs) -> Result<Exit
 }
 
 pub(super) fn show(environment: &Environment, id: &str) -> Result<ExitCode, Failure> {
-    match find(&read_runs(environment)?, id)? {
+    let found = match find(&read_runs(environment)?, id) {
+        Err(StoreError::Unknown(_) | StoreError::NoRun)
+            if environment.store.find_bisect(Some(id)).is_ok() =>
+        {
+            return show_bisect(environment, id);
+        }
+        found => found?,
+    };
+    match found {
         Found::Run(run) => environment.print(&report::run_text(&run), &RunView::new(&run))?,
         Found::Life(run, life) => environment.print(&report::life_text(&run, &life), &life)?,
         Found::Hit(found) => {
@@ -99,6 +107,18 @@ pub(super) fn show(environment: &Environment, id: &str) -> Result<ExitCode, Fail
             let view = HitView { id, step: *step, judged, places, recheck };
             environment.print(&report::hit_text(&found), &view)?;
         }
+    }
+    Ok(ExitCode::Passed)
+}
+
+fn show_bisect(environment: &Environment, id: &str) -> Result<ExitCode, Failure> {
+    let (directory, record) = environment.store.find_bisect(Some(id))?;
+    match read_answer(&directory)? {
+        Some((text, answer)) => environment.print(&text, &answer)?,
+        None => output::note(&format!(
+            "bisect {id} has no answer yet; `farm bisect resume {id}` goes on with it",
+            id = record.id
+        )),
     }
     Ok(ExitCode::Passed)
 }

@@ -168,6 +168,18 @@ impl Store {
     }
 }
 
+/// What a bisect came to, as it was printed and as JSON; none of one that has no answer yet.
+pub fn read_answer(directory: &Utf8Path) -> Result<Option<(String, serde_json::Value)>, StoreError> {
+    let document = directory.join("answer.json");
+    // It is written last.
+    if !document.exists() {
+        return Ok(None);
+    }
+    let path = directory.join("answer.txt");
+    let text = fs::read_to_string(&path).map_err(|source| StoreError::Read { path, source })?;
+    Ok(Some((text, read_document(&document)?)))
+}
+
 impl BisectWriter {
     /// Takes the journal, with what stands in it. A last line that a kill has cut is dropped: nothing was done on it.
     pub fn open(directory: Utf8PathBuf) -> Result<(Self, Vec<Entry>), StoreError> {

@@ -106,6 +106,10 @@ fn a_commit_is_found_by_a_command_and_git_agrees() {
     assert_eq!(repository.git(&["status", "--porcelain", "--branch"]), before);
     assert_eq!(repository.git(&["worktree", "list"]).lines().count(), 1);
 
+    let name = repository.directory().file_name().unwrap().to_owned();
+    let id = name.rsplit_once('-').unwrap().1;
+    assert_eq!(repository.farm.run(&["show", &id[..6], "--json"]).with_code(0).json(), answer);
+
     let log = repository.directory().join("bisect.log");
     let replayed = repository.git(&["bisect", "replay", log.as_str()]);
     assert!(replayed.contains(&format!("{} is the first bad commit", repository.change(23))), "{replayed}");

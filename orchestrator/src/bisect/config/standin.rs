@@ -87,6 +87,7 @@ impl StandIn {
             symbol.depends.iter().map(one).min().unwrap_or(2)
         };
         for _ in 0..self.0.len() {
+            let before = values.clone();
             for (number, symbol) in self.0.iter().enumerate() {
                 let limit = limit(&values, symbol);
                 let first = || self.0.iter().position(|other| other.choice == symbol.choice);
@@ -110,6 +111,9 @@ impl StandIn {
                     (Kind::Bool, 1) => 2,
                     (_, value) => value,
                 };
+            }
+            if values == before {
+                break;
             }
         }
         let mut settled = Options::default();

@@ -38,7 +38,9 @@ pub fn built_line(name: &str, outcome: &BuildRecord, seconds: f64) -> String {
         BuildRecord::Built { cached: true, .. } => format!("{name}: is there"),
         BuildRecord::Built { cached: false, .. } => format!("{name}: built in {seconds:.0} s"),
         BuildRecord::CannotBuild { said } => {
-            format!("{name}: cannot be built: {}", escape(said.lines().next().unwrap_or_default().as_bytes()))
+            // What it is about, and the first of its errors.
+            let said: Vec<&str> = said.lines().take(2).map(str::trim).collect();
+            format!("{name}: cannot be built: {}", escape(said.join(" ").as_bytes()))
         }
     }
 }

@@ -47,7 +47,7 @@ pub(super) fn calibrate(environment: &Environment, options: &CalibrateArgs) -> R
     }
     let planned = Planned {
         jobs: options.lives.jobs,
-        repeat: options.lives.repeat,
+        repeat: options.repeat,
         warmth: warmth(options.lives.cold),
         calibration: Some(record),
         ..Planned::new(&scenarios, assignments)

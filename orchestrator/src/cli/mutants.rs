@@ -93,7 +93,7 @@ pub(super) fn calibrate(environment: &Environment, options: &CalibrateArgs) -> R
     let scenarios: Vec<_> = scenarios.into_values().collect();
     let planned = Planned {
         jobs: options.lives.jobs,
-        repeat: options.lives.repeat,
+        repeat: options.repeat,
         warmth: warmth(options.lives.cold),
         mutation: Some(MutationRecord { rows }),
         ..Planned::new(&scenarios, assignments)

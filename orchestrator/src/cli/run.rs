@@ -85,7 +85,7 @@ fn run_cells(environment: &Environment, options: &RunArgs) -> Result<ExitCode, F
     let planned = Planned {
         jobs: options.lives.jobs,
         // One life has nothing to be compared with.
-        repeat: if options.check_exact { options.lives.repeat.max(2) } else { options.lives.repeat },
+        repeat: if options.check_exact { options.repeat.max(2) } else { options.repeat },
         fail_fast: match (&hunted, options.fail_fast) {
             // One hit says all.
             (Some(hunted), _) if hunted.is_known() => FailFast::Hunted(hunted.patterns.clone()),

@@ -48,13 +48,13 @@ pub(super) fn try_patch(environment: &Environment, options: &TryArgs) -> Result<
         subjects,
     };
     let runtime = runtime()?;
-    let asked = Asked { seed: options.seed, ..Asked::default() };
+    let asked = Asked { seed: options.lives.seed, ..Asked::default() };
     let grounds = Grounds::with_kernels(environment, &runtime, &options.machine, asked, || Ok(kernels))?;
     let assignments = assign_all(environment, &grounds, &scenarios)?;
     let planned = Planned {
-        jobs: options.jobs,
+        jobs: options.lives.jobs,
         repeat: options.repeat,
-        warmth: warmth(options.cold),
+        warmth: warmth(options.lives.cold),
         trial: Some(record),
         ..Planned::new(&scenarios, assignments)
     };

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use camino::Utf8PathBuf;
 
+use super::args::BisectCommitsArgs;
 use super::begun;
 use super::command::{CommandTrials, Repository};
 use super::conclude::{Proof, conclude};
@@ -11,7 +12,6 @@ use super::drive::Drive;
 use super::kernels::{Kernels, Lives, Supply};
 use super::testbed::Hunted;
 use crate::bisect::{Commit, History, Search};
-use crate::cli::args::BisectCommitsArgs;
 use crate::cli::environment::{Environment, absolute};
 use crate::cli::perform::{interrupts, load};
 use crate::cli::provision::{config, kernel_catalog};

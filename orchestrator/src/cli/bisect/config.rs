@@ -4,6 +4,7 @@ use std::fs;
 
 use camino::Utf8PathBuf;
 
+use super::args::BisectConfigArgs;
 use super::begun;
 use super::command::{CommandTrials, Place};
 use super::ends::Ends;
@@ -11,7 +12,6 @@ use super::kernels::{Kernels, Lives, Supply};
 use super::steps::{Ended, Steps};
 use super::testbed::{Hunted, Made, Testbed};
 use crate::bisect::config::{Difference, Found, Sampling, Verdict};
-use crate::cli::args::BisectConfigArgs;
 use crate::cli::environment::Environment;
 use crate::cli::perform::{interrupts, load};
 use crate::cli::provision::{kernel_catalog, sources};

@@ -5,8 +5,8 @@ use std::io::Read as _;
 
 use camino::Utf8Path;
 
+use super::args::BisectConfigArgs;
 use crate::assets;
-use crate::cli::args::BisectConfigArgs;
 use crate::cli::environment::Environment;
 use crate::cli::output;
 use crate::cli::provision::kernel_catalog;

@@ -7,9 +7,10 @@ use std::thread;
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot};
 
+use super::args::BisectAsked;
 use super::testbed::{Hunted, Made, Testbed, Trial, Tried};
 use crate::bisect::{Outcome, Reading, Seconds, read_trial};
-use crate::cli::args::{BisectAsked, MachineArgs};
+use crate::cli::args::{LivesArgs, MachineArgs};
 use crate::cli::environment::Environment;
 use crate::cli::perform::{Begun, Planned, assign_all, begin, warmth};
 use crate::cli::provision::{Asked, Grounds};
@@ -36,8 +37,8 @@ pub(super) struct Lives<'a> {
 
 impl<'a> Lives<'a> {
     pub(super) fn new(scenarios: Vec<Arc<Scenario>>, asked: &'a BisectAsked) -> Self {
-        let BisectAsked { machine, seed, jobs, cold, .. } = asked;
-        Self { scenarios, machine, seed: *seed, jobs: *jobs, warmth: warmth(*cold) }
+        let LivesArgs { seed, jobs, cold } = asked.lives;
+        Self { scenarios, machine: &asked.machine, seed, jobs, warmth: warmth(cold) }
     }
 }
 

@@ -1,5 +1,6 @@
 //! `farm bisect`: what is asked, and the same again after a stop.
 
+mod args;
 mod command;
 mod commits;
 mod conclude;
@@ -8,16 +9,16 @@ mod drive;
 mod ends;
 mod kernels;
 mod packaged;
-pub(super) mod simulate;
+mod simulate;
 mod steps;
 mod testbed;
-
-use std::num::NonZeroU32;
 
 use clap::Parser as _;
 use jiff::Timestamp;
 
-use super::args::{Args, BisectAsked, BisectCommand, Command};
+use self::args::BisectAsked;
+pub(super) use self::args::BisectCommand;
+use super::args::{Args, Command};
 use super::environment::{Environment, absolute};
 use super::output;
 use crate::bisect::{Costs, Options, Seconds};
@@ -25,8 +26,6 @@ use crate::error::{ExitCode, Failure};
 use crate::store::{BisectRecord, BisectWriter, RunId, SubjectRecord};
 pub(super) use testbed::Hunted;
 
-/// How many trials of the bad end are enough to say that it does not reproduce.
-pub(super) const MOST_END_TRIALS: NonZeroU32 = NonZeroU32::new(300).unwrap();
 /// Where nothing is known yet of what a build and a trial take.
 const FIRST_GUESS: Costs = Costs { build: Seconds(300.0), cached: Seconds(2.0), trial: Seconds(5.0) };
 

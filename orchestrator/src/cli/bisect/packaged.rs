@@ -1,11 +1,11 @@
 //! `farm bisect kernels`: the first of a list of kernels that has a finding.
 
+use super::args::BisectKernelsArgs;
 use super::conclude::{Proof, conclude};
 use super::drive::Drive;
 use super::kernels::{Kernels, Lives, Supply};
 use super::testbed::Hunted;
 use crate::bisect::{Commit, History, Search};
-use crate::cli::args::BisectKernelsArgs;
 use crate::cli::environment::Environment;
 use crate::cli::perform::{interrupts, load};
 use crate::cli::provision::{fetcher, kernel_catalog, unknown_kernel};

@@ -15,7 +15,7 @@ use crate::cli::output;
 use crate::error::{ExitCode, Failure};
 use crate::report::{Align, Table};
 
-pub(in crate::cli) const HELP: &str = r#"The file is JSON:
+pub(super) const HELP: &str = r#"The file is JSON:
   {
     "good": "v1", "bad": "c2", "seed": 7,
     "costs": {"build": 400, "incremental": {"least": 60, "each": 2}, "cached": 1, "trial": 20},

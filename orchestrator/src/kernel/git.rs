@@ -41,11 +41,19 @@ impl TreeId {
     }
 }
 
+/// Stands in a repository that was made to its end.
+const READY: &str = "farm-is-ready";
+
 impl Repository {
+    /// Whether there is one that was made to its end.
+    pub(super) fn is_whole(directory: &Utf8Path) -> bool {
+        directory.join(READY).is_file()
+    }
+
     /// The repository in this directory, made if it is not there.
     pub(super) fn open(directory: &Utf8Path) -> Result<Self, ToolError> {
         let repository = Self { directory: directory.to_owned() };
-        if !directory.join("farm-is-ready").is_file() {
+        if !Self::is_whole(directory) {
             // One that was killed while it was made may have left anything.
             match fs::remove_dir_all(directory) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -68,7 +76,7 @@ impl Repository {
             ] {
                 GIT.stdout(repository.command()?.args(["config", name, value]))?;
             }
-            let ready = directory.join("farm-is-ready");
+            let ready = directory.join(READY);
             fs::write(&ready, "").map_err(|source| ToolError::Start { tool: ready.into_string(), source })?;
         }
         Ok(repository)

@@ -167,19 +167,25 @@ impl Tree {
         if workspace.path.as_str().contains(char::is_whitespace) {
             return Err(KernelError::BlankInPath { path: workspace.path.clone() });
         }
+        let git = workspace.path.join("git");
+        let is_new = !Repository::is_whole(&git);
         // Nobody else is here: a git that was killed has left its locks.
         for index in INDICES {
             let lock = workspace.path.join(format!("{index}.lock"));
             let was_killed = lock.exists();
             let _ = fs::remove_file(lock);
+            // It names what the lost repository held, and the new one does not.
+            if is_new {
+                let _ = fs::remove_file(workspace.path.join(index));
+            }
             // What it had put into the checkout is in no index.
-            if was_killed && index == INDEX {
+            if (was_killed || is_new) && index == INDEX {
                 let _ = fs::remove_file(workspace.path.join(INDEX));
                 remove(&workspace.path.join(SOURCE))?;
             }
         }
         workspace.hand_down()?;
-        let repository = Repository::open(&workspace.path.join("git"))?;
+        let repository = Repository::open(&git)?;
         Ok(Self { workspace, repository })
     }
 

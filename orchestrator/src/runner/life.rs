@@ -11,7 +11,7 @@ use tokio::time::{Instant as Clock, sleep_until, timeout_at};
 
 use super::exact::GuestEnding;
 use super::guest::Guest;
-use super::hang::{self, Stands};
+use super::hang::Stands;
 use super::recheck::Found;
 use super::record::{Lived, record_of};
 use super::transcript::{Heard, Told, Transcript};
@@ -21,7 +21,6 @@ use crate::console::bounded;
 use crate::detect::Fingerprint;
 use crate::error::{chain, is_full_disk};
 use crate::event::{StopCause, What};
-use crate::kernel::{Place, Sources, Spot};
 use crate::machine::{
     CpuState, Ended, Exit, Launcher, Machine, MachineEvent, Memory, Stop, Streams, Timeout, end_is_zero,
 };
@@ -79,9 +78,6 @@ const POWER_OFF: Duration = Duration::from_secs(10);
 /// A limit that is noticed so much too late says that farm itself was stopped (Ctrl-Z, a suspended host), not the guest.
 const STALL: Duration = Duration::from_secs(1);
 const CHUNK: usize = 64 << 10;
-/// Frames of a life's hits that are looked up in the kernel's debug information: those of sixty long reports. A guest in a
-/// storm has thousands, which say the same.
-const MOST_FRAMES: usize = 4096;
 
 /// All that drives one life. Ends in a verdict, whatever happens.
 pub(super) struct Task {
@@ -220,69 +216,6 @@ impl Task {
         let ending = ending.unwrap_or_else(|Trouble(trouble)| Ending::Infra { trouble });
         let announced = told.announced.clone();
         (self.record(ending, told, &words, timings.clone()), announced)
-    }
-
-    /// Where the CPUs of a guest stand that hangs, or that stopped, perhaps without a word of why.
-    async fn stands(
-        &self,
-        guest: &Guest,
-        ending: &Result<Ending, Trouble>,
-        cpus: Option<CpuState>,
-    ) -> Stands {
-        match (ending, cpus) {
-            (Ok(Ending::Hung | Ending::Panicked), Some(cpus)) => {
-                self.ask(guest, move |sources| hang::stands(&cpus, sources)).await.unwrap_or_default()
-            }
-            _ => Stands::default(),
-        }
-    }
-
-    /// The record, with where in the source the traces of its hits stand.
-    async fn with_places(&self, mut record: LifeRecord) -> LifeRecord {
-        let Ok(guest) = &self.assignment.guest else { return record };
-        let mut room = MOST_FRAMES;
-        let mut spots: Vec<Vec<Spot>> = Vec::new();
-        for hit in &record.hits {
-            let of_hit: Vec<Spot> = hit.judged.hit.spots().take(room).collect();
-            room -= of_hit.len();
-            spots.push(of_hit);
-        }
-        if room == MOST_FRAMES {
-            return record;
-        }
-        let places = |sources: &mut Sources, spots: &Vec<Spot>| -> Vec<Vec<Place>> {
-            spots.iter().map(|spot| sources.places(spot)).collect()
-        };
-        let located = self
-            .ask(guest, move |sources| spots.iter().map(|of_hit| places(sources, of_hit)).collect::<Vec<_>>())
-            .await;
-        for (hit, places) in record.hits.iter_mut().zip(located.unwrap_or_default()) {
-            if places.iter().any(|places| !places.is_empty()) {
-                hit.places = places;
-            }
-        }
-        record
-    }
-
-    /// Asks the kernel's files with debug information. That may take a second, in which other lives are to be listened to.
-    async fn ask<T: Send + 'static>(
-        &self,
-        guest: &Guest,
-        question: impl FnOnce(&mut Sources) -> T + Send + 'static,
-    ) -> Option<T> {
-        let sources = guest.sources.clone();
-        let asked = tokio::task::spawn_blocking(move || {
-            let mut sources = sources.lock();
-            (question(&mut sources), sources.take_troubles())
-        });
-        let (answer, reasons) = match asked.await {
-            Ok((answer, reasons)) => (Some(answer), reasons),
-            Err(error) => (None, vec![format!("reading the debug information failed: {error}")]),
-        };
-        for reason in reasons {
-            self.say(What::NotLocated { life: self.life, reason }).await;
-        }
-        answer
     }
 
     fn record(&self, ending: Ending, told: Told, words: &MachineWords, timings: Timings) -> LifeRecord {
@@ -571,7 +504,7 @@ impl Task {
         }
     }
 
-    async fn say(&self, what: What) {
+    pub(super) async fn say(&self, what: What) {
         // The dispatcher listens for as long as it has lives; if it is gone, this task is being dropped.
         let _ = self.tell.send(what).await;
     }

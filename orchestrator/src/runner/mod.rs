@@ -11,6 +11,7 @@ mod hang;
 mod host;
 mod interactive;
 mod life;
+mod places;
 mod recheck;
 mod record;
 mod search;

@@ -7,12 +7,12 @@ use std::fs;
 use std::process::Command;
 use std::sync::Mutex;
 use std::thread;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use farm::cache::{Cache, Kind, quiet};
 use farm::kernel::{
-    Base, BuildRequest, ConfigRecipe, Fragment, Kernel, KernelError, Origin, Tree, build, configuration,
+    BuildRequest, ConfigRecipe, Fragment, Kernel, KernelError, Origin, Tree, build, configuration,
 };
 
 /// `allnoconfig` drops what the tree does not know, as `conf` does; the boot image is what farm reads of one.
@@ -27,6 +27,7 @@ bzImage:
 	$(CC) $(CFLAGS) -o $(O)/vmlinux $(CURDIR)/main.c
 	@{ head -c 65544 /dev/zero; printf S390EP; head -c 4096 /dev/zero; cat $(O)/vmlinux; } > $(O)/arch/s390/boot/bzImage
 	@echo '#define UTS_RELEASE "6.1.0-small"' > $(O)/include/generated/utsrelease.h
+	@mkdir -p $(O)/include/config && echo 6.1.0-small > $(O)/include/config/kernel.release
 	@echo built >> $(O)/times
 modules:
 modules_install:
@@ -71,12 +72,20 @@ impl Place {
         fs::write(path, text).unwrap();
     }
 
+    /// Lets its files be of an hour ago.
+    fn make_older(&self) {
+        let an_hour_ago = SystemTime::now() - Duration::from_secs(3600);
+        for file in walk(&self.tree()) {
+            fs::File::options().write(true).open(file).unwrap().set_modified(an_hour_ago).unwrap();
+        }
+    }
+
     fn cache(&self) -> Cache {
         Cache::new(&self.root.join("cache")).unwrap()
     }
 
     fn build(&self) -> Result<Kernel, KernelError> {
-        self.build_with("CONFIG_A=y\n", &[])
+        self.build_with("CONFIG_A=y\nCONFIG_MODULES=y\n", &[])
     }
 
     fn build_with(&self, fragment: &str, patches: &[(&str, &str)]) -> Result<Kernel, KernelError> {
@@ -103,9 +112,14 @@ impl Place {
     }
 }
 
+fn walk(directory: &Utf8Path) -> Vec<Utf8PathBuf> {
+    let entries = directory.read_dir_utf8().unwrap().map(|entry| entry.unwrap().into_path());
+    entries.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
+}
+
 fn config(fragment: &str) -> ConfigRecipe {
     let fragment = Fragment { name: "piece".to_owned(), text: fragment.to_owned() };
-    ConfigRecipe { name: "little".to_owned(), base: Base::AllNoConfig, fragments: vec![fragment] }
+    ConfigRecipe::of_file("little", fragment)
 }
 
 fn hash(path: &Utf8Path) -> String {
@@ -198,13 +212,13 @@ fn another_folder_makes_the_same_bytes() {
 #[test]
 fn an_option_that_does_not_survive_is_told_with_what_it_depends_on() {
     let place = Place::new();
-    let error = place.build_with("CONFIG_A=y\nCONFIG_NEVER=y\n", &[]).unwrap_err();
+    let error = place.build_with("CONFIG_A=y\nCONFIG_MODULES=y\nCONFIG_NEVER=y\n", &[]).unwrap_err();
     assert_eq!(
         error.to_string(),
         "small does not take what its configuration asks for:\nCONFIG_NEVER=y (piece) became n; Kconfig:1 depends on MARS (MARS=n)"
     );
-    let error = place.build_with("CONFIG_A=y\nnonsense\n", &[]).unwrap_err();
-    assert_eq!(error.to_string(), "piece:2: neither CONFIG_NAME=VALUE nor `# CONFIG_NAME is not set`");
+    let error = place.build_with("CONFIG_A=y\nCONFIG_MODULES=y\nnonsense\n", &[]).unwrap_err();
+    assert_eq!(error.to_string(), "piece:3: neither CONFIG_NAME=VALUE nor `# CONFIG_NAME is not set`");
     assert!(place.cache().entries(Kind::Kernel).unwrap().is_empty());
 
     let cache = place.cache();
@@ -234,14 +248,14 @@ fn patches_are_part_of_what_is_built() {
     let place = Place::new();
     let plain = place.build().unwrap();
     let patch = "--- a/main.c\n+++ b/main.c\n@@ -1,3 +1,3 @@\n /* one */\n-int answer = 42;\n+int answer = 44;\n const char *place(void) { return __FILE__; }\n";
-    let patched = place.build_with("CONFIG_A=y\n", &[("answer.patch", patch)]).unwrap();
+    let patched = place.build_with("CONFIG_A=y\nCONFIG_MODULES=y\n", &[("answer.patch", patch)]).unwrap();
     assert_ne!(signature(&patched), signature(&plain));
     assert_eq!(fs::read_to_string(place.tree().join("main.c")).unwrap(), MAIN);
     // The same by hand is the same kernel, by whatever name.
     place.put("main.c", &MAIN.replace("42", "44"));
     assert_eq!(place.build().unwrap(), patched);
 
-    let error = place.build_with("CONFIG_A=y\n", &[("answer.patch", patch)]).unwrap_err();
+    let error = place.build_with("CONFIG_A=y\nCONFIG_MODULES=y\n", &[("answer.patch", patch)]).unwrap_err();
     let KernelError::PatchRefused { name, said } = error else { panic!() };
     assert_eq!(name, "answer.patch");
     assert!(said.contains("main.c"), "{said}");
@@ -251,6 +265,7 @@ fn patches_are_part_of_what_is_built() {
 #[test]
 fn locks_that_were_left_behind_and_a_checkout_that_was_cut_short_are_mended() {
     let place = Place::new();
+    place.make_older();
     let first = place.build().unwrap();
     let tree = place.cache().entries(Kind::Tree).unwrap().remove(0);
     for index in ["index", "index-of-user", "index-of-patches"] {
@@ -263,7 +278,7 @@ fn locks_that_were_left_behind_and_a_checkout_that_was_cut_short_are_mended() {
     assert_ne!(signature(&second), signature(&first));
     assert_eq!(fs::read_to_string(tree.join("source/main.c")).unwrap(), MAIN.replace("42", "45"));
     assert!(!second.headers.unwrap().join("include/stray.h").exists());
-    // A repository that was not wholly made.
+    // A repository that was not wholly made, beside indices that name what was in it: git trusts them where a file is older.
     fs::remove_file(tree.join("git/farm-is-ready")).unwrap();
     fs::write(tree.join("git/config.lock"), "").unwrap();
     fs::write(tree.join("index"), "cut").unwrap();
@@ -288,6 +303,15 @@ fn objects_of_a_build_that_did_not_end_are_not_used_again() {
     assert!(!objects.join("half-written.o").exists());
 }
 
+#[test]
+fn a_kernel_may_have_no_modules() {
+    let place = Place::new();
+    place.put("Makefile", &MAKEFILE.replace("modules:\n", "modules:\n\tfalse\n"));
+    assert!(place.build().is_err());
+    let without = place.build_with("CONFIG_A=y\n", &[]).unwrap();
+    assert_eq!((without.key.release.as_str(), without.modules), ("6.1.0-small", None));
+}
+
 /// As Debian's sources have it.
 #[test]
 fn a_gitignore_that_names_everything_hides_nothing() {
@@ -305,7 +329,7 @@ fn a_gitignore_that_names_everything_hides_nothing() {
 fn another_archive_of_the_same_tree_is_compiled_anew() {
     let place = Place::new();
     let cache = place.cache();
-    let config = config("CONFIG_A=y\n");
+    let config = config("CONFIG_A=y\nCONFIG_MODULES=y\n");
     let build_archive = |key: &str| {
         let archive = place.root.join(format!("{key}.tar.xz"));
         let tar = ["--mtime=2001-01-01", "-cJf", archive.as_str(), "-C", place.root.as_str(), "linux"];
@@ -332,7 +356,7 @@ fn two_farms_that_want_one_kernel_build_it_once() {
                     let cache = place.cache();
                     let tell =
                         |line: &str| *waited.lock().unwrap() += usize::from(line.starts_with("waiting"));
-                    let config = config("CONFIG_A=y\n");
+                    let config = config("CONFIG_A=y\nCONFIG_MODULES=y\n");
                     let (tree, id) = Tree::of_directory(&cache, &place.tree(), &tell).unwrap();
                     let request = BuildRequest { name: "small", config: &config, patches: &[] };
                     build(&cache, (&tree, &id), &request, &tell).unwrap()

@@ -92,12 +92,16 @@ pub(super) fn symbols(environment: &Environment, names: &[String]) -> Result<Exi
 
 pub(super) fn configs(environment: &Environment) -> Result<ExitCode, Failure> {
     let catalog = kernel_catalog()?;
-    let mut table = Table::new(&[("config", Align::Left), ("base", Align::Left), ("fragments", Align::Left)]);
+    let columns = ["config", "base", "fragments", "compiler"].map(|name| (name, Align::Left));
+    let mut table = Table::new(&columns);
     let mut values = Vec::new();
     for config in &catalog.configs {
         let fragments: Vec<&str> = config.fragments.iter().map(|fragment| fragment.name.as_str()).collect();
-        table.row([config.name.clone(), config.base.to_string(), fragments.join(", ")]);
-        values.push(json!({ "name": config.name, "base": config.base, "fragments": fragments }));
+        let compiler = config.compiler;
+        table.row([config.name.clone(), config.base.to_string(), fragments.join(", "), compiler.to_string()]);
+        values.push(json!({
+            "name": config.name, "base": config.base, "fragments": fragments, "compiler": compiler,
+        }));
     }
     environment.print(&table.to_string(), &values)?;
     Ok(ExitCode::Passed)

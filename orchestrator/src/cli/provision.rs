@@ -18,7 +18,7 @@ use crate::guest::{
     module_names,
 };
 use crate::kernel::{
-    Base, BuildRequest, BuildTree, Catalog, ConfigRecipe, DebugFiles, Fetcher, Fragment, Kernel, KernelError,
+    BuildRequest, BuildTree, Catalog, ConfigRecipe, DebugFiles, Fetcher, Fragment, Kernel, KernelError,
     MirrorChoice, Origin, OwnKernel, Refresh, SharedSources, Tree, TreeId, build, find_qemus,
 };
 use crate::machine::{
@@ -300,8 +300,7 @@ pub(super) fn config(catalog: &Catalog, word: &str) -> Result<ConfigRecipe, Fail
     }
     let text = std::fs::read_to_string(path)
         .map_err(|source| Failure::of(ExitCode::Usage, &KernelError::Io { path: path.to_owned(), source }))?;
-    let fragment = Fragment { name: word.to_owned(), text };
-    Ok(ConfigRecipe { name: "own".to_owned(), base: Base::AllNoConfig, fragments: vec![fragment] })
+    Ok(ConfigRecipe::of_file("own", Fragment { name: word.to_owned(), text }))
 }
 
 /// What `--tree` names: a directory, or sources by name; with what it is called.
@@ -453,7 +452,7 @@ impl From<KernelError> for Failure {
             | KernelError::BadLine(_)
             | KernelError::ConfigLost { .. }
             | KernelError::CommandLine { .. } => ExitCode::Usage,
-            KernelError::Build { .. } | KernelError::NotMade { .. } => ExitCode::BuildFailed,
+            KernelError::Build { .. } => ExitCode::BuildFailed,
             _ => ExitCode::Infra,
         };
         Failure::of(exit, &error)

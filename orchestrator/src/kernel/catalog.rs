@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::build::{Base, ConfigRecipe, Fragment};
+use super::build::{Base, Compiler, ConfigRecipe, Fragment};
 use crate::assets;
 
 /// The package of the C library, on every architecture that farm runs on.
@@ -135,6 +135,8 @@ struct RawConfig {
     base: Base,
     /// Names of files in kernels/configs, without `.config`.
     fragments: Vec<String>,
+    #[serde(default)]
+    compiler: Compiler,
 }
 
 /// Either a package (with source and kbuild) or a build (a tree and a config).
@@ -258,7 +260,7 @@ impl Check<'_> {
                 None => self.problems.push(format!("{name:?} has no fragment {part:?} in kernels/configs")),
             }
         }
-        ConfigRecipe { name: name.to_owned(), base: config.base, fragments }
+        ConfigRecipe { name: name.to_owned(), base: config.base, fragments, compiler: config.compiler }
     }
 
     fn recipe(

@@ -32,8 +32,8 @@ use sha2::{Digest, Sha256};
 pub use self::apt::{Archive, Mirrors};
 pub use self::boot::{BootFacts, NotBootable, inspect};
 pub use self::build::{
-    BadLine, Base, BuildRequest, ConfigRecipe, Configurator, Fragment, Kconfig, Lost, Options, build,
-    configuration, which_are_built,
+    BadLine, Base, BuildRequest, Compiler, ConfigRecipe, Configurator, Fragment, Kconfig, Lost, Options,
+    build, configuration, which_are_built,
 };
 pub use self::catalog::{
     Catalog, CatalogError, KernelBuild, KernelPackages, NamedKernel, NamedTree, Packages, Pinned, Recipe,
@@ -187,8 +187,6 @@ pub enum KernelError {
     NotSettled { name: String, said: String },
     #[error("{name} did not build:\n{words}\nthe rest is in {log}")]
     Build { name: String, words: String, log: Utf8PathBuf },
-    #[error("the build of {name} made no {what}")]
-    NotMade { name: String, what: &'static str },
     #[error("the kernel command line is {bytes} bytes long, and {kernel} takes {limit} at most")]
     CommandLine { bytes: u64, limit: u64, kernel: String },
     #[error("Debian has no programs for this host's architecture {architecture}")]
@@ -201,9 +199,7 @@ impl KernelError {
     /// Whether other sources would have built: nothing is wrong with this host.
     pub fn is_of_the_sources(&self) -> bool {
         match self {
-            Self::Build { .. } | Self::NotMade { .. } | Self::ConfigLost { .. } | Self::NoSources { .. } => {
-                true
-            }
+            Self::Build { .. } | Self::ConfigLost { .. } | Self::NoSources { .. } => true,
             // It hangs.
             Self::Tool(ToolError::TooLong { .. }) => true,
             _ => false,

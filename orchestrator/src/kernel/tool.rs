@@ -32,6 +32,15 @@ pub(crate) const MKFS_EXT4: Tool = Tool { name: "mkfs.ext4", package: "e2fsprogs
 pub(crate) const MKFS_XFS: Tool = Tool { name: "mkfs.xfs", package: "xfsprogs" };
 pub(crate) const FALLOCATE: Tool = Tool { name: "fallocate", package: "util-linux" };
 pub(crate) const CROSS_GCC: Tool = Tool { name: "s390x-linux-gnu-gcc", package: "gcc-s390x-linux-gnu" };
+/// Debian's names for clang, the newest first. It is not needed: no kernel of the catalog's but those that say so wants it.
+pub(crate) const CLANGS: [Tool; 6] = [
+    Tool { name: "clang-19", package: "clang-19" },
+    Tool { name: "clang-18", package: "clang-18" },
+    Tool { name: "clang-17", package: "clang-17" },
+    Tool { name: "clang-16", package: "clang-16" },
+    Tool { name: "clang-15", package: "clang-15" },
+    Tool { name: "clang", package: "clang" },
+];
 pub(crate) const HOST_GCC: Tool = Tool { name: "gcc", package: "gcc" };
 pub(crate) const CROSS_STRIP: Tool =
     Tool { name: "s390x-linux-gnu-strip", package: "binutils-s390x-linux-gnu" };
@@ -53,6 +62,8 @@ pub(crate) const SETPRIV: Tool = Tool { name: "setpriv", package: "util-linux" }
 pub enum ToolError {
     #[error("{tool} is not installed; Debian's package {package} has it and `cargo xtask setup` installs it")]
     Missing { tool: String, package: String },
+    #[error("no clang is installed; Debian 12 has the package clang-16, Debian 13 clang-19")]
+    NoClang,
     #[error("cannot start {tool}")]
     Start { tool: String, source: io::Error },
     #[error("{tool} was not done after {} s", limit.as_secs())]

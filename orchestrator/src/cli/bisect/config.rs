@@ -6,9 +6,10 @@ use camino::Utf8PathBuf;
 
 use super::args::BisectConfigArgs;
 use super::begun;
+use super::bench::Bench;
 use super::command::{CommandTrials, Place};
 use super::ends::Ends;
-use super::kernels::{Kernels, Lives, Supply};
+use super::kernels::{Kernels, Lives, Supplied, Supply, built};
 use super::steps::{Ended, Steps};
 use super::testbed::{Hunted, Made, Testbed};
 use crate::bisect::config::{Difference, Found, Sampling, Verdict};
@@ -17,10 +18,7 @@ use crate::cli::perform::{interrupts, load};
 use crate::cli::provision::{kernel_catalog, sources};
 use crate::cli::{output, runtime};
 use crate::error::{ExitCode, Failure};
-use crate::kernel::{
-    Base, BuildRequest, ConfigRecipe, Configurator, Exit, Fragment, Kernel, Options, Tree, TreeId, build,
-    run_of_user, which_are_built,
-};
+use crate::kernel::{ConfigRecipe, Configurator, Exit, Fragment, Options, Tree, TreeId, run_of_user};
 use crate::report::config::{ConfigAnswer, config_text};
 use crate::store::{BisectRecord, BisectWriter, Entry, Probe, SubjectRecord};
 
@@ -112,8 +110,8 @@ fn search(
             directory,
             prepared: None,
         };
-        let steps = Steps::new(writer, entries, testbed, configurator, difference, sampling, hunted)?;
-        return conclude(environment, record, steps);
+        let bench = Bench::new(writer, entries, testbed, hunted)?;
+        return conclude(environment, record, Steps::new(bench, configurator, difference, sampling));
     }
     let testbed = Kernels {
         environment,
@@ -125,8 +123,8 @@ fn search(
         ready: None,
         begun: None,
     };
-    let steps = Steps::new(writer, entries, testbed, configurator, difference, sampling, hunted)?;
-    conclude(environment, record, steps)
+    let bench = Bench::new(writer, entries, testbed, hunted)?;
+    conclude(environment, record, Steps::new(bench, configurator, difference, sampling))
 }
 
 fn conclude<T: Testbed>(
@@ -151,12 +149,12 @@ fn conclude<T: Testbed>(
         fragment,
         steps.difference.changes().len(),
         steps.configurator.kconfig(),
-        &steps.entries,
+        &steps.bench.entries,
     );
     let text = config_text(&answer);
-    steps.writer.answer(&answer, &text, None)?;
+    steps.bench.writer.answer(&answer, &text, None)?;
     environment.print(&text, &answer)?;
-    output::note(&format!("kept in {}", steps.writer.directory()));
+    output::note(&format!("kept in {}", steps.bench.writer.directory()));
     Ok(match verdict {
         Verdict::Found(_) => ExitCode::Passed,
         Verdict::NoDifference | Verdict::BadIsClean | Verdict::GoodHits => ExitCode::Usage,
@@ -174,7 +172,7 @@ fn fragment<T: Testbed>(steps: &mut Steps<T>, found: &Found) -> Result<String, F
         let message = "the fragment does not make the configuration that was found: this is a bug in farm";
         return Err(Failure::new(ExitCode::Fault, message));
     }
-    write(&steps.writer.directory().join(FRAGMENT), &lines)?;
+    write(&steps.bench.writer.directory().join(FRAGMENT), &lines)?;
     Ok(lines)
 }
 
@@ -188,20 +186,11 @@ struct Configurations<'a> {
 }
 
 impl Supply for Configurations<'_> {
-    fn kernel(&self, of: &Probe) -> Result<Result<(Kernel, bool), String>, Failure> {
+    fn kernel(&self, of: &Probe) -> Result<Supplied, Failure> {
         let text = read(&config_file(&self.directory, of))?;
-        let fragment = Fragment { name: "bisected".to_owned(), text };
-        let config =
-            ConfigRecipe { name: "bisected".to_owned(), base: Base::AllNoConfig, fragments: vec![fragment] };
-        let cache = &self.environment.cache;
-        let cached = which_are_built(cache, &[&self.id], &config)?.contains(&true);
-        // A name that is the same for all: a cell is one of the scenario's, whatever it is tried on.
-        let request = BuildRequest { name: "bisected", config: &config, patches: &[] };
-        match build(cache, (&self.tree, &self.id), &request, &|line| tracing::info!("{line}")) {
-            Ok(kernel) => Ok(Ok((kernel, cached))),
-            Err(error) if error.is_of_the_sources() => Ok(Err(error.to_string())),
-            Err(error) => Err(error.into()),
-        }
+        let config = ConfigRecipe::of_file("bisected", Fragment { name: "bisected".to_owned(), text });
+        let say = |line: &str| tracing::info!("{line}");
+        built(&self.environment.cache, (&self.tree, &self.id), &config, &say)
     }
 }
 

@@ -12,7 +12,7 @@ use crate::cli::output;
 use crate::cli::provision::kernel_catalog;
 use crate::error::{ExitCode, Failure};
 use crate::kernel::{
-    Base, BuildRequest, ConfigRecipe, Fragment, KernelError, Options, Tree, TreeId, configuration,
+    Base, BuildRequest, Compiler, ConfigRecipe, Fragment, KernelError, Options, Tree, TreeId, configuration,
 };
 
 /// What `--from` says for the host's own kernel, and for farm's pieces of configurations.
@@ -83,7 +83,8 @@ fn of_fragments(environment: &Environment, tree: (&Tree, &TreeId), words: &str) 
         })
     };
     let fragments = words.split(',').map(fragment).collect::<Result<_, _>>()?;
-    let config = ConfigRecipe { name: "fragments".to_owned(), base: Base::AllNoConfig, fragments };
+    let (name, compiler) = ("fragments".to_owned(), Compiler::default());
+    let config = ConfigRecipe { name, base: Base::AllNoConfig, fragments, compiler };
     text_of(environment, tree, &config)
 }
 

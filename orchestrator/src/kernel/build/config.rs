@@ -32,12 +32,41 @@ pub struct Fragment {
     pub text: String,
 }
 
+/// What compiles a kernel. The linker is GNU's in any case.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Compiler {
+    /// gcc as a cross compiler.
+    #[default]
+    Gcc,
+    /// The host's, which makes code for s390x too (Documentation/kbuild/llvm.rst).
+    Clang,
+}
+
+impl fmt::Display for Compiler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Gcc => "gcc",
+            Self::Clang => "clang",
+        })
+    }
+}
+
 /// A configuration by name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigRecipe {
     pub name: String,
     pub base: Base,
     pub fragments: Vec<Fragment>,
+    pub compiler: Compiler,
+}
+
+impl ConfigRecipe {
+    /// One file over nothing.
+    pub fn of_file(name: &str, fragment: Fragment) -> Self {
+        let (name, compiler) = (name.to_owned(), Compiler::default());
+        Self { name, base: Base::AllNoConfig, fragments: vec![fragment], compiler }
+    }
 }
 
 /// Options by name, without CONFIG_. `n` is what is not set.

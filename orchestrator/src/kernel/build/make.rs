@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use camino::Utf8Path;
 
 use super::super::KernelError;
-use super::super::tool::{CCACHE, CROSS_GCC, MAKE, ToolError};
+use super::super::tool::{CCACHE, CLANGS, CROSS_GCC, MAKE, Tool, ToolError};
 use super::super::tree::AT_WORK;
 use super::RECIPE;
-use super::config::Options;
+use super::config::{Compiler, Options};
 use crate::cache::{Cache, Progress};
 
 /// The prefix of the cross tools, as the kernel's Makefiles want it.
@@ -57,6 +57,7 @@ pub(super) struct Make<'a> {
     pub(super) objects: &'a Utf8Path,
     /// For messages.
     pub(super) name: &'a str,
+    pub(super) compiler: Compiler,
     pub(super) progress: Progress<'a>,
     pub(super) debug: DebugFlags,
 }
@@ -124,7 +125,7 @@ impl Make<'_> {
         let seen_from_objects = format!("../{}", source.file_name().unwrap_or_default());
         let maps = [source.as_str(), objects.as_str(), &seen_from_objects].map(map).join(" ");
         let flags = maps + self.debug.as_str();
-        let (compiler, gcc) = (CROSS_GCC.find()?, format!("{CROSS}gcc"));
+        let compiler = tool(self.compiler)?;
         let compiler = match CCACHE.find() {
             Ok(ccache) => {
                 command.env("CCACHE_DIR", cache.root().join("ccache")).env("CCACHE_BASEDIR", cache.root());
@@ -133,9 +134,9 @@ impl Make<'_> {
                 // Flags that name the place make other words of the same compilation; what they map to is the recipe's.
                 command.env("CCACHE_NAMESPACE", format!("farm-{RECIPE}"));
                 command.env("CCACHE_IGNOREOPTIONS", "-ffile-prefix-map=* -fmacro-prefix-map=*");
-                format!("{} {gcc}", ccache.display())
+                format!("{} {compiler}", ccache.display())
             }
-            Err(_) => compiler.display().to_string(),
+            Err(_) => compiler.find()?.display().to_string(),
         };
         command
             .args(["-C", source.as_str(), &format!("O={objects}"), &format!("-j{jobs}"), "ARCH=s390"])
@@ -146,13 +147,22 @@ impl Make<'_> {
     }
 }
 
+/// The newest that there is of this kind.
+fn tool(compiler: Compiler) -> Result<Tool, ToolError> {
+    match compiler {
+        Compiler::Gcc => Ok(CROSS_GCC),
+        Compiler::Clang => CLANGS.into_iter().find(|clang| clang.find().is_ok()).ok_or(ToolError::NoClang),
+    }
+}
+
 /// The compiler and the linker, as they call themselves.
-pub(super) fn toolchain() -> Result<String, ToolError> {
+pub(super) fn toolchain(compiler: Compiler) -> Result<String, ToolError> {
     let first_line = |output: Vec<u8>| {
         String::from_utf8_lossy(&output).lines().next().unwrap_or_default().trim().to_owned()
     };
-    let compiler = first_line(CROSS_GCC.stdout(CROSS_GCC.command()?.arg("--version"))?);
-    // The linker that the compiler uses.
+    let tool = tool(compiler)?;
+    let compiler = first_line(tool.stdout(tool.command()?.arg("--version"))?);
+    // The linker that gcc uses.
     let linker = first_line(CROSS_GCC.stdout(CROSS_GCC.command()?.args(["-Wl,--version"]))?);
     Ok(format!("{compiler}; {linker}"))
 }

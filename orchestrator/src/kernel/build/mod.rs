@@ -18,7 +18,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use serde::{Deserialize, Serialize};
 
 use self::config::Need;
-pub use self::config::{BadLine, Base, ConfigRecipe, Fragment, Lost, Options};
+pub use self::config::{BadLine, Base, Compiler, ConfigRecipe, Fragment, Lost, Options};
 pub use self::configurator::Configurator;
 pub use self::entries::Kconfig;
 use self::make::{DebugFlags, Make, toolchain, write_if_other};
@@ -101,7 +101,7 @@ pub fn build(
     let BuildRequest { name, config, patches } = request;
     let options = Options::of_fragments(&config.fragments)?;
     let id = tree.patched(base, patches)?;
-    let toolchain = toolchain()?;
+    let toolchain = toolchain(config.compiler)?;
     let key = entry_key(&id, config, &options, &toolchain);
     let mut is_new = false;
     let entry = cache.entry(Kind::Kernel, &key, progress, |work| {
@@ -110,13 +110,17 @@ pub fn build(
         let source = tree.check_out(&id)?;
         let objects_key = format!("{}-{}", config.name, &sha256_hex(toolchain.as_bytes())[..8]);
         let objects = tree.objects(&objects_key)?;
-        let make =
-            Make { cache, source: &source, objects: &objects, name, progress, debug: DebugFlags::None };
+        let (compiler, debug) = (config.compiler, DebugFlags::None);
+        let make = Make { cache, source: &source, objects: &objects, name, compiler, progress, debug };
         let configured = configure(&make, config, &options)?;
         let make = Make { debug: DebugFlags::beside(&configured), ..make };
         progress(&format!("building {name}: tree {}, configuration {}", id.short(), config.name));
-        make.run(&["bzImage", "modules"])?;
-        collect(&make, work)?;
+        let modules = if configured.value("MODULES") == "n" { Modules::None } else { Modules::All };
+        make.run(match modules {
+            Modules::All => &["bzImage", "modules"],
+            Modules::None => &["bzImage"],
+        })?;
+        collect(&make, modules, work)?;
         let kernel = facts(work)?;
         let record = BuildRecord {
             tree: id.as_str().to_owned(),
@@ -146,7 +150,7 @@ pub(super) fn existing(
 ) -> Result<Option<Kernel>, KernelError> {
     let options = Options::of_fragments(&request.config.fragments)?;
     // Without a compiler there is no telling which one it would be.
-    let Ok(toolchain) = toolchain() else { return Ok(None) };
+    let Ok(toolchain) = toolchain(request.config.compiler) else { return Ok(None) };
     let key = entry_key(id, request.config, &options, &toolchain);
     cache.existing(Kind::Kernel, &key).map(|entry| load(request.name, &entry)).transpose()
 }
@@ -158,7 +162,7 @@ pub fn which_are_built(
     config: &ConfigRecipe,
 ) -> Result<Vec<bool>, KernelError> {
     let options = Options::of_fragments(&config.fragments)?;
-    let toolchain = toolchain()?;
+    let toolchain = toolchain(config.compiler)?;
     let is_built =
         |id: &&TreeId| cache.existing(Kind::Kernel, &entry_key(id, config, &options, &toolchain)).is_some();
     Ok(contents.iter().map(is_built).collect())
@@ -179,8 +183,8 @@ pub fn configuration(
     let options = Options::of_fragments(&request.config.fragments)?;
     let source = tree.check_out(&tree.patched(base, request.patches)?)?;
     let objects = tree.objects(&format!("{}-configured", request.config.name))?;
-    let (name, debug) = (request.name, DebugFlags::None);
-    let make = Make { cache, source: &source, objects: &objects, name, progress, debug };
+    let (name, compiler, debug) = (request.name, request.config.compiler, DebugFlags::None);
+    let make = Make { cache, source: &source, objects: &objects, name, compiler, progress, debug };
     configure(&make, request.config, &options)?;
     let config = read(&objects.join(".config"))?;
     Ok(String::from_utf8_lossy(&config).into_owned())
@@ -254,25 +258,20 @@ fn kconfig_files(source: &Utf8Path) -> Result<Vec<kconfig::File>, KernelError> {
     Ok(files)
 }
 
+/// Whether a configuration has loadable modules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Modules {
+    All,
+    None,
+}
+
 /// Puts what the build has made into an entry.
-fn collect(make: &Make<'_>, work: &Utf8Path) -> Result<(), KernelError> {
+fn collect(make: &Make<'_>, kinds: Modules, work: &Utf8Path) -> Result<(), KernelError> {
     let Make { source, objects, .. } = make;
-    make.run(&[
-        "modules_install",
-        &format!("INSTALL_MOD_PATH={work}"),
-        "INSTALL_MOD_STRIP=1",
-        "DEPMOD=true",
-    ])?;
-    let release = modules::settle(work)?
-        .ok_or_else(|| KernelError::NotMade { name: make.name.to_owned(), what: "lib/modules" })?;
-    for link in ["build", "source"] {
-        let _ = fs::remove_file(work.join("lib/modules").join(&release).join(link));
-    }
-    modules::index(work, &release)?;
-    let installed = work.join("lib/modules").join(&release).join("kernel");
-    for module in modules::files(&installed)? {
-        let path = module.strip_prefix(&installed).unwrap_or(&module);
-        copy(&objects.join(path), &work.join(DEBUG).join(path))?;
+    let path = objects.join("include/config/kernel.release");
+    let release = String::from_utf8_lossy(&read(&path)?).trim().to_owned();
+    if kinds == Modules::All {
+        collect_modules(make, &release, work)?;
     }
     copy(&objects.join("arch/s390/boot/bzImage"), &work.join(format!("boot/vmlinuz-{release}")))?;
     copy(&objects.join(".config"), &work.join(format!("boot/config-{release}")))?;
@@ -286,6 +285,26 @@ fn collect(make: &Make<'_>, work: &Utf8Path) -> Result<(), KernelError> {
         }
     }
     keep_only(work, &["boot", "lib", "vmlinux", BUILD, DEBUG])
+}
+
+fn collect_modules(make: &Make<'_>, release: &str, work: &Utf8Path) -> Result<(), KernelError> {
+    make.run(&[
+        "modules_install",
+        &format!("INSTALL_MOD_PATH={work}"),
+        "INSTALL_MOD_STRIP=1",
+        "DEPMOD=true",
+    ])?;
+    let home = work.join("lib/modules").join(release);
+    for link in ["build", "source"] {
+        let _ = fs::remove_file(home.join(link));
+    }
+    modules::index(work, release)?;
+    let installed = home.join("kernel");
+    for module in modules::files(&installed)? {
+        let path = module.strip_prefix(&installed).unwrap_or(&module);
+        copy(&make.objects.join(path), &work.join(DEBUG).join(path))?;
+    }
+    Ok(())
 }
 
 /// What of a tree's path is wanted, without what is made on the way to a program.
@@ -369,7 +388,7 @@ fn load(name: &str, entry: &Utf8Path) -> Result<Kernel, KernelError> {
     };
     Ok(Kernel {
         boot: entry.join(format!("boot/vmlinuz-{release}")),
-        modules: Some(entry.join("lib/modules").join(&release)),
+        modules: Some(entry.join("lib/modules").join(&release)).filter(|modules| modules.is_dir()),
         vmlinux: Some(entry.join("vmlinux")),
         debug_modules: Some(entry.join(DEBUG)),
         config: Some(entry.join(format!("boot/config-{release}"))),

@@ -13,12 +13,12 @@ use std::process::Command;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use farm::bisect::config::{
-    Change, Changes, Difference, Found, Known, Next, Outcome, Request, Sampling, Verdict, next,
+    Change, Changes, Difference, Found, Known, Next, Request, Sampling, TestOutcome, Verdict, next,
 };
 use farm::cache::{Cache, quiet};
 use farm::kernel::{
-    Base, BuildRequest, Catalog, ConfigRecipe, Configurator, Fetcher, MirrorChoice, Options, Refresh, Tree,
-    TreeId, configuration,
+    Base, BuildRequest, Catalog, Compiler, ConfigRecipe, Configurator, Fetcher, MirrorChoice, Options,
+    Refresh, Tree, TreeId, configuration,
 };
 
 const RUNS: u64 = 5;
@@ -35,7 +35,8 @@ fn sources(cache: &Cache) -> (Tree, TreeId) {
 
 /// s390's configurations, as they stand in the sources.
 fn of_tree(cache: &Cache, (tree, id): (&Tree, &TreeId), base: Base) -> String {
-    let config = ConfigRecipe { name: base.to_string(), base, fragments: Vec::new() };
+    let compiler = Compiler::default();
+    let config = ConfigRecipe { name: base.to_string(), base, fragments: Vec::new(), compiler };
     let request = BuildRequest { name: "planted", config: &config, patches: &[] };
     configuration(cache, (tree, id), &request, &quiet).unwrap()
 }
@@ -182,7 +183,7 @@ fn search(ground: &mut Ground, case: &Case, run: u64) -> (Found, usize, u32) {
             }
             Next::Try { changes, .. } => {
                 let shows = ground.holds(case.planted, &changes) && luck.comes(case.percent);
-                known.record(changes, if shows { Outcome::Hit } else { Outcome::Clean });
+                known.record(changes, if shows { TestOutcome::Hit } else { TestOutcome::Clean });
             }
             Next::Done(Verdict::Found(found)) => {
                 let trials = known.tallies().map(|tally| tally.trials()).sum();

@@ -6,9 +6,7 @@ use serde::Serialize;
 
 use super::history::Commit;
 use super::verdict::{Verdict, WhyNoAnswer};
-use crate::store::{
-    BisectRecord, BuildRecord, Entry, Finding, Probe, SubjectRecord, TrialOutcome, TrialVerdict,
-};
+use crate::store::{BisectRecord, BuildRecord, Entry, Finding, Outcome, Probe, SubjectRecord, Trial};
 
 /// `answer.json`
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -89,16 +87,16 @@ pub struct Other {
 }
 
 impl Counts {
-    fn of<'a>(id: &str, trials: impl Iterator<Item = &'a TrialOutcome>) -> Self {
+    fn of<'a>(id: &str, trials: impl Iterator<Item = &'a Trial>) -> Self {
         let mut counts = Self { id: id.to_owned(), ..Self::default() };
         for trial in trials {
             match trial.outcome {
-                TrialVerdict::Hit => counts.hit += 1,
-                TrialVerdict::Clean => counts.clean += 1,
-                TrialVerdict::Weak => counts.weak += 1,
-                TrialVerdict::OtherFailure => counts.other_failure += 1,
-                TrialVerdict::CannotBoot => counts.cannot_boot += 1,
-                TrialVerdict::Infra => {}
+                Outcome::Hit => counts.hit += 1,
+                Outcome::Clean => counts.clean += 1,
+                Outcome::Weak => counts.weak += 1,
+                Outcome::OtherFailure => counts.other_failure += 1,
+                Outcome::CannotBoot => counts.cannot_boot += 1,
+                Outcome::Infra => {}
             }
         }
         counts
@@ -186,14 +184,14 @@ fn why_words(why: WhyNoAnswer, named: impl Fn(&Commit) -> SubjectRecord) -> Stri
     }
 }
 
-fn all_trials(entries: &[Entry]) -> impl Iterator<Item = (&Probe, &TrialOutcome)> {
+fn all_trials(entries: &[Entry]) -> impl Iterator<Item = (&Probe, &Trial)> {
     entries.iter().flat_map(|entry| match entry {
         Entry::Tried { of, trials, .. } => trials.iter().map(move |trial| (of, trial)).collect(),
         _ => Vec::new(),
     })
 }
 
-fn trials_of<'a>(entries: &'a [Entry], of: &'a Probe) -> impl Iterator<Item = &'a TrialOutcome> {
+fn trials_of<'a>(entries: &'a [Entry], of: &'a Probe) -> impl Iterator<Item = &'a Trial> {
     all_trials(entries).filter(move |(tried, _)| *tried == of).map(|(_, trial)| trial)
 }
 
@@ -282,8 +280,8 @@ mod tests {
         Entry::Built { of: Probe::Subject(id.into()), outcome, seconds: 10.0 }
     }
 
-    fn tried(of: Probe, outcomes: &[TrialVerdict]) -> Entry {
-        let trial = |(number, outcome): (u32, &TrialVerdict)| TrialOutcome {
+    fn tried(of: Probe, outcomes: &[Outcome]) -> Entry {
+        let trial = |(number, outcome): (u32, &Outcome)| Trial {
             number,
             outcome: *outcome,
             seconds: 1.0,
@@ -294,7 +292,7 @@ mod tests {
     }
 
     fn answer() -> (BisectRecord, Answer) {
-        use TrialVerdict::{Clean, Hit, OtherFailure};
+        use Outcome::{Clean, Hit, OtherFailure};
 
         let started = jiff::Timestamp::from_second(1_700_000_000).unwrap();
         let record = BisectRecord {

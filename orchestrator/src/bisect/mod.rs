@@ -20,10 +20,11 @@ pub mod simulation;
 #[cfg(test)]
 mod tests;
 
+pub use crate::store::Outcome;
 pub use answer::{Answer, Conclusion, Counts, Other, Proof, Row, Without};
 pub use cost::{Costs, Seconds};
 pub use history::{Commit, History, HistoryError};
-pub use outcome::{BuildOutcome, Outcome, Signature};
+pub use outcome::{BuildOutcome, Signature};
 pub use search::Search;
 pub use trial::{Reading, is_hunted, read_trial};
 pub use verdict::{Confidence, Fitness, Next, Options, Standing, Verdict, WhyNoAnswer};

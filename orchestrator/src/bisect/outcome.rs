@@ -19,19 +19,3 @@ pub enum BuildOutcome {
     /// The farm's own trouble: says nothing of the commit.
     Infra,
 }
-
-/// What one trial of a commit's kernel came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Outcome {
-    /// The hunted finding was seen.
-    Hit,
-    /// It was not, though the trial did all that brings it about: its positive control is there.
-    Clean,
-    /// It was not, and nothing proves that the trial did what brings it about.
-    Weak,
-    /// The kernel failed in another way, before it could tell.
-    OtherFailure,
-    CannotBoot,
-    /// The farm's own trouble: says nothing of the commit.
-    Infra,
-}

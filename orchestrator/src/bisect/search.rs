@@ -8,10 +8,11 @@ use fixedbitset::FixedBitSet;
 use super::choice::{self, Chance};
 use super::cost::{CostModel, Seconds};
 use super::history::{Commit, History};
-use super::outcome::{BuildOutcome, Outcome, Signature};
+use super::outcome::{BuildOutcome, Signature};
 use super::posterior::{Posterior, Tried};
 use super::rate::{BATCHES, Rates};
 use super::verdict::{Fitness, Next, Options, Standing, Verdict, WhyNoAnswer};
+use crate::store::Outcome;
 
 /// So many failed boots, or troubles of the farm's own, make a commit unfit.
 const BOOTS: u32 = 2;

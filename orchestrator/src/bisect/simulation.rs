@@ -16,9 +16,10 @@ use serde::{Deserialize, Serialize};
 
 use super::cost::{Costs, Seconds};
 use super::history::{Commit, History};
-use super::outcome::{BuildOutcome, Outcome, Signature};
+use super::outcome::{BuildOutcome, Signature};
 use super::search::Search;
 use super::verdict::{Next, Options, Verdict};
+use crate::store::Outcome;
 
 /// What one commit is in truth.
 #[derive(Debug, Clone, PartialEq)]

@@ -152,7 +152,7 @@ pub(super) fn perform(
 ) -> Result<ExitCode, Failure> {
     let mut interrupts = runtime.block_on(async { interrupts() })?;
     let git_bisect = planned.git_bisect.clone();
-    let begun = begin(&environment.store, grounds, planned)?;
+    let begun = begin(&environment.store, &grounds, planned)?;
     let directory = begun.directory().to_owned();
     let mut progress = Progress::new();
     let outcome = begun.live(runtime, &mut interrupts, |event| progress.show(event));
@@ -209,7 +209,7 @@ pub(super) struct Begun {
 }
 
 /// Makes the directory of a run in the store.
-pub(super) fn begin(store: &Store, grounds: Grounds, planned: Planned<'_>) -> Result<Begun, Failure> {
+pub(super) fn begin(store: &Store, grounds: &Grounds, planned: Planned<'_>) -> Result<Begun, Failure> {
     let Planned { scenarios, assignments, repeat, fail_fast, comparison, warmth, search, .. } = planned;
     let Grounds { launcher, qemu, provision, .. } = grounds;
     let (recheck_record, rechecks) = planned.recheck.unzip();
@@ -236,7 +236,17 @@ pub(super) fn begin(store: &Store, grounds: Grounds, planned: Planned<'_>) -> Re
     };
     let writer = store.begin(&record)?;
     let limits = Limits::default();
-    let options = Options { jobs, repeat, fail_fast, rechecks, search, limits, launcher, comparison, warmth };
+    let options = Options {
+        jobs,
+        repeat,
+        fail_fast,
+        rechecks,
+        search,
+        limits,
+        launcher: launcher.clone(),
+        comparison,
+        warmth,
+    };
     Ok(Begun { assignments, options, writer })
 }
 

@@ -3,7 +3,7 @@
 use super::{Align, Table, thousands};
 use crate::bisect::{Answer, Conclusion, Counts, Proof, Row, Seconds, Without};
 use crate::escape::escape;
-use crate::store::{BisectRecord, BuildRecord, Probe, SubjectRecord, TrialOutcome, TrialVerdict};
+use crate::store::{BisectRecord, BuildRecord, Outcome, Probe, SubjectRecord, Trial};
 
 /// How many characters of a commit's id kernel developers write.
 const SHORT: usize = 12;
@@ -46,14 +46,14 @@ pub fn built_line(name: &str, outcome: &BuildRecord, seconds: f64) -> String {
 }
 
 /// What trials came to.
-pub fn tried_line(name: &str, trials: &[TrialOutcome], left: &str) -> String {
+pub fn tried_line(name: &str, trials: &[Trial], left: &str) -> String {
     let words = [
-        (TrialVerdict::Hit, "hit"),
-        (TrialVerdict::Clean, "clean"),
-        (TrialVerdict::Weak, "weak"),
-        (TrialVerdict::OtherFailure, "failed otherwise"),
-        (TrialVerdict::CannotBoot, "cannot be tried"),
-        (TrialVerdict::Infra, "farm's own trouble"),
+        (Outcome::Hit, "hit"),
+        (Outcome::Clean, "clean"),
+        (Outcome::Weak, "weak"),
+        (Outcome::OtherFailure, "failed otherwise"),
+        (Outcome::CannotBoot, "cannot be tried"),
+        (Outcome::Infra, "farm's own trouble"),
     ];
     let told: Vec<String> = words
         .iter()

@@ -215,7 +215,7 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::store::{Probe, TrialOutcome, TrialVerdict};
+    use crate::store::{Outcome, Probe, Trial};
 
     const KCONFIG: &str = "\
 config FAULTS
@@ -235,7 +235,7 @@ config DEPOT
 
     fn answer(verdict: &Verdict) -> ConfigAnswer {
         let of = Probe::Subject("bad".into());
-        let trial = |outcome, seconds| TrialOutcome {
+        let trial = |outcome, seconds| Trial {
             number: 1,
             outcome,
             seconds,
@@ -257,7 +257,7 @@ config DEPOT
             Entry::Tried {
                 of,
                 run: "1".into(),
-                trials: vec![trial(TrialVerdict::Clean, 2.0), trial(TrialVerdict::Hit, 1.0)],
+                trials: vec![trial(Outcome::Clean, 2.0), trial(Outcome::Hit, 1.0)],
             },
         ];
         let id = RunId::new(Timestamp::UNIX_EPOCH, 1);

@@ -60,7 +60,7 @@ pub enum Entry {
     /// Trials begin, in this run.
     Begun { of: Probe, run: String, trials: u32 },
     /// What they came to. Those of a run that was cut short are told when farm goes on.
-    Tried { of: Probe, run: String, trials: Vec<TrialOutcome> },
+    Tried { of: Probe, run: String, trials: Vec<Trial> },
 }
 
 /// What is built and tried.
@@ -88,10 +88,10 @@ pub enum BuildRecord {
 
 /// One trial: a life of each cell.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct TrialOutcome {
+pub struct Trial {
     /// Within its run.
     pub number: u32,
-    pub outcome: TrialVerdict,
+    pub outcome: Outcome,
     pub seconds: f64,
     /// Titles of hits that are not hunted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -101,14 +101,20 @@ pub struct TrialOutcome {
     pub reason: String,
 }
 
+/// What a trial came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum TrialVerdict {
+pub enum Outcome {
+    /// The hunted finding was seen.
     Hit,
+    /// It was not, though the trial did all that brings it about: its positive control is there.
     Clean,
+    /// It was not, and nothing proves that the trial did what brings it about.
     Weak,
+    /// The kernel failed in another way, before it could tell.
     OtherFailure,
     CannotBoot,
+    /// The farm's own trouble: says nothing of what was tried.
     Infra,
 }
 

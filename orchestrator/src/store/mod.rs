@@ -26,8 +26,8 @@ mod find;
 mod record;
 
 pub use bisect::{
-    BisectRecord, BisectWriter, BuildRecord, Entry, Finding, Probe, SubjectRecord, TrialOutcome,
-    TrialVerdict, read_answer,
+    BisectRecord, BisectWriter, BuildRecord, Entry, Finding, Outcome, Probe, SubjectRecord, Trial,
+    read_answer,
 };
 pub use files::{LifeFiles, RunWriter, Store, StoreError};
 pub use find::{Found, FoundHit, find};

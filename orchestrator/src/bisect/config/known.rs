@@ -9,7 +9,7 @@ use super::{Changes, Request};
 /// What one trial of a configuration showed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Outcome {
+pub enum TestOutcome {
     /// What is hunted for: the configuration is bad.
     Hit,
     /// Nothing, though it could have shown: a good configuration, or luck.
@@ -45,12 +45,12 @@ impl Known {
         self.settled.insert(request, changes);
     }
 
-    pub fn record(&mut self, changes: Changes, outcome: Outcome) {
+    pub fn record(&mut self, changes: Changes, outcome: TestOutcome) {
         let tally = self.tallies.entry(changes).or_default();
         match outcome {
-            Outcome::Hit => tally.hits += 1,
-            Outcome::Clean => tally.clean += 1,
-            Outcome::Unresolved => tally.unresolved += 1,
+            TestOutcome::Hit => tally.hits += 1,
+            TestOutcome::Clean => tally.clean += 1,
+            TestOutcome::Unresolved => tally.unresolved += 1,
         }
     }
 

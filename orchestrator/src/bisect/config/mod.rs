@@ -18,5 +18,5 @@ mod tests;
 
 pub use difference::{Change, Changes, Difference, Request};
 pub use evidence::Sampling;
-pub use known::{Known, Outcome, Tally};
+pub use known::{Known, Tally, TestOutcome};
 pub use search::{Found, Next, Step, Verdict, drive, next};

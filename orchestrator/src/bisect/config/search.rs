@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 use super::least::{Answer, least};
-use super::{Change, Changes, Difference, Known, Outcome, Request, Sampling, Tally};
+use super::{Change, Changes, Difference, Known, Request, Sampling, Tally, TestOutcome};
 use crate::kernel::Options;
 
 /// What the search wants of its caller, who puts the answer into [`Known`] and asks again.
@@ -101,7 +101,7 @@ pub fn drive<E>(
     known: &mut Known,
     sampling: Sampling,
     settle: &mut dyn FnMut(&str) -> Result<Options, E>,
-    trial: &mut dyn FnMut(&Step<'_>) -> Result<Vec<Outcome>, E>,
+    trial: &mut dyn FnMut(&Step<'_>) -> Result<Vec<TestOutcome>, E>,
 ) -> Result<Verdict, E> {
     loop {
         match next(difference, known, sampling) {

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use proptest::prelude::*;
 
 use super::standin::{Kind, StandIn, Symbol};
-use super::{Difference, Found, Known, Outcome, Sampling, Step, Verdict, drive};
+use super::{Difference, Found, Known, Sampling, Step, TestOutcome, Verdict, drive};
 use crate::kernel::Options;
 
 /// What was found, and how many configurations and trials it took.
@@ -19,14 +19,14 @@ fn run(
     standin: &StandIn,
     difference: &Difference,
     sampling: Sampling,
-    mut outcome: impl FnMut(&Options) -> Outcome,
+    mut outcome: impl FnMut(&Options) -> TestOutcome,
 ) -> Ran {
     let mut known = Known::default();
     let mut settle = |text: &str| Ok::<_, Infallible>(standin.olddefconfig(text));
     let mut trial = |step: &Step<'_>| {
         let settled = standin.settle(difference, step.request);
         let mut outcomes = Vec::new();
-        while outcomes.len() < step.trials as usize && !outcomes.contains(&Outcome::Hit) {
+        while outcomes.len() < step.trials as usize && !outcomes.contains(&TestOutcome::Hit) {
             outcomes.push(outcome(&settled));
         }
         Ok(outcomes)
@@ -40,8 +40,8 @@ fn run(
     }
 }
 
-fn hit_if(bad: bool) -> Outcome {
-    if bad { Outcome::Hit } else { Outcome::Clean }
+fn hit_if(bad: bool) -> TestOutcome {
+    if bad { TestOutcome::Hit } else { TestOutcome::Clean }
 }
 
 fn names(changes: &[super::Change]) -> Vec<&str> {
@@ -138,14 +138,14 @@ fn what_is_no_search_is_said() {
     let standin = mixed();
     let difference = standin.difference("", &all_on(&standin.0));
     for (outcome, verdict) in [
-        (Outcome::Hit, Verdict::GoodHits),
-        (Outcome::Clean, Verdict::BadIsClean),
-        (Outcome::Unresolved, Verdict::Unresolved),
+        (TestOutcome::Hit, Verdict::GoodHits),
+        (TestOutcome::Clean, Verdict::BadIsClean),
+        (TestOutcome::Unresolved, Verdict::Unresolved),
     ] {
         assert_eq!(run(&standin, &difference, Sampling::Once, |_| outcome).verdict, verdict);
     }
     let same = standin.difference("CONFIG_S004=y\n", "CONFIG_S004=y\n");
-    assert_eq!(run(&standin, &same, Sampling::Once, |_| Outcome::Hit).verdict, Verdict::NoDifference);
+    assert_eq!(run(&standin, &same, Sampling::Once, |_| TestOutcome::Hit).verdict, Verdict::NoDifference);
 }
 
 /// S020 breaks the build unless S050 is on, which stands far behind it.
@@ -159,7 +159,7 @@ fn a_configuration_that_does_not_build_is_gone_round() {
         [("S010", &["S010"][..], &[][..]), ("S030", &["S030"], &[]), ("S020", &["S020"], &["S050"])]
     {
         let ran = run(&standin, &difference, Sampling::Once, |settled| {
-            if breaks(settled) { Outcome::Unresolved } else { hit_if(on(settled, planted)) }
+            if breaks(settled) { TestOutcome::Unresolved } else { hit_if(on(settled, planted)) }
         });
         let found = found(&ran);
         assert_eq!((names(&found.causes), names(&found.unclear)), (causes.to_vec(), unclear.to_vec()));

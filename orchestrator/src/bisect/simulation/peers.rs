@@ -9,7 +9,7 @@ use fixedbitset::FixedBitSet;
 use super::bayesect::Bayesect;
 use super::{Drift, End, Field, Played, Spent, World, judge};
 use crate::bisect::history::{Commit, History};
-use crate::bisect::outcome::{BuildOutcome, Outcome};
+use crate::bisect::{BuildOutcome, Outcome};
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Peer {

@@ -9,12 +9,11 @@ use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 
 use super::kernels::attended;
-use super::testbed::{Hunted, Made, Testbed, Trial, Tried};
-use crate::bisect::{Outcome, Reading, Seconds};
+use super::testbed::{Hunted, Made, Testbed, Tried};
 use crate::error::{ExitCode, Failure};
 use crate::kernel::{Checkout, Exit};
 use crate::runner::Interrupt;
-use crate::store::Probe;
+use crate::store::{Outcome, Probe, Trial};
 
 /// git-bisect(1): the code that says that a commit cannot be tested.
 const CANNOT_TELL: i32 = 125;
@@ -110,7 +109,7 @@ impl<P: Place> Testbed for CommandTrials<'_, P> {
             fs::write(directory.join("codes"), &codes)
                 .map_err(|error| Failure::of(ExitCode::Infra, &error))?;
             let trial = self.trial(number, code, took);
-            let outcome = trial.reading.outcome;
+            let outcome = trial.outcome;
             lived.push(trial);
             if matches!(outcome, Outcome::Hit | Outcome::CannotBoot) {
                 break;
@@ -131,15 +130,14 @@ impl<P: Place> Testbed for CommandTrials<'_, P> {
 }
 
 impl<P> CommandTrials<'_, P> {
-    fn trial(&self, number: u32, code: i32, took: f64) -> Trial {
+    fn trial(&self, number: u32, code: i32, seconds: f64) -> Trial {
         let outcome = match code {
             0 => Outcome::Clean,
             code if self.weak_code.is_some_and(|weak| i32::from(weak) == code) => Outcome::Weak,
             CANNOT_TELL => Outcome::CannotBoot,
             _ => Outcome::Hit,
         };
-        let reading = Reading { outcome, others: Vec::new(), reason: String::new() };
-        Trial { number, took: Seconds(took), reading }
+        Trial { number, outcome, seconds, others: Vec::new(), reason: String::new() }
     }
 
     fn stopped(&self, how: &str, log: &Utf8PathBuf) -> Failure {

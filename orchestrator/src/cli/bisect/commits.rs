@@ -6,10 +6,11 @@ use camino::Utf8PathBuf;
 
 use super::args::BisectCommitsArgs;
 use super::begun;
+use super::bench::Bench;
 use super::command::{CommandTrials, Repository};
 use super::conclude::{Proof, conclude};
 use super::drive::Drive;
-use super::kernels::{Kernels, Lives, Supply};
+use super::kernels::{Kernels, Lives, Supplied, Supply, built};
 use super::testbed::Hunted;
 use crate::bisect::{Commit, History, Search};
 use crate::cli::environment::{Environment, absolute};
@@ -17,10 +18,7 @@ use crate::cli::perform::{interrupts, load};
 use crate::cli::provision::{config, kernel_catalog};
 use crate::cli::{output, runtime};
 use crate::error::{ExitCode, Failure};
-use crate::kernel::{
-    self, BuildRequest, Checkout, ConfigRecipe, Kernel, KernelError, Range, Tree, TreeId, build,
-    which_are_built,
-};
+use crate::kernel::{self, Checkout, ConfigRecipe, KernelError, Range, Tree, TreeId, which_are_built};
 use crate::store::{BisectRecord, BisectWriter, Entry, Probe, SubjectRecord};
 
 pub(super) fn begin(environment: &Environment, question: &BisectCommitsArgs) -> Result<ExitCode, Failure> {
@@ -62,7 +60,7 @@ pub(super) fn go_on(
             directory: writer.directory().to_owned(),
             prepared: None,
         };
-        let drive = Drive::new(writer, entries, testbed, search, &record.subjects, hunted)?;
+        let drive = Drive::new(Bench::new(writer, entries, testbed, hunted)?, search, &record.subjects);
         return conclude(environment, record, drive, Proof::ByRevert);
     }
     let config = config(&kernel_catalog()?, &question.config)?;
@@ -90,7 +88,7 @@ pub(super) fn go_on(
         ready: None,
         begun: None,
     };
-    let drive = Drive::new(writer, entries, testbed, search, &record.subjects, hunted)?;
+    let drive = Drive::new(Bench::new(writer, entries, testbed, hunted)?, search, &record.subjects);
     conclude(environment, record, drive, Proof::ByRevert)
 }
 
@@ -134,7 +132,7 @@ struct Commits<'a> {
 }
 
 impl Supply for Commits<'_> {
-    fn kernel(&self, of: &Probe) -> Result<Result<(Kernel, bool), String>, Failure> {
+    fn kernel(&self, of: &Probe) -> Result<Supplied, Failure> {
         let known = |id: &String| {
             let unknown = || Failure::new(ExitCode::Fault, format!("commit {id} is not of this bisect"));
             self.contents.get(id).ok_or_else(unknown)
@@ -147,14 +145,6 @@ impl Supply for Commits<'_> {
                 Err(error) => return Err(error.into()),
             },
         };
-        let cache = &self.environment.cache;
-        let cached = which_are_built(cache, &[&content], &self.config)?.contains(&true);
-        // A name that is the same for all: a cell is one of the scenario's, whatever it is tried on.
-        let request = BuildRequest { name: "bisected", config: &self.config, patches: &[] };
-        match build(cache, (&self.tree, &content), &request, &output::note) {
-            Ok(kernel) => Ok(Ok((kernel, cached))),
-            Err(error) if error.is_of_the_sources() => Ok(Err(error.to_string())),
-            Err(error) => Err(error.into()),
-        }
+        built(&self.environment.cache, (&self.tree, &content), &self.config, &output::note)
     }
 }

@@ -44,11 +44,11 @@ pub(super) fn conclude<T: Testbed>(
     {
         return interrupted();
     }
-    let answer = Answer::new(record, &drive.entries, &verdict);
+    let answer = Answer::new(record, &drive.bench.entries, &verdict);
     let text = answer_text(record, &answer);
-    drive.writer.answer(&answer, &text, Some(&git_log(record, &answer)))?;
+    drive.bench.writer.answer(&answer, &text, Some(&git_log(record, &answer)))?;
     environment.print(&text, &answer)?;
-    output::note(&format!("kept in {}", drive.writer.directory()));
+    output::note(&format!("kept in {}", drive.bench.writer.directory()));
     Ok(match verdict {
         Verdict::Culprit { .. } => ExitCode::Passed,
         Verdict::GoodIsBad | Verdict::BadDoesNotReproduce { .. } => ExitCode::Usage,
@@ -59,8 +59,10 @@ pub(super) fn conclude<T: Testbed>(
 /// Tries the bad end without the culprit.
 fn prove<T: Testbed>(drive: &mut Drive<'_, T>, culprit: &str) -> Result<GoesOn, Failure> {
     let without = Probe::Without(culprit.to_owned());
-    let Some(made) = drive.made(&without)? else { return Ok(GoesOn::No) };
-    if matches!(made, BuildRecord::CannotBuild { .. }) {
+    if drive.bench.made(&without).is_none() && drive.make(&without)? == GoesOn::No {
+        return Ok(GoesOn::No);
+    }
+    if let Some(BuildRecord::CannotBuild { .. }) = drive.bench.made(&without) {
         return Ok(GoesOn::Yes);
     }
     let wanted = drive.search.trials_of_revert().map_or(MOST_TRIALS, NonZeroU32::get);

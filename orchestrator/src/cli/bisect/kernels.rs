@@ -8,22 +8,43 @@ use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot};
 
 use super::args::BisectAsked;
-use super::testbed::{Hunted, Made, Testbed, Trial, Tried};
-use crate::bisect::{Outcome, Reading, Seconds, read_trial};
+use super::testbed::{Hunted, Made, Testbed, Tried};
+use crate::bisect::{Reading, read_trial};
+use crate::cache::{Cache, Progress};
 use crate::cli::args::{LivesArgs, MachineArgs};
 use crate::cli::environment::Environment;
 use crate::cli::perform::{Begun, Planned, assign_all, begin, warmth};
 use crate::cli::provision::{Asked, Grounds};
 use crate::error::{ExitCode, Failure};
-use crate::kernel::{Kernel, Origin};
+use crate::kernel::{BuildRequest, ConfigRecipe, Kernel, Origin, Tree, TreeId, build, which_are_built};
 use crate::runner::{Assignment, FailFast, Interrupt, NoGuest, Warmth};
 use crate::scenario::Scenario;
-use crate::store::{Finding, LifeRecord, Probe, Store, StoredRun};
+use crate::store::{Finding, LifeRecord, Outcome, Probe, Store, StoredRun, Trial};
 
 /// Where kernels come from.
 pub(super) trait Supply: Sync {
-    /// The kernel, and whether it was there before; or why there can be none. A failure is none of the kernel's.
-    fn kernel(&self, of: &Probe) -> Result<Result<(Kernel, bool), String>, Failure>;
+    /// A failure is none of the kernel's.
+    fn kernel(&self, of: &Probe) -> Result<Supplied, Failure>;
+}
+
+/// The kernel, and whether it was there before; or why there can be none.
+pub(super) type Supplied = Result<(Kernel, bool), String>;
+
+/// A kernel that is built of sources.
+pub(super) fn built(
+    cache: &Cache,
+    (tree, content): (&Tree, &TreeId),
+    config: &ConfigRecipe,
+    progress: Progress<'_>,
+) -> Result<Supplied, Failure> {
+    let cached = which_are_built(cache, &[content], config)?.contains(&true);
+    // A name that is the same for all: a cell is one of the scenario's, whatever it is tried on.
+    let request = BuildRequest { name: "bisected", config, patches: &[] };
+    match build(cache, (tree, content), &request, progress) {
+        Ok(kernel) => Ok(Ok((kernel, cached))),
+        Err(error) if error.is_of_the_sources() => Ok(Err(error.to_string())),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// How guests live in trials.
@@ -51,9 +72,16 @@ pub(super) struct Kernels<'a, S> {
     pub(super) supply: S,
     pub(super) lives: Lives<'a>,
     /// What was made last, and can be tried.
-    pub(super) ready: Option<(Probe, Kernel)>,
+    pub(super) ready: Option<Ready>,
     /// What is to begin, with the number of trials.
     pub(super) begun: Option<(Begun, u32)>,
+}
+
+/// A kernel with guests that boot it.
+pub(super) struct Ready {
+    of: Probe,
+    grounds: Grounds,
+    assignments: Vec<Assignment>,
 }
 
 impl<S: Supply> Testbed for Kernels<'_, S> {
@@ -71,8 +99,8 @@ impl<S: Supply> Testbed for Kernels<'_, S> {
             _ => None,
         };
         // Modules of farm's own must build, too.
-        let (_, assignments) = self.grounds(kernel.clone())?;
-        for assignment in &assignments {
+        let ready = self.ready(of, kernel)?;
+        for assignment in &ready.assignments {
             match &assignment.guest {
                 Ok(_) => {}
                 Err(NoGuest::NotBuilt(said)) => return Ok(Some(Made::Cannot { said: said.clone() })),
@@ -81,21 +109,19 @@ impl<S: Supply> Testbed for Kernels<'_, S> {
                 }
             }
         }
-        self.ready = Some((of.clone(), kernel));
+        self.ready = Some(ready);
         Ok(Some(Made::Ready { signature, cached }))
     }
 
     fn prepare(&mut self, of: &Probe, trials: u32, hunted: &Hunted) -> Result<String, Failure> {
-        let kernel = match &self.ready {
-            Some((ready, kernel)) if ready == of => kernel.clone(),
+        let ready = match self.ready.take() {
+            Some(ready) if ready.of == *of => ready,
             // It was made for earlier trials.
             _ => match self.supply.kernel(of)? {
-                Ok((kernel, _)) => kernel,
+                Ok((kernel, _)) => self.ready(of, kernel)?,
                 Err(said) => return Err(Failure::new(ExitCode::BuildFailed, said)),
             },
         };
-        self.ready = Some((of.clone(), kernel.clone()));
-        let (grounds, assignments) = self.grounds(kernel)?;
         let fail_fast = match hunted.is_known() {
             true => FailFast::Hunted(hunted.patterns.clone()),
             false => FailFast::Yes,
@@ -105,9 +131,10 @@ impl<S: Supply> Testbed for Kernels<'_, S> {
             jobs: self.lives.jobs,
             warmth: self.lives.warmth,
             fail_fast,
-            ..Planned::new(&self.lives.scenarios, assignments)
+            ..Planned::new(&self.lives.scenarios, ready.assignments.clone())
         };
-        let begun = begin(&self.store, grounds, planned)?;
+        let begun = begin(&self.store, &ready.grounds, planned)?;
+        self.ready = Some(ready);
         let name = begun.directory().file_name().unwrap_or_default().to_owned();
         self.begun = Some((begun, trials));
         Ok(name)
@@ -132,13 +159,13 @@ impl<S: Supply> Testbed for Kernels<'_, S> {
 }
 
 impl<S> Kernels<'_, S> {
-    fn grounds(&self, kernel: Kernel) -> Result<(Grounds, Vec<Assignment>), Failure> {
+    fn ready(&self, of: &Probe, kernel: Kernel) -> Result<Ready, Failure> {
         let asked = Asked { seed: self.lives.seed, ..Asked::default() };
         let kernels = || Ok(vec![kernel]);
         let grounds =
             Grounds::with_kernels(self.environment, self.runtime, self.lives.machine, asked, kernels)?;
         let assignments = assign_all(self.environment, &grounds, &self.lives.scenarios)?;
-        Ok((grounds, assignments))
+        Ok(Ready { of: of.clone(), grounds, assignments })
     }
 }
 
@@ -181,12 +208,13 @@ fn tried(run: &StoredRun, trials: u32, hunted: &Hunted) -> Tried {
         Hunted::of_findings(&found).patterns
     };
     let trial = |(number, lives): (u32, Vec<&LifeRecord>)| {
-        let reading: Reading = read_trial(lives.iter().copied(), &patterns);
-        let took =
+        let reading = read_trial(lives.iter().copied(), &patterns);
+        let seconds =
             lives.iter().filter_map(|life| life.timings.verdict_us).sum::<u64>() as f64 / 1e6 / side_by_side;
         let is_whole = lives.len() == cells || reading.outcome == Outcome::Hit;
         let was_stopped = reading.outcome == Outcome::Infra && lives.iter().any(|life| is_stopped(life));
-        (is_whole && !was_stopped).then_some(Trial { number, took: Seconds(took), reading })
+        let Reading { outcome, others, reason } = reading;
+        (is_whole && !was_stopped).then_some(Trial { number, outcome, seconds, others, reason })
     };
     let trials = lives.into_iter().filter_map(trial).collect();
     Tried { trials, interrupted: false, found }

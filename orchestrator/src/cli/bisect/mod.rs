@@ -1,6 +1,7 @@
 //! `farm bisect`: what is asked, and the same again after a stop.
 
 mod args;
+mod bench;
 mod command;
 mod commits;
 mod conclude;

@@ -1,9 +1,10 @@
 //! `farm bisect kernels`: the first of a list of kernels that has a finding.
 
 use super::args::BisectKernelsArgs;
+use super::bench::Bench;
 use super::conclude::{Proof, conclude};
 use super::drive::Drive;
-use super::kernels::{Kernels, Lives, Supply};
+use super::kernels::{Kernels, Lives, Supplied, Supply};
 use super::testbed::Hunted;
 use crate::bisect::{Commit, History, Search};
 use crate::cli::environment::Environment;
@@ -11,7 +12,7 @@ use crate::cli::perform::{interrupts, load};
 use crate::cli::provision::{fetcher, kernel_catalog, unknown_kernel};
 use crate::cli::runtime;
 use crate::error::{ExitCode, Failure};
-use crate::kernel::{Catalog, Kernel, Refresh};
+use crate::kernel::{Catalog, Refresh};
 use crate::store::{BisectRecord, BisectWriter, Entry, Probe, SubjectRecord};
 
 pub(super) fn begin(environment: &Environment, question: &BisectKernelsArgs) -> Result<ExitCode, Failure> {
@@ -64,7 +65,7 @@ pub(super) fn go_on(
     };
     let search = Search::new(history, question.asked.search());
     let hunted = Hunted::of_words(&question.asked.hunt);
-    let drive = Drive::new(writer, entries, testbed, search, &record.subjects, hunted)?;
+    let drive = Drive::new(Bench::new(writer, entries, testbed, hunted)?, search, &record.subjects);
     conclude(environment, record, drive, Proof::BySearch)
 }
 
@@ -75,7 +76,7 @@ struct Packages<'a> {
 }
 
 impl Supply for Packages<'_> {
-    fn kernel(&self, of: &Probe) -> Result<Result<(Kernel, bool), String>, Failure> {
+    fn kernel(&self, of: &Probe) -> Result<Supplied, Failure> {
         let (Probe::Subject(name) | Probe::Without(name)) = of;
         let Some(named) = self.catalog.kernel(name) else { return Err(unknown_kernel(name, &self.catalog)) };
         match fetcher(&self.environment.cache, Refresh::No).kernel(named) {

@@ -1,37 +1,33 @@
-//! The loop of a bisect of configurations: what is tried is in the journal before anybody acts on it.
+//! The loop of a bisect of configurations: the search asks, Kconfig settles, the bench tries.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
 
+use super::bench::Bench;
 use super::config::{config_file, write};
-use super::drive::outcome;
-use super::testbed::{Hunted, Made, Testbed, Tried};
-use crate::bisect::config::{Changes, Difference, Known, Next, Outcome, Request, Sampling, Verdict, next};
-use crate::cli::output;
+use super::testbed::Testbed;
+use crate::bisect::config::{
+    Changes, Difference, Known, Next, Request, Sampling, TestOutcome, Verdict, next,
+};
 use crate::error::{ExitCode, Failure};
-use crate::escape::escape;
 use crate::kernel::Configurator;
 use crate::report::bisect::{built_line, tried_line};
-use crate::store::{BisectWriter, BuildRecord, Entry, Probe, TrialVerdict};
+use crate::store::{BuildRecord, Entry, Outcome, Probe};
 
 /// After so many trials that tell nothing, and none that does, a configuration is taken for one that never will.
-const SILENT_TRIALS: u32 = 5;
+const SILENT_TRIALS: usize = 5;
 /// After so many trials that ended in trouble of farm's own it is the host that needs looking at.
-const INFRA_TRIALS: u32 = 5;
+const INFRA_TRIALS: usize = 5;
 
 pub(super) struct Steps<T> {
-    pub(super) writer: BisectWriter,
+    pub(super) bench: Bench<T>,
     pub(super) configurator: Configurator,
     pub(super) difference: Difference,
-    /// All that is known, as the journal has it.
-    pub(super) entries: Vec<Entry>,
-    testbed: T,
     sampling: Sampling,
-    hunted: Hunted,
     known: Known,
     /// What the journal has of configurations, by their names, and the search does not know yet.
-    told: BTreeMap<String, Vec<Outcome>>,
-    began: Instant,
+    told: BTreeMap<String, Vec<TestOutcome>>,
+    /// So many entries of the journal are known, or told.
+    learned: usize,
 }
 
 pub(super) enum Ended {
@@ -40,42 +36,16 @@ pub(super) enum Ended {
 }
 
 impl<T: Testbed> Steps<T> {
-    /// Takes what the journal has; trials of a run that was cut short are read from that.
     pub(super) fn new(
-        writer: BisectWriter,
-        entries: Vec<Entry>,
-        testbed: T,
+        bench: Bench<T>,
         configurator: Configurator,
         difference: Difference,
         sampling: Sampling,
-        hunted: Hunted,
-    ) -> Result<Self, Failure> {
-        let mut steps = Self {
-            writer,
-            configurator,
-            difference,
-            entries: Vec::new(),
-            testbed,
-            sampling,
-            hunted,
-            known: Known::default(),
-            told: BTreeMap::new(),
-            began: Instant::now(),
-        };
-        let mut cut = None;
-        for entry in entries {
-            cut = match &entry {
-                Entry::Begun { of, run, trials } => Some((of.clone(), run.clone(), *trials)),
-                Entry::Tried { .. } => None,
-                _ => cut,
-            };
-            steps.learn(entry);
-        }
-        if let Some((of, run, trials)) = cut {
-            let tried = steps.testbed.ended(&run, trials, &steps.hunted)?;
-            steps.keep(of, run, &tried)?;
-        }
-        Ok(steps)
+    ) -> Self {
+        let (known, told) = (Known::default(), BTreeMap::new());
+        let mut steps = Self { bench, configurator, difference, sampling, known, told, learned: 0 };
+        steps.learn();
+        steps
     }
 
     /// Goes on until the search is done.
@@ -109,93 +79,59 @@ impl<T: Testbed> Steps<T> {
         changes: &Changes,
         trials: u32,
     ) -> Result<bool, Failure> {
-        let built = |entry: &Entry| matches!(entry, Entry::Built { of: built, .. } if built == of);
-        if !self.entries.iter().any(built) {
-            self.say(&format!("{}: {} of {} options", called(of), changes.len(), self.all()));
+        if self.bench.made(of).is_none() {
+            self.bench.say(&format!("{}: {} of {} options", called(of), changes.len(), self.all()));
             let settled = self.configurator.settle(&self.difference.asked(request))?;
-            write(&config_file(self.writer.directory(), of), &settled.to_string())?;
-            let began = Instant::now();
-            let Some(made) = self.testbed.make(of)? else { return Ok(false) };
-            let outcome = match made {
-                Made::Ready { signature, cached } => BuildRecord::Built { signature, cached },
-                Made::Cannot { said } => BuildRecord::CannotBuild { said },
-            };
-            let seconds = began.elapsed().as_secs_f64();
-            if !matches!(outcome, BuildRecord::Built { cached: true, .. }) {
-                self.say(&built_line(called(of), &outcome, seconds));
+            write(&config_file(self.bench.writer.directory(), of), &settled.to_string())?;
+            let Some(build) = self.bench.make(of)? else { return Ok(false) };
+            self.learn();
+            if !matches!(build.outcome, BuildRecord::Built { cached: true, .. }) {
+                self.bench.say(&built_line(called(of), &build.outcome, build.seconds));
             }
-            let cannot = matches!(outcome, BuildRecord::CannotBuild { .. });
-            self.record(Entry::Built { of: of.clone(), outcome, seconds })?;
-            if cannot {
+            if matches!(build.outcome, BuildRecord::CannotBuild { .. }) {
                 return Ok(true);
             }
         }
-        let run = self.testbed.prepare(of, trials, &self.hunted)?;
-        self.record(Entry::Begun { of: of.clone(), run: run.clone(), trials })?;
-        let tried = self.testbed.live(&self.hunted)?;
-        self.keep(of.clone(), run, &tried)?;
+        let before = self.known.tallies().count();
+        let tried = self.bench.try_it(of, trials)?;
+        self.learn();
+        let before = format!("{before} configurations were tried before");
+        self.bench.say(&tried_line(called(of), &tried.trials, &before));
+        let trouble = self.outcomes(of).filter(|one| *one == Outcome::Infra).count();
+        if trouble >= INFRA_TRIALS {
+            let message = format!("{trouble} trials of {} ended in trouble of farm's own", called(of));
+            return Err(Failure::new(ExitCode::Infra, message).hint("`farm doctor` says what is missing"));
+        }
         Ok(!tried.interrupted)
     }
 
-    fn keep(&mut self, of: Probe, run: String, tried: &Tried) -> Result<(), Failure> {
-        if !self.hunted.is_known() && !tried.found.is_empty() {
-            for finding in &tried.found {
-                self.say(&format!("hunted from now on: {}", escape(finding.title.as_bytes())));
+    /// Takes from the journal what is new in it.
+    fn learn(&mut self) {
+        for place in self.learned..self.bench.entries.len() {
+            let (of, mut outcomes) = match &self.bench.entries[place] {
+                Entry::Hunted { .. } | Entry::Begun { .. } => continue,
+                Entry::Built { of, outcome, .. } => {
+                    let cannot = matches!(outcome, BuildRecord::CannotBuild { .. });
+                    (of, cannot.then_some(TestOutcome::Unresolved).into_iter().collect::<Vec<_>>())
+                }
+                Entry::Tried { of, trials, .. } => {
+                    (of, trials.iter().filter_map(|trial| told_by(trial.outcome)).collect())
+                }
+            };
+            let all: Vec<_> = self.outcomes(of).filter(|one| *one != Outcome::Infra).map(told_by).collect();
+            if all.len() >= SILENT_TRIALS && all.iter().all(Option::is_none) {
+                outcomes.push(TestOutcome::Unresolved);
             }
-            self.record(Entry::Hunted { findings: tried.found.clone() })?;
+            if !outcomes.is_empty() {
+                self.told.entry(called(of).to_owned()).or_default().extend(outcomes);
+            }
         }
-        let trials: Vec<_> = tried.trials.iter().map(outcome).collect();
-        let tried = self.known.tallies().count();
-        self.say(&tried_line(called(&of), &trials, &format!("{tried} configurations were tried before")));
-        self.record(Entry::Tried { of: of.clone(), run, trials })?;
-        let trouble = self.verdicts(&of).filter(|one| *one == TrialVerdict::Infra).count();
-        if trouble >= INFRA_TRIALS as usize {
-            let message = format!("{trouble} trials of {} ended in trouble of farm's own", called(&of));
-            return Err(Failure::new(ExitCode::Infra, message).hint("`farm doctor` says what is missing"));
-        }
-        Ok(())
-    }
-
-    fn record(&mut self, entry: Entry) -> Result<(), Failure> {
-        self.writer.record(&entry)?;
-        self.learn(entry);
-        Ok(())
-    }
-
-    fn learn(&mut self, entry: Entry) {
-        let (of, mut outcomes) = match &entry {
-            Entry::Hunted { findings } => {
-                self.hunted = Hunted::of_findings(findings);
-                self.entries.push(entry);
-                return;
-            }
-            Entry::Begun { .. } => {
-                self.entries.push(entry);
-                return;
-            }
-            Entry::Built { of, outcome, .. } => {
-                let cannot = matches!(outcome, BuildRecord::CannotBuild { .. });
-                (of.clone(), cannot.then_some(Outcome::Unresolved).into_iter().collect::<Vec<_>>())
-            }
-            Entry::Tried { of, trials, .. } => {
-                (of.clone(), trials.iter().filter_map(|trial| told_by(trial.outcome)).collect())
-            }
-        };
-        self.entries.push(entry);
-        let tells = |verdict: TrialVerdict| matches!(told_by(verdict), Some(Outcome::Hit | Outcome::Clean));
-        let silent = self.verdicts(&of).filter(|one| told_by(*one).is_none() && *one != TrialVerdict::Infra);
-        if silent.count() >= SILENT_TRIALS as usize && !self.verdicts(&of).any(tells) {
-            outcomes.push(Outcome::Unresolved);
-        }
-        if !outcomes.is_empty() {
-            let (Probe::Subject(id) | Probe::Without(id)) = of;
-            self.told.entry(id).or_default().extend(outcomes);
-        }
+        self.learned = self.bench.entries.len();
     }
 
     /// Of all trials of a configuration.
-    fn verdicts(&self, of: &Probe) -> impl Iterator<Item = TrialVerdict> {
-        let trials = self.entries.iter().filter_map(move |entry| match entry {
+    fn outcomes(&self, of: &Probe) -> impl Iterator<Item = Outcome> {
+        let trials = self.bench.entries.iter().filter_map(move |entry| match entry {
             Entry::Tried { of: tried, trials, .. } if tried == of => Some(trials),
             _ => None,
         });
@@ -214,11 +150,6 @@ impl<T: Testbed> Steps<T> {
     fn all(&self) -> usize {
         self.difference.changes().len()
     }
-
-    fn say(&self, line: &str) {
-        let at = self.began.elapsed().as_secs();
-        output::note(&format!("[{:>3}:{:02}] {line}", at / 60, at % 60));
-    }
 }
 
 fn called(of: &Probe) -> &str {
@@ -227,11 +158,11 @@ fn called(of: &Probe) -> &str {
 }
 
 /// Nothing, if a trial says neither this nor that.
-fn told_by(verdict: TrialVerdict) -> Option<Outcome> {
-    match verdict {
-        TrialVerdict::Hit => Some(Outcome::Hit),
-        TrialVerdict::Clean => Some(Outcome::Clean),
-        TrialVerdict::CannotBoot => Some(Outcome::Unresolved),
-        TrialVerdict::Weak | TrialVerdict::OtherFailure | TrialVerdict::Infra => None,
+fn told_by(outcome: Outcome) -> Option<TestOutcome> {
+    match outcome {
+        Outcome::Hit => Some(TestOutcome::Hit),
+        Outcome::Clean => Some(TestOutcome::Clean),
+        Outcome::CannotBoot => Some(TestOutcome::Unresolved),
+        Outcome::Weak | Outcome::OtherFailure | Outcome::Infra => None,
     }
 }

@@ -1,9 +1,8 @@
 //! What a bisect tries its subjects on: something that makes a kernel of one, and lets it live.
 
-use crate::bisect::{Reading, Seconds};
 use crate::error::Failure;
 use crate::scenario::Pattern;
-use crate::store::{Finding, Probe, StoredHit, StoredRun};
+use crate::store::{Finding, Probe, StoredHit, StoredRun, Trial};
 
 /// What became of a subject that was to be made.
 pub(super) enum Made {
@@ -17,16 +16,9 @@ pub(super) enum Made {
     Cannot { said: String },
 }
 
-/// One trial that came to its end.
-pub(super) struct Trial {
-    /// Within its run.
-    pub(super) number: u32,
-    pub(super) took: Seconds,
-    pub(super) reading: Reading,
-}
-
 /// How trials of a run ended.
 pub(super) struct Tried {
+    /// Those that came to their end.
     pub(super) trials: Vec<Trial>,
     /// The user wants to stop.
     pub(super) interrupted: bool,

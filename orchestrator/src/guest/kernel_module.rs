@@ -15,7 +15,7 @@ use include_dir::Dir;
 use super::GuestError;
 use crate::cache::{Cache, Kind, Progress};
 use crate::escape::{Fit, push_escaped};
-use crate::kernel::tool::{CROSS_GCC, CROSS_STRIP, MAKE};
+use crate::kernel::tool::{CROSS_STRIP, MAKE};
 use crate::kernel::{BuildTree, keep_only, sha256_hex};
 
 /// Where they are in `guests/`, a directory for each.
@@ -26,11 +26,9 @@ const FLAGS: &str = "-g1";
 /// The directory of the file that has it.
 const DEBUG: &str = "debug";
 /// Words on make's command line, which beat those of the tree's own configuration.
-const SETTINGS: [&str; 7] = [
+const SETTINGS: [&str; 6] = [
     "ARCH=s390",
     "CROSS_COMPILE=s390x-linux-gnu-",
-    // Debian's headers name the compiler of their kernel by its version.
-    "CC=s390x-linux-gnu-gcc",
     // -fmin-function-alignment came with GCC 14; without this the kernel's Makefile takes -falign-functions.
     "CONFIG_CC_HAS_MIN_FUNCTION_ALIGNMENT=",
     // -mstack-protector-guard=global, which 7.2 wants, came with GCC 16. A module is free to go without.
@@ -82,7 +80,8 @@ pub fn build_module(
 ) -> Result<OwnModule, GuestError> {
     let ModuleRequest { name, release, tree } = request;
     let sources = sources(guests, name)?;
-    let compiler = CROSS_GCC.stdout(CROSS_GCC.command()?.arg("--version"))?;
+    let compiler = tree.compiler().tool()?;
+    let compiler = compiler.stdout(compiler.command()?.arg("--version"))?;
     let mut described = format!("{}\n{SETTINGS:?} {FLAGS}\n{}\n", sha256_hex(&compiler), tree.identity());
     for (file, content) in &sources {
         described += &format!("{} {file}\n", sha256_hex(content));
@@ -132,6 +131,8 @@ fn make(request: ModuleRequest<'_>, sources: &[(&str, &[u8])], work: &Utf8Path) 
     let mut maps: String = tree.places(work).iter().map(of_tree).collect();
     maps += &format!(" -ffile-prefix-map={directory}={}", in_repository(name));
     command.arg(format!("KCFLAGS={FLAGS}{maps}"));
+    // Debian's headers name the compiler of their kernel by its version.
+    command.arg(format!("CC={}", tree.compiler().tool()?));
     command.arg("modules").stdout(Stdio::null()).stderr(fs::File::create(&complaints).map_err(failed)?);
     let status = MAKE.status_within(&mut command, BUILD_LIMIT)?;
     let product = format!("{name}.ko");

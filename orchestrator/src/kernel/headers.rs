@@ -15,7 +15,7 @@ use super::catalog::{KernelPackages, NamedKernel, Packages, Recipe};
 use super::libc::link_programs;
 use super::package::{Fetcher, GUEST_ARCHITECTURE, Wanted, keep_only};
 use super::qemu::host_architecture;
-use super::{Kernel, KernelError, read, sha256_hex};
+use super::{Compiler, Kernel, KernelError, read, sha256_hex};
 use crate::cache::Kind;
 
 /// The places of the packages' directories in a cache entry.
@@ -30,6 +30,7 @@ const PACKED_APART: [&str; 2] = ["scripts", "tools"];
 pub struct BuildTree {
     /// Stands for all that is in it, in keys of the cache.
     identity: String,
+    compiler: Compiler,
     place: Place,
 }
 
@@ -54,15 +55,23 @@ impl BuildTree {
             .as_ref()
             .ok_or_else(|| KernelError::NoHeaders { kernel: kernel.key.name.clone() })?;
         check_tree(directory, &kernel.key.release)?;
+        // Without CONFIG_MODVERSIONS, or before `make modules`, a tree may lack the first.
+        let files = ["Module.symvers", "include/generated/autoconf.h"].map(|file| directory.join(file));
+        let content = |path: &Utf8PathBuf| if path.is_file() { read(path) } else { Ok(Vec::new()) };
+        let [symbols, options] = [content(&files[0])?, content(&files[1])?];
         // Whoever changes a header builds the kernel anew: its image stands for the headers.
-        let mut parts = kernel.key.sha256.clone();
-        for file in ["Module.symvers", "include/generated/autoconf.h"] {
-            let path = directory.join(file);
-            // Without CONFIG_MODVERSIONS, or before `make modules`, a tree may lack the first.
-            let content = if path.is_file() { read(&path)? } else { Vec::new() };
-            parts += &sha256_hex(&content);
-        }
-        Ok(Self { identity: sha256_hex(parts.as_bytes()), place: Place::Tree(directory.clone()) })
+        let parts = kernel.key.sha256.clone() + &sha256_hex(&symbols) + &sha256_hex(&options);
+        let is_clang = |line: &str| line.trim_end() == "#define CONFIG_CC_IS_CLANG 1";
+        let compiler = match String::from_utf8_lossy(&options).lines().any(is_clang) {
+            true => Compiler::Clang,
+            false => Compiler::Gcc,
+        };
+        Ok(Self { identity: sha256_hex(parts.as_bytes()), compiler, place: Place::Tree(directory.clone()) })
+    }
+
+    /// What the kernel was compiled with, which its modules need, too.
+    pub(crate) fn compiler(&self) -> Compiler {
+        self.compiler
     }
 
     pub(crate) fn identity(&self) -> &str {
@@ -150,7 +159,7 @@ impl Fetcher<'_> {
             kbuild: programs.join(KBUILD),
             libc,
         };
-        Ok(BuildTree { identity: names.join(" "), place })
+        Ok(BuildTree { identity: names.join(" "), compiler: Compiler::Gcc, place })
     }
 }
 
@@ -335,7 +344,7 @@ mod tests {
         let [configured, common, kbuild] =
             ["configured", "common", "kbuild"].map(|part| place.root.join(part));
         let packages = Place::Packages { configured, common, kbuild, libc: None };
-        let tree = BuildTree { identity: String::new(), place: packages };
+        let tree = BuildTree { identity: String::new(), compiler: Compiler::Gcc, place: packages };
         let work = place.root.join("work");
         fs::create_dir(&work).unwrap();
         let arguments = tree.lay_out(&work).unwrap();

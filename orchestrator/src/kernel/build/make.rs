@@ -12,12 +12,13 @@ use camino::Utf8Path;
 use super::super::KernelError;
 use super::super::tool::{CCACHE, CLANGS, CROSS_GCC, MAKE, Tool, ToolError};
 use super::super::tree::AT_WORK;
-use super::RECIPE;
 use super::config::{Compiler, Options};
 use crate::cache::{Cache, Progress};
 
 /// The prefix of the cross tools, as the kernel's Makefiles want it.
 pub(super) const CROSS: &str = "s390x-linux-gnu-";
+/// Raised when other flags make other objects of the same command without them.
+const FLAGS_RECIPE: &str = "farm-3";
 /// A whole kernel takes minutes; a build that is still not done then hangs.
 const LIMIT: Duration = Duration::from_secs(2 * 3600);
 /// How often a person who waits is told how far it is.
@@ -124,15 +125,15 @@ impl Make<'_> {
         let map = |place: &str| format!("-ffile-prefix-map={place}=. -ffile-prefix-map={place}/=");
         let seen_from_objects = format!("../{}", source.file_name().unwrap_or_default());
         let maps = [source.as_str(), objects.as_str(), &seen_from_objects].map(map).join(" ");
-        let flags = maps + self.debug.as_str();
-        let compiler = tool(self.compiler)?;
+        let flags = format!("{maps}{}", self.debug.as_str());
+        let compiler = self.compiler.tool()?;
         let compiler = match CCACHE.find() {
             Ok(ccache) => {
                 command.env("CCACHE_DIR", cache.root().join("ccache")).env("CCACHE_BASEDIR", cache.root());
                 command.env("CCACHE_NOHASHDIR", "1").env("CCACHE_MAXSIZE", "5G");
                 command.env("CCACHE_CONFIGPATH", "/dev/null").env("CCACHE_SLOPPINESS", "");
                 // Flags that name the place make other words of the same compilation; what they map to is the recipe's.
-                command.env("CCACHE_NAMESPACE", format!("farm-{RECIPE}"));
+                command.env("CCACHE_NAMESPACE", FLAGS_RECIPE);
                 command.env("CCACHE_IGNOREOPTIONS", "-ffile-prefix-map=* -fmacro-prefix-map=*");
                 format!("{} {compiler}", ccache.display())
             }
@@ -142,16 +143,20 @@ impl Make<'_> {
             .args(["-C", source.as_str(), &format!("O={objects}"), &format!("-j{jobs}"), "ARCH=s390"])
             .args([&format!("CROSS_COMPILE={CROSS}"), &format!("CC={compiler}"), "LOCALVERSION="])
             .args(["KBUILD_BUILD_TIMESTAMP=1970-01-01", "KBUILD_BUILD_USER=farm", "KBUILD_BUILD_HOST=farm"])
-            .args(["KBUILD_BUILD_VERSION=1", &format!("KCFLAGS={flags}"), &format!("KAFLAGS={flags}")]);
+            .args(["KBUILD_BUILD_VERSION=1", &format!("KCFLAGS={flags}"), &format!("KAFLAGS={flags}")])
+            // Programs of this host write headers that say what wrote them.
+            .arg(format!("HOSTCFLAGS={maps}"));
         Ok(command)
     }
 }
 
-/// The newest that there is of this kind.
-fn tool(compiler: Compiler) -> Result<Tool, ToolError> {
-    match compiler {
-        Compiler::Gcc => Ok(CROSS_GCC),
-        Compiler::Clang => CLANGS.into_iter().find(|clang| clang.find().is_ok()).ok_or(ToolError::NoClang),
+impl Compiler {
+    /// The newest that there is.
+    pub(crate) fn tool(self) -> Result<Tool, ToolError> {
+        match self {
+            Self::Gcc => Ok(CROSS_GCC),
+            Self::Clang => CLANGS.into_iter().find(|clang| clang.find().is_ok()).ok_or(ToolError::NoClang),
+        }
     }
 }
 
@@ -160,7 +165,7 @@ pub(super) fn toolchain(compiler: Compiler) -> Result<String, ToolError> {
     let first_line = |output: Vec<u8>| {
         String::from_utf8_lossy(&output).lines().next().unwrap_or_default().trim().to_owned()
     };
-    let tool = tool(compiler)?;
+    let tool = compiler.tool()?;
     let compiler = first_line(tool.stdout(tool.command()?.arg("--version"))?);
     // The linker that gcc uses.
     let linker = first_line(CROSS_GCC.stdout(CROSS_GCC.command()?.args(["-Wl,--version"]))?);

@@ -12,7 +12,6 @@ mod signature;
 
 use std::fs;
 use std::io;
-use std::time::Instant;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use serde::{Deserialize, Serialize};
@@ -33,7 +32,7 @@ use crate::cache::{Cache, Kind, Progress};
 use crate::plan::KernelKey;
 
 /// Raised when the same inputs make another entry.
-const RECIPE: u32 = 3;
+const RECIPE: u32 = 4;
 /// What keys of kernels that are built here begin with.
 const BUILT: &str = "built-";
 /// What all kernels that were built here may take of the disk; those not used for longest go first.
@@ -45,7 +44,7 @@ const BUILD: &str = "build";
 /// Of the sources, what such a build reads. What is only for other architectures and drivers stays out.
 const READ_OF_SOURCES: [&str; 5] =
     ["Makefile", "scripts", "include", "arch/s390/Makefile", "arch/s390/include"];
-const NOT_READ: [&str; 7] = [
+const NOT_READ: [&str; 8] = [
     "include/drm",
     "include/dt-bindings",
     "include/media",
@@ -53,6 +52,7 @@ const NOT_READ: [&str; 7] = [
     "scripts/coccinelle",
     "scripts/dtc",
     "scripts/gcc-plugins",
+    "scripts/kconfig",
 ];
 /// What the build has made beside that. Modules.symvers is made last, and only with modules.
 const READ_OF_OBJECTS: [&str; 6] = [
@@ -87,7 +87,6 @@ struct BuildRecord {
     release: String,
     boot_sha256: String,
     command_line_bytes: u64,
-    seconds: u64,
 }
 
 /// Builds the kernel, unless that was done before.
@@ -106,7 +105,6 @@ pub fn build(
     let mut is_new = false;
     let entry = cache.entry(Kind::Kernel, &key, progress, |work| {
         is_new = true;
-        let began = Instant::now();
         let source = tree.check_out(&id)?;
         let objects_key = format!("{}-{}", config.name, &sha256_hex(toolchain.as_bytes())[..8]);
         let objects = tree.objects(&objects_key)?;
@@ -131,7 +129,6 @@ pub fn build(
             release: kernel.release,
             boot_sha256: kernel.boot_sha256,
             command_line_bytes: kernel.command_line_bytes,
-            seconds: began.elapsed().as_secs(),
         };
         write_record(work, &record)
     })?;

@@ -37,7 +37,7 @@ fn sources(cache: &Cache) -> (Tree, TreeId) {
 fn of_tree(cache: &Cache, (tree, id): (&Tree, &TreeId), base: Base) -> String {
     let compiler = Compiler::default();
     let config = ConfigRecipe { name: base.to_string(), base, fragments: Vec::new(), compiler };
-    let request = BuildRequest { name: "planted", config: &config, patches: &[] };
+    let request = BuildRequest::new("planted", &config);
     configuration(cache, (tree, id), &request, &quiet).unwrap()
 }
 

@@ -95,7 +95,7 @@ impl Place {
         let patches: Vec<_> =
             patches.iter().map(|(name, text)| ((*name).to_owned(), text.as_bytes().to_vec())).collect();
         let (tree, id) = Tree::of_directory(&cache, &self.tree(), &quiet)?;
-        let request = BuildRequest { name: "small", config: &config, patches: &patches };
+        let request = BuildRequest { patches: &patches, ..BuildRequest::new("small", &config) };
         build(&cache, (&tree, &id), &request, &quiet)
     }
 
@@ -228,7 +228,8 @@ fn an_option_that_does_not_survive_is_told_with_what_it_depends_on() {
 
     let cache = place.cache();
     let (tree, id) = Tree::of_directory(&cache, &place.tree(), &quiet).unwrap();
-    let request = BuildRequest { name: "small", config: &config("CONFIG_B=m\n"), patches: &[] };
+    let config = config("CONFIG_B=m\n");
+    let request = BuildRequest::new("small", &config);
     assert_eq!(configuration(&cache, (&tree, &id), &request, &quiet).unwrap(), "CONFIG_B=m\n");
 }
 
@@ -342,8 +343,7 @@ fn another_archive_of_the_same_tree_is_compiled_anew() {
         let (tree, id) = Tree::of_archive(&cache, "sources", &archive, key, &quiet).unwrap();
         let main = tree.source().join("main.c");
         assert!(fs::metadata(main).unwrap().modified().unwrap().elapsed().unwrap().as_secs() < 3600);
-        build(&cache, (&tree, &id), &BuildRequest { name: "small", config: &config, patches: &[] }, &quiet)
-            .unwrap()
+        build(&cache, (&tree, &id), &BuildRequest::new("small", &config), &quiet).unwrap()
     };
     let first = build_archive("one");
     place.put("main.c", &MAIN.replace("42", "48"));
@@ -363,7 +363,7 @@ fn two_farms_that_want_one_kernel_build_it_once() {
                         |line: &str| *waited.lock().unwrap() += usize::from(line.starts_with("waiting"));
                     let config = config("CONFIG_A=y\nCONFIG_MODULES=y\n");
                     let (tree, id) = Tree::of_directory(&cache, &place.tree(), &tell).unwrap();
-                    let request = BuildRequest { name: "small", config: &config, patches: &[] };
+                    let request = BuildRequest::new("small", &config);
                     build(&cache, (&tree, &id), &request, &tell).unwrap()
                 })
             })

@@ -216,7 +216,12 @@ fn row(subject: &SubjectRecord, entries: &[Entry]) -> Option<Row> {
     let probe = Probe::Subject(subject.id.clone());
     let build = build_of(entries, &probe);
     let counts = Counts::of(&subject.id, trials_of(entries, &probe));
-    (build.is_some() || counts.all() > 0).then(|| Row { subject: subject.clone(), build, counts })
+    // One that was only checked out has nothing to tell.
+    let is_told = match &build {
+        Some(BuildRecord::Built { signature: None, .. }) | None => counts.all() > 0,
+        Some(_) => true,
+    };
+    is_told.then(|| Row { subject: subject.clone(), build, counts })
 }
 
 fn hunted(entries: &[Entry]) -> Vec<Finding> {

@@ -204,6 +204,19 @@ pub(super) enum ScenarioCommand {
     },
 }
 
+/// 90s, 10m, 2h
+pub(super) fn time(text: &str) -> Result<Duration, &'static str> {
+    let units = [('s', 1), ('m', 60), ('h', 3600)];
+    let time = units.into_iter().find_map(|(unit, seconds)| {
+        Some(Duration::from_secs(whole_number(text.strip_suffix(unit)?)? * seconds))
+    });
+    time.ok_or("say a time as 90s, 10m or 2h")
+}
+
+fn whole_number(digits: &str) -> Option<u64> {
+    digits.parse().ok().filter(|number| *number > 0 && *number < 1 << 32)
+}
+
 /// When a search ends, with the words that say so.
 #[derive(Debug, Clone)]
 pub(super) struct UntilArg {
@@ -216,15 +229,9 @@ impl FromStr for UntilArg {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         const WRONG: &str = "say `hit`, a number of lives, or a time as 90s, 10m or 2h";
-        let number = |digits: &str| digits.parse().ok().filter(|number| *number > 0 && *number < 1 << 32);
-        let time =
-            |digits, seconds| number(digits).map(|number| Until::Time(Duration::from_secs(number * seconds)));
-        let until = match text.char_indices().next_back() {
-            _ if text == "hit" => Some(Until::Hit),
-            Some((end, 's')) => time(&text[..end], 1),
-            Some((end, 'm')) => time(&text[..end], 60),
-            Some((end, 'h')) => time(&text[..end], 3600),
-            _ => number(text).map(Until::Lives),
+        let until = match text {
+            "hit" => Some(Until::Hit),
+            _ => whole_number(text).map(Until::Lives).or_else(|| time(text).ok().map(Until::Time)),
         };
         until.map(|until| Self { text: text.to_owned(), until }).ok_or(WRONG)
     }

@@ -169,7 +169,7 @@ pub(super) fn show_config(
     let catalog = kernel_catalog()?;
     let cache = &environment.cache;
     let of = |name: &str, recipe: &_, tree: &Tree, id: &_| {
-        let request = BuildRequest { name, config: recipe, patches: &[] };
+        let request = BuildRequest::new(name, recipe);
         configuration(cache, (tree, id), &request, &output::note)
     };
     let text = match (&asked.tree, name) {

@@ -36,7 +36,7 @@ pub(super) fn calibrate(environment: &Environment, options: &CalibrateArgs) -> R
     for named in trees {
         let (_, tree, id) = sources(&environment.cache, &catalog, named.name.as_str().into())?;
         let mut built = |name: &str, patches: &[(String, Vec<u8>)]| -> Result<(), Failure> {
-            let request = BuildRequest { name, config: &config, patches };
+            let request = BuildRequest { patches, ..BuildRequest::new(name, &config) };
             kernels.push(build(&environment.cache, (&tree, &id), &request, &output::note)?);
             Ok(())
         };

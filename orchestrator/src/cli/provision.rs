@@ -12,7 +12,7 @@ use super::output;
 use super::scenarios::library;
 use crate::assets;
 use crate::cache::{Cache, CacheError};
-use crate::error::{ExitCode, Failure, chain};
+use crate::error::{ExitCode, Failure, chain, is_full_disk};
 use crate::guest::{
     GuestError, ImageParts, Manifest, ModuleRequest, OwnModule, Programs, build_module, compile, lite_image,
     module_names,
@@ -334,7 +334,7 @@ pub(super) fn of_tree(
     let config = config(catalog, config_word)?;
     let (name, tree, id) = sources(cache, catalog, word)?;
     let name = format!("{name}-{}", config.name);
-    let request = BuildRequest { name: &name, config: &config, patches: &[] };
+    let request = BuildRequest::new(&name, &config);
     Ok(build(cache, (&tree, &id), &request, &output::note)?)
 }
 
@@ -455,7 +455,11 @@ impl From<KernelError> for Failure {
             KernelError::Build { .. } => ExitCode::BuildFailed,
             _ => ExitCode::Infra,
         };
-        Failure::of(exit, &error)
+        let failure = Failure::of(exit, &error);
+        match is_full_disk(&error) {
+            true => failure.hint("free space, or name other places with --cache DIR and --state DIR"),
+            false => failure,
+        }
     }
 }
 

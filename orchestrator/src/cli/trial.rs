@@ -29,7 +29,7 @@ pub(super) fn try_patch(environment: &Environment, options: &TryArgs) -> Result<
     }
     let cache = &environment.cache;
     let built = |name: &str, id: &TreeId| -> Result<Kernel, Failure> {
-        let request = BuildRequest { name, config: &config, patches: &[] };
+        let request = BuildRequest::new(name, &config);
         Ok(build(cache, (&tree, id), &request, &output::note)?)
     };
     let kernels = vec![built("base", &base)?, built("patched", &patched)?];

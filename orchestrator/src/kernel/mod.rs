@@ -32,8 +32,8 @@ use sha2::{Digest, Sha256};
 pub use self::apt::{Archive, Mirrors};
 pub use self::boot::{BootFacts, NotBootable, inspect};
 pub use self::build::{
-    BadLine, Base, BuildRequest, Compiler, ConfigRecipe, Configurator, Fragment, Kconfig, Lost, Options,
-    build, configuration, which_are_built,
+    BUILD_LIMIT, BadLine, Base, BuildRequest, Compiler, ConfigRecipe, Configurator, Fragment, Kconfig, Lost,
+    Options, build, configuration, which_are_built,
 };
 pub use self::catalog::{
     Catalog, CatalogError, KernelBuild, KernelPackages, NamedKernel, NamedTree, Packages, Pinned, Recipe,

@@ -103,7 +103,7 @@ impl Fetcher<'_> {
     }
 
     fn built(&self, name: &str, recipe: &KernelBuild) -> Result<Kernel, KernelError> {
-        let request = BuildRequest { name, config: &recipe.config, patches: &[] };
+        let request = BuildRequest::new(name, &recipe.config);
         if self.refresh == Refresh::No
             && let Some(kernel) = self.built_before(&request, recipe)?
         {
@@ -149,7 +149,7 @@ impl Fetcher<'_> {
         let packages = match &kernel.recipe {
             Recipe::Package(packages) => packages,
             Recipe::Build(recipe) => {
-                let request = BuildRequest { name: &kernel.name, config: &recipe.config, patches: &[] };
+                let request = BuildRequest::new(&kernel.name, &recipe.config);
                 return self.built_before(&request, recipe);
             }
         };

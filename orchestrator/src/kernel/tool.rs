@@ -13,6 +13,8 @@ use camino::Utf8Path;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
+/// How a full disk shows in a tool's last words: strerror(ENOSPC), and git's own.
+const NO_ROOM: [&str; 2] = ["No space left on device", "Out of diskspace"];
 /// What is kept of a failed tool's stderr: its last words say why.
 const KEPT_STDERR_BYTES: usize = 4096;
 
@@ -66,6 +68,8 @@ pub enum ToolError {
     NoClang,
     #[error("cannot start {tool}")]
     Start { tool: String, source: io::Error },
+    #[error("{tool} cannot write what it makes")]
+    NoRoom { tool: String, source: io::Error },
     #[error("{tool} was not done after {} s", limit.as_secs())]
     TooLong { tool: String, limit: Duration },
     #[error("{tool} failed ({status}): {stderr}")]
@@ -206,6 +210,9 @@ fn succeeded(tool: &str, output: Output) -> Result<Vec<u8>, ToolError> {
         return Ok(output.stdout);
     }
     let stderr = last_words(&output.stderr);
+    if NO_ROOM.iter().any(|words| stderr.contains(words)) {
+        return Err(ToolError::NoRoom { tool: tool.to_owned(), source: io::ErrorKind::StorageFull.into() });
+    }
     Err(ToolError::Failed { tool: tool.to_owned(), status: output.status, stderr })
 }
 

@@ -35,8 +35,7 @@ fn short(id: &str) -> &str {
 /// That there is a kernel, or not.
 pub fn built_line(name: &str, outcome: &BuildRecord, seconds: f64) -> String {
     match outcome {
-        BuildRecord::Built { cached: true, .. } => format!("{name}: is there"),
-        BuildRecord::Built { cached: false, .. } => format!("{name}: built in {seconds:.0} s"),
+        BuildRecord::Built { .. } => format!("{name}: built in {seconds:.0} s"),
         BuildRecord::CannotBuild { said } => {
             // What it is about, and the first of its errors.
             let said: Vec<&str> = said.lines().take(2).map(str::trim).collect();
@@ -224,7 +223,8 @@ pub fn git_log(record: &BisectRecord, answer: &Answer) -> String {
         out += &format!("git bisect {word} {}\n", subject.id);
     };
     let by_id = |id: &str| record.subjects.iter().find(|subject| subject.id == id);
-    for row in &answer.tried {
+    // To git the last bad one is the bad end: children come before parents.
+    for row in answer.tried.iter().rev() {
         let (id, counts) = (&row.subject.id, &row.counts);
         if *id == good.id || *id == bad.id {
             continue;

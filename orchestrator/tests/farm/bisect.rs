@@ -3,12 +3,13 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use camino::Utf8PathBuf;
 use serde_json::Value;
 
-use super::harness::Farm;
+use super::harness::{Farm, farm_program};
+use super::storage::in_namespace;
 
 /// A repository each of whose commits adds a file `change-N`; those from `bug_at` on have the file `bug`.
 struct Repository {
@@ -105,7 +106,11 @@ const SURE: &str = "[ -f bug ] && end 1\nend 0";
 #[test]
 fn a_commit_is_found_by_a_command_and_git_agrees() {
     let repository = Repository::new(40, 23);
+    // What the user has begun is none of the bisect's business, and stays.
+    fs::write(repository.path.join("change-1"), "begun").unwrap();
+    fs::write(repository.path.join("new"), "begun").unwrap();
     let before = repository.git(&["status", "--porcelain", "--branch"]);
+    assert!(before.contains(" M change-1") && before.contains("?? new"), "{before}");
     // Some commits cannot be told, and one of them is next to the culprit.
     let script = repository.script(&format!("[ $number = 20 ] && end 125\n{SURE}"));
     let found = repository.farm.run(&[&["--json"], &repository.asked(&script)[..]].concat()).with_code(0);
@@ -123,6 +128,8 @@ fn a_commit_is_found_by_a_command_and_git_agrees() {
     assert_eq!(repository.farm.run(&["show", &id[..6], "--json"]).with_code(0).json(), answer);
 
     let log = repository.directory().join("bisect.log");
+    // git checks out in the user's own directory.
+    repository.git(&["checkout", "--quiet", "change-1"]);
     let replayed = repository.git(&["bisect", "replay", log.as_str()]);
     assert!(replayed.contains(&format!("{} is the first bad commit", repository.change(23))), "{replayed}");
 }
@@ -207,7 +214,8 @@ fn a_code_that_means_trouble_stops_and_the_bisect_can_be_gone_on_with() {
     let repository = Repository::new(20, 12);
     let trouble = repository.farm.path("trouble");
     fs::write(&trouble, "").unwrap();
-    let script = repository.script(&format!("[ -f {trouble} ] && [ $number = 10 ] && end 200\n{SURE}"));
+    let script = repository
+        .script(&format!("[ -f {trouble} ] && [ $number != 1 ] && [ $number != 20 ] && end 200\n{SURE}"));
     let stopped = repository.farm.run(&repository.asked(&script)).with_code(103);
     assert!(stopped.stderr.contains("ended with 200"), "{stopped:?}");
     fs::remove_file(&trouble).unwrap();
@@ -259,4 +267,61 @@ fn killed_at_any_moment_it_goes_on_and_repeats_nothing() {
         (trials..=trials + kills).contains(&ends),
         "{ends} ended, {trials} are known, {kills} kills: {journal:?}"
     );
+}
+
+/// What was learned before the disk was full is kept, and is gone on with when there is room.
+#[test]
+fn a_full_disk_stops_it_and_costs_nothing_that_was_learned() {
+    let repository = Repository::new(60, 41);
+    let script = repository.script(&format!("head -c 20000 /dev/zero\n{}", every_second(&repository)));
+    let state = repository.farm.state();
+    fs::create_dir(&state).unwrap();
+    let farm = farm_program();
+    let (told, asked) = (repository.farm.path("told"), repository.asked(&script).join(" "));
+    // The checkout takes 200k of it.
+    let prepare = format!(
+        "mount -t tmpfs -o size=500k none {state}; code=0; {farm} {asked} 2>{told} || code=$?; [ $code = 103 ]\n\
+         mount -o remount,size=32m {state}; cat {state}/bisects/*/journal.jsonl > {told}.journal"
+    );
+    let resumed = in_namespace(&repository.farm, &prepare, &["--json", "bisect", "resume"]);
+    let Some(resumed) = resumed else { return };
+    let answer = resumed.with_code(0).json();
+    assert_eq!(answer["culprit"]["id"], repository.change(41).as_str());
+    let told = fs::read_to_string(&told).unwrap();
+    assert!(told.contains("No space left on device") && told.contains("--state"), "{told}");
+    let journal = fs::read_to_string(repository.farm.path("told.journal")).unwrap();
+    assert!(journal.lines().count() > 3, "{journal}");
+}
+
+/// Most of a kernel tree that is built without a kernel.
+#[test]
+fn a_commit_whose_build_hangs_is_none_that_can_be_tried() {
+    let repository = Repository::new(1, 1);
+    for (file, text) in [
+        (
+            "Makefile",
+            "allnoconfig:\n\tcp $(KCONFIG_ALLCONFIG) $(O)/.config\nbzImage:\n\tsleep 1000\nmodules:\n",
+        ),
+        ("Kconfig", ""),
+        ("arch/s390/Makefile", ""),
+        ("scripts/kconfig/Makefile", ""),
+    ] {
+        let path = repository.path.join(file);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    repository.git(&["add", "--all"]);
+    repository.git(&["commit", "--quiet", "--message=a tree"]);
+    repository.git(&["tag", "tree"]);
+    repository.git(&["commit", "--quiet", "--allow-empty", "--message=the same"]);
+    let config = repository.farm.file("a.config", "CONFIG_MODULES=y\n");
+    let scenario = repository.farm.short();
+    let tree = ["--tree", repository.path.as_str(), "--good", "tree", "--scenario", &scenario];
+    let how = ["--config", config.as_str(), "--build-limit", "2s"];
+    let cache = repository.farm.path("cache");
+    let own_cache = ["--cache", cache.as_str(), "bisect", "commits"];
+    let began = Instant::now();
+    let bisect = repository.farm.run(&[&own_cache[..], &tree, &how].concat()).with_code(107);
+    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
+    assert!(bisect.stderr.contains("make was not done after 2 s"), "{}", bisect.stderr);
 }

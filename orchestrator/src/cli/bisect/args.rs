@@ -1,13 +1,14 @@
 //! The grammar of `farm bisect`. Its doc comments are what `--help` prints.
 
 use std::num::NonZeroU32;
+use std::time::Duration;
 
 use camino::Utf8PathBuf;
 use clap::{Args as ClapArgs, Subcommand};
 
 use super::simulate;
 use crate::bisect::Confidence;
-use crate::cli::args::{LivesArgs, MachineArgs};
+use crate::cli::args::{LivesArgs, MachineArgs, time};
 
 /// How many trials of the bad end are enough to say that it does not reproduce.
 const MOST_END_TRIALS: NonZeroU32 = NonZeroU32::new(300).unwrap();
@@ -99,6 +100,9 @@ pub(in crate::cli) struct BisectCommitsArgs {
     pub(in crate::cli) config: String,
 
     #[command(flatten)]
+    pub(in crate::cli) builds: BuildsArgs,
+
+    #[command(flatten)]
     pub(in crate::cli) asked: BisectAsked,
 }
 
@@ -157,7 +161,18 @@ pub(in crate::cli) struct BisectConfigArgs {
     pub(in crate::cli) once: bool,
 
     #[command(flatten)]
+    pub(in crate::cli) builds: BuildsArgs,
+
+    #[command(flatten)]
     pub(in crate::cli) asked: BisectAsked,
+}
+
+/// What bisects ask that build their kernels.
+#[derive(Debug, ClapArgs)]
+pub(in crate::cli) struct BuildsArgs {
+    /// A build that takes longer hangs: it is stopped, and counts as one that fails
+    #[arg(long, value_name = "TIME", default_value = "2h", value_parser = time)]
+    pub(in crate::cli) build_limit: Duration,
 }
 
 /// What all bisects by guests ask.

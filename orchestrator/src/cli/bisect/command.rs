@@ -13,7 +13,7 @@ use super::testbed::{Hunted, Made, Testbed, Tried};
 use crate::error::{ExitCode, Failure};
 use crate::kernel::{Checkout, Exit};
 use crate::runner::Interrupt;
-use crate::store::{Outcome, Probe, Trial};
+use crate::store::{Outcome, Probe, StoreError, Trial};
 
 /// git-bisect(1): the code that says that a commit cannot be tested.
 const CANNOT_TELL: i32 = 125;
@@ -79,7 +79,8 @@ impl<P: Place> Testbed for CommandTrials<'_, P> {
         let trials_before = fs::read_dir(self.directory.join("runs")).map_or(0, Iterator::count);
         let name = format!("{:04}", trials_before + 1);
         let directory = self.directory.join("runs").join(&name);
-        fs::create_dir_all(&directory).map_err(|error| Failure::of(ExitCode::Infra, &error))?;
+        fs::create_dir_all(&directory)
+            .map_err(|source| StoreError::Write { path: directory.clone(), source })?;
         self.prepared = Some((directory, trials));
         Ok(name)
     }
@@ -106,8 +107,8 @@ impl<P: Place> Testbed for CommandTrials<'_, P> {
             let took = began.elapsed().as_secs_f64();
             let _ = writeln!(codes, "{number} {code} {took}");
             // What is not in there is tried again after a kill.
-            fs::write(directory.join("codes"), &codes)
-                .map_err(|error| Failure::of(ExitCode::Infra, &error))?;
+            let path = directory.join("codes");
+            fs::write(&path, &codes).map_err(|source| StoreError::Write { path, source })?;
             let trial = self.trial(number, code, took);
             let outcome = trial.outcome;
             lived.push(trial);

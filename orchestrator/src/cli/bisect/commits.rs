@@ -1,17 +1,18 @@
 //! `farm bisect commits`: the commit that brought a finding.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use camino::Utf8PathBuf;
 
 use super::args::BisectCommitsArgs;
-use super::begun;
 use super::bench::Bench;
 use super::command::{CommandTrials, Repository};
 use super::conclude::{Proof, conclude};
 use super::drive::Drive;
 use super::kernels::{Kernels, Lives, Supplied, Supply, built};
 use super::testbed::Hunted;
+use super::{FIRST_GUESS, FIRST_GUESS_OF_COMMANDS, begun};
 use crate::bisect::{Commit, History, Search};
 use crate::cli::environment::{Environment, absolute};
 use crate::cli::perform::{interrupts, load};
@@ -46,7 +47,8 @@ pub(super) fn go_on(
     let directory = absolute(&question.tree)?;
     let runtime = runtime()?;
     let interrupts = runtime.block_on(async { interrupts() })?;
-    let mut search = Search::new(history(&record.subjects)?, question.asked.search());
+    let costs = if question.run.is_empty() { FIRST_GUESS } else { FIRST_GUESS_OF_COMMANDS };
+    let mut search = Search::new(history(&record.subjects)?, question.asked.search(costs));
     let bad = record.subjects[record.subjects.len() - 1].id.clone();
     let hunted = Hunted::of_words(&question.asked.hunt);
     if !question.run.is_empty() {
@@ -72,6 +74,7 @@ pub(super) fn go_on(
         config,
         contents: record.subjects.iter().filter_map(content).collect(),
         bad,
+        limit: question.builds.build_limit,
     };
     let contents: Vec<TreeId> = record.subjects.iter().filter_map(content).map(|(_, id)| id).collect();
     let built = which_are_built(&environment.cache, &contents.iter().collect::<Vec<_>>(), &supply.config)?;
@@ -129,6 +132,8 @@ struct Commits<'a> {
     config: ConfigRecipe,
     contents: HashMap<String, TreeId>,
     bad: String,
+    /// Of a build.
+    limit: Duration,
 }
 
 impl Supply for Commits<'_> {
@@ -145,6 +150,6 @@ impl Supply for Commits<'_> {
                 Err(error) => return Err(error.into()),
             },
         };
-        built(&self.environment.cache, (&self.tree, &content), &self.config, &output::note)
+        built(&self.environment.cache, (&self.tree, &content), &self.config, self.limit, &output::note)
     }
 }

@@ -72,5 +72,7 @@ fn prove<T: Testbed>(drive: &mut Drive<'_, T>, culprit: &str) -> Result<GoesOn, 
     if counts.hit > 0 || left == 0 {
         return Ok(GoesOn::Yes);
     }
-    drive.try_it(&without, left)
+    let goes_on = drive.try_it(&without, left)?;
+    drive.say_trials();
+    Ok(goes_on)
 }

@@ -1,6 +1,7 @@
 //! `farm bisect config`: the options that make a good configuration bad.
 
 use std::fs;
+use std::time::Duration;
 
 use camino::Utf8PathBuf;
 
@@ -20,7 +21,7 @@ use crate::cli::{output, runtime};
 use crate::error::{ExitCode, Failure};
 use crate::kernel::{ConfigRecipe, Configurator, Exit, Fragment, Options, Tree, TreeId, run_of_user};
 use crate::report::config::{ConfigAnswer, config_text};
-use crate::store::{BisectRecord, BisectWriter, Entry, Probe, SubjectRecord};
+use crate::store::{BisectRecord, BisectWriter, Entry, Probe, StoreError, SubjectRecord};
 
 /// The two ends, as they are kept.
 const GOOD: &str = "good.config";
@@ -113,12 +114,13 @@ fn search(
         let bench = Bench::new(writer, entries, testbed, hunted)?;
         return conclude(environment, record, Steps::new(bench, configurator, difference, sampling));
     }
+    let supply = Configurations { environment, tree, id, directory, limit: question.builds.build_limit };
     let testbed = Kernels {
         environment,
         runtime: &runtime,
         interrupts,
         store: writer.store(),
-        supply: Configurations { environment, tree, id, directory },
+        supply,
         lives: Lives::new(load(&question.scenarios)?, &question.asked),
         ready: None,
         begun: None,
@@ -183,6 +185,8 @@ struct Configurations<'a> {
     id: TreeId,
     /// Of the bisect.
     directory: Utf8PathBuf,
+    /// Of a build.
+    limit: Duration,
 }
 
 impl Supply for Configurations<'_> {
@@ -190,7 +194,7 @@ impl Supply for Configurations<'_> {
         let text = read(&config_file(&self.directory, of))?;
         let config = ConfigRecipe::of_file("bisected", Fragment { name: "bisected".to_owned(), text });
         let say = |line: &str| tracing::info!("{line}");
-        built(&self.environment.cache, (&self.tree, &self.id), &config, &say)
+        built(&self.environment.cache, (&self.tree, &self.id), &config, self.limit, &say)
     }
 }
 
@@ -220,12 +224,11 @@ pub(super) fn config_file(directory: &camino::Utf8Path, of: &Probe) -> Utf8PathB
 
 pub(super) fn write(path: &camino::Utf8Path, text: &str) -> Result<(), Failure> {
     let parent = path.parent().map_or(Ok(()), fs::create_dir_all);
-    parent
-        .and_then(|()| fs::write(path, text))
-        .map_err(|error| Failure::of(ExitCode::Infra, &error).hint(format!("{path} cannot be written")))
+    let written = parent.and_then(|()| fs::write(path, text));
+    Ok(written.map_err(|source| StoreError::Write { path: path.to_owned(), source })?)
 }
 
 fn read(path: &camino::Utf8Path) -> Result<String, Failure> {
-    fs::read_to_string(path)
-        .map_err(|error| Failure::of(ExitCode::Infra, &error).hint(format!("{path} cannot be read")))
+    let text = fs::read_to_string(path);
+    Ok(text.map_err(|source| StoreError::Read { path: path.to_owned(), source })?)
 }

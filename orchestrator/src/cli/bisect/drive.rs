@@ -1,11 +1,16 @@
 //! The loop of a bisect over commits or kernels: the search asks, the bench tries.
 
+use std::time::{Duration, Instant};
+
 use super::bench::Bench;
 use super::testbed::Testbed;
 use crate::bisect::{BuildOutcome, Commit, Counts, Next, Search, Seconds, Signature, Verdict};
 use crate::error::Failure;
 use crate::report::bisect as told;
-use crate::store::{BuildRecord, Entry, Probe, SubjectRecord};
+use crate::store::{BuildRecord, Entry, Probe, SubjectRecord, Trial};
+
+/// How often a person who waits is told what trials came to.
+const TELL_EVERY: Duration = Duration::from_secs(10);
 
 /// A bisect that goes on.
 pub(super) struct Drive<'a, T> {
@@ -14,6 +19,14 @@ pub(super) struct Drive<'a, T> {
     subjects: &'a [SubjectRecord],
     /// So many entries of the journal the search has been told.
     learned: usize,
+    unsaid: Option<Unsaid>,
+}
+
+/// Trials of one subject that the user was not told of yet. The search may ask for the next of it many times.
+struct Unsaid {
+    of: Probe,
+    trials: Vec<Trial>,
+    since: Instant,
 }
 
 /// How far it came.
@@ -31,7 +44,7 @@ pub(super) enum GoesOn {
 
 impl<'a, T: Testbed> Drive<'a, T> {
     pub(super) fn new(bench: Bench<T>, search: Search, subjects: &'a [SubjectRecord]) -> Self {
-        let mut drive = Self { bench, search, subjects, learned: 0 };
+        let mut drive = Self { bench, search, subjects, learned: 0, unsaid: None };
         drive.learn();
         drive
     }
@@ -40,11 +53,15 @@ impl<'a, T: Testbed> Drive<'a, T> {
     pub(super) fn search(&mut self) -> Result<Ended, Failure> {
         loop {
             let goes_on = match self.search.next() {
-                Next::Done(verdict) => return Ok(Ended::Verdict(verdict)),
+                Next::Done(verdict) => {
+                    self.say_trials();
+                    return Ok(Ended::Verdict(verdict));
+                }
                 Next::Build { commit } => self.make(&self.probe(commit))?,
                 Next::Trial { commit, trials } => self.try_it(&self.probe(commit), trials.get())?,
             };
             if goes_on == GoesOn::No {
+                self.say_trials();
                 return Ok(Ended::Interrupted);
             }
         }
@@ -52,8 +69,11 @@ impl<'a, T: Testbed> Drive<'a, T> {
 
     /// Makes a subject ready to be tried.
     pub(super) fn make(&mut self, of: &Probe) -> Result<GoesOn, Failure> {
+        self.say_trials();
         let Some(build) = self.bench.make(of)? else { return Ok(GoesOn::No) };
-        self.bench.say(&told::built_line(&self.called(of), &build.outcome, build.seconds));
+        if !matches!(build.outcome, BuildRecord::Built { cached: true, .. }) {
+            self.bench.say(&told::built_line(&self.called(of), &build.outcome, build.seconds));
+        }
         self.learn();
         Ok(GoesOn::Yes)
     }
@@ -65,10 +85,28 @@ impl<'a, T: Testbed> Drive<'a, T> {
 
     /// Lets a subject that was made live so many times.
     pub(super) fn try_it(&mut self, of: &Probe, trials: u32) -> Result<GoesOn, Failure> {
+        if self.unsaid.as_ref().is_some_and(|unsaid| unsaid.of != *of) {
+            self.say_trials();
+        }
         let tried = self.bench.try_it(of, trials)?;
         self.learn();
-        self.bench.say(&told::tried_line(&self.called(of), &tried.trials, &self.left()));
+        let unsaid = self.unsaid.get_or_insert_with(|| Unsaid {
+            of: of.clone(),
+            trials: Vec::new(),
+            since: Instant::now(),
+        });
+        unsaid.trials.extend(tried.trials);
+        if unsaid.since.elapsed() > TELL_EVERY {
+            self.say_trials();
+        }
         Ok(if tried.interrupted { GoesOn::No } else { GoesOn::Yes })
+    }
+
+    /// Tells the user of the trials that were not told yet.
+    pub(super) fn say_trials(&mut self) {
+        if let Some(Unsaid { of, trials, .. }) = self.unsaid.take() {
+            self.bench.say(&told::tried_line(&self.called(&of), &trials, &self.left()));
+        }
     }
 
     /// Tells the search what it does not know yet.

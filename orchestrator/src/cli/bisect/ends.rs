@@ -93,7 +93,7 @@ fn text_of(
     tree: (&Tree, &TreeId),
     config: &ConfigRecipe,
 ) -> Result<String, Failure> {
-    let request = BuildRequest { name: &config.name, config, patches: &[] };
+    let request = BuildRequest::new(&config.name, config);
     Ok(configuration(&environment.cache, tree, &request, &output::note)?)
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot};
@@ -35,11 +36,12 @@ pub(super) fn built(
     cache: &Cache,
     (tree, content): (&Tree, &TreeId),
     config: &ConfigRecipe,
+    limit: Duration,
     progress: Progress<'_>,
 ) -> Result<Supplied, Failure> {
     let cached = which_are_built(cache, &[content], config)?.contains(&true);
     // A name that is the same for all: a cell is one of the scenario's, whatever it is tried on.
-    let request = BuildRequest { name: "bisected", config, patches: &[] };
+    let request = BuildRequest { limit, ..BuildRequest::new("bisected", config) };
     match build(cache, (tree, content), &request, progress) {
         Ok(kernel) => Ok(Ok((kernel, cached))),
         Err(error) if error.is_of_the_sources() => Ok(Err(error.to_string())),

@@ -29,6 +29,9 @@ pub(super) use testbed::Hunted;
 
 /// Where nothing is known yet of what a build and a trial take.
 const FIRST_GUESS: Costs = Costs { build: Seconds(300.0), cached: Seconds(2.0), trial: Seconds(5.0) };
+/// The same where a commit is only checked out.
+const FIRST_GUESS_OF_COMMANDS: Costs =
+    Costs { build: Seconds(1.0), cached: Seconds(1.0), trial: Seconds(5.0) };
 
 pub(super) fn bisect(environment: &Environment, command: &BisectCommand) -> Result<ExitCode, Failure> {
     match command {
@@ -92,7 +95,7 @@ fn resume(environment: &Environment, id: Option<&str>) -> Result<ExitCode, Failu
 }
 
 impl BisectAsked {
-    fn search(&self) -> Options {
-        Options { confidence: self.confidence, max_end_trials: self.max_end_trials, costs: FIRST_GUESS }
+    fn search(&self, costs: Costs) -> Options {
+        Options { confidence: self.confidence, max_end_trials: self.max_end_trials, costs }
     }
 }

@@ -1,5 +1,6 @@
 //! `farm bisect kernels`: the first of a list of kernels that has a finding.
 
+use super::FIRST_GUESS;
 use super::args::BisectKernelsArgs;
 use super::bench::Bench;
 use super::conclude::{Proof, conclude};
@@ -63,7 +64,7 @@ pub(super) fn go_on(
         ready: None,
         begun: None,
     };
-    let search = Search::new(history, question.asked.search());
+    let search = Search::new(history, question.asked.search(FIRST_GUESS));
     let hunted = Hunted::of_words(&question.asked.hunt);
     let drive = Drive::new(Bench::new(writer, entries, testbed, hunted)?, search, &record.subjects);
     conclude(environment, record, drive, Proof::BySearch)

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::bench::Bench;
 use super::config::{config_file, write};
+use super::drive::GoesOn;
 use super::testbed::Testbed;
 use crate::bisect::config::{
     Changes, Difference, Known, Next, Request, Sampling, TestOutcome, Verdict, next,
@@ -24,10 +25,8 @@ pub(super) struct Steps<T> {
     pub(super) difference: Difference,
     sampling: Sampling,
     known: Known,
-    /// What the journal has of configurations, by their names, and the search does not know yet.
-    told: BTreeMap<String, Vec<TestOutcome>>,
-    /// So many entries of the journal are known, or told.
-    learned: usize,
+    /// How much of what the journal has of a configuration the search was told, by its name.
+    told: BTreeMap<String, usize>,
 }
 
 pub(super) enum Ended {
@@ -43,9 +42,7 @@ impl<T: Testbed> Steps<T> {
         sampling: Sampling,
     ) -> Self {
         let (known, told) = (Known::default(), BTreeMap::new());
-        let mut steps = Self { bench, configurator, difference, sampling, known, told, learned: 0 };
-        steps.learn();
-        steps
+        Self { bench, configurator, difference, sampling, known, told }
     }
 
     /// Goes on until the search is done.
@@ -58,43 +55,38 @@ impl<T: Testbed> Steps<T> {
                     self.known.settle(request, self.difference.changes_in(&settled));
                 }
                 Next::Try { request, changes, trials } => {
-                    let id = self.name(&changes);
-                    match self.told.remove(&id) {
-                        Some(outcomes) => {
-                            outcomes.into_iter().for_each(|one| self.known.record(changes.clone(), one));
-                        }
-                        None if self.try_it(&Probe::Subject(id), &request, &changes, trials)? => {}
-                        None => return Ok(Ended::Interrupted),
+                    let of = Probe::Subject(self.name(&changes));
+                    let goes_on = if self.bench.made(&of).is_none() {
+                        self.make(&of, &request, &changes)?
+                    } else if self.tell(&of, &changes) {
+                        GoesOn::Yes
+                    } else {
+                        self.try_it(&of, trials)?
+                    };
+                    if goes_on == GoesOn::No {
+                        return Ok(Ended::Interrupted);
                     }
                 }
             }
         }
     }
 
-    /// Builds a configuration and lets it live; false if the user wants to stop.
-    fn try_it(
-        &mut self,
-        of: &Probe,
-        request: &Request,
-        changes: &Changes,
-        trials: u32,
-    ) -> Result<bool, Failure> {
-        if self.bench.made(of).is_none() {
-            self.bench.say(&format!("{}: {} of {} options", called(of), changes.len(), self.all()));
-            let settled = self.configurator.settle(&self.difference.asked(request))?;
-            write(&config_file(self.bench.writer.directory(), of), &settled.to_string())?;
-            let Some(build) = self.bench.make(of)? else { return Ok(false) };
-            self.learn();
-            if !matches!(build.outcome, BuildRecord::Built { cached: true, .. }) {
-                self.bench.say(&built_line(called(of), &build.outcome, build.seconds));
-            }
-            if matches!(build.outcome, BuildRecord::CannotBuild { .. }) {
-                return Ok(true);
-            }
+    /// Builds a configuration.
+    fn make(&mut self, of: &Probe, request: &Request, changes: &Changes) -> Result<GoesOn, Failure> {
+        self.bench.say(&format!("{}: {} of {} options", called(of), changes.len(), self.all()));
+        let settled = self.configurator.settle(&self.difference.asked(request))?;
+        write(&config_file(self.bench.writer.directory(), of), &settled.to_string())?;
+        let Some(build) = self.bench.make(of)? else { return Ok(GoesOn::No) };
+        if !matches!(build.outcome, BuildRecord::Built { cached: true, .. }) {
+            self.bench.say(&built_line(called(of), &build.outcome, build.seconds));
         }
+        Ok(GoesOn::Yes)
+    }
+
+    /// Lets one that was built live so many times.
+    fn try_it(&mut self, of: &Probe, trials: u32) -> Result<GoesOn, Failure> {
         let before = self.known.tallies().count();
         let tried = self.bench.try_it(of, trials)?;
-        self.learn();
         let before = format!("{before} configurations were tried before");
         self.bench.say(&tried_line(called(of), &tried.trials, &before));
         let trouble = self.outcomes(of).filter(|one| *one == Outcome::Infra).count();
@@ -102,40 +94,50 @@ impl<T: Testbed> Steps<T> {
             let message = format!("{trouble} trials of {} ended in trouble of farm's own", called(of));
             return Err(Failure::new(ExitCode::Infra, message).hint("`farm doctor` says what is missing"));
         }
-        Ok(!tried.interrupted)
+        Ok(if tried.interrupted { GoesOn::No } else { GoesOn::Yes })
     }
 
-    /// Takes from the journal what is new in it.
-    fn learn(&mut self) {
-        for place in self.learned..self.bench.entries.len() {
-            let (of, mut outcomes) = match &self.bench.entries[place] {
-                Entry::Hunted { .. } | Entry::Begun { .. } => continue,
-                Entry::Built { of, outcome, .. } => {
-                    let cannot = matches!(outcome, BuildRecord::CannotBuild { .. });
-                    (of, cannot.then_some(TestOutcome::Unresolved).into_iter().collect::<Vec<_>>())
-                }
-                Entry::Tried { of, trials, .. } => {
-                    (of, trials.iter().filter_map(|trial| told_by(trial.outcome)).collect())
-                }
-            };
-            let all: Vec<_> = self.outcomes(of).filter(|one| *one != Outcome::Infra).map(told_by).collect();
-            if all.len() >= SILENT_TRIALS && all.iter().all(Option::is_none) {
-                outcomes.push(TestOutcome::Unresolved);
-            }
-            if !outcomes.is_empty() {
-                self.told.entry(called(of).to_owned()).or_default().extend(outcomes);
-            }
+    /// Tells the search what it does not know yet of a configuration; false if that is nothing.
+    fn tell(&mut self, of: &Probe, changes: &Changes) -> bool {
+        let shown = self.shown(of);
+        let told = self.told.entry(called(of).to_owned()).or_default();
+        let is_news = shown.len() > *told;
+        for outcome in shown.into_iter().skip(*told) {
+            self.known.record(changes.clone(), outcome);
+            *told += 1;
         }
-        self.learned = self.bench.entries.len();
+        is_news
     }
 
-    /// Of all trials of a configuration.
+    /// What its kernel has shown.
+    fn shown(&self, of: &Probe) -> Vec<TestOutcome> {
+        if let Some(BuildRecord::CannotBuild { .. }) = self.bench.made(of) {
+            return vec![TestOutcome::Unresolved];
+        }
+        let telling = self.outcomes(of).filter(|one| *one != Outcome::Infra).map(told_by);
+        let (silent, shown): (Vec<_>, Vec<_>) = telling.partition(Option::is_none);
+        if shown.is_empty() && silent.len() >= SILENT_TRIALS {
+            return vec![TestOutcome::Unresolved];
+        }
+        shown.into_iter().flatten().collect()
+    }
+
+    /// Of all trials of a configuration, and of others that come to the same kernel.
     fn outcomes(&self, of: &Probe) -> impl Iterator<Item = Outcome> {
+        let own = self.signature(of);
+        let is_same = move |other: &Probe| other == of || (own.is_some() && self.signature(other) == own);
         let trials = self.bench.entries.iter().filter_map(move |entry| match entry {
-            Entry::Tried { of: tried, trials, .. } if tried == of => Some(trials),
+            Entry::Tried { of: tried, trials, .. } if is_same(tried) => Some(trials),
             _ => None,
         });
         trials.flatten().map(|trial| trial.outcome)
+    }
+
+    fn signature(&self, of: &Probe) -> Option<&String> {
+        match self.bench.made(of) {
+            Some(BuildRecord::Built { signature, .. }) => signature.as_ref(),
+            _ => None,
+        }
     }
 
     /// What a configuration is called: the same for the same changes, whoever asks for them.

@@ -14,7 +14,7 @@ use super::super::git::TreeId;
 use super::super::tool::{HOST_GCC, MAKE, ToolError, command_of, last_words};
 use super::super::tree::Tree;
 use super::make::{DebugFlags, Make, write_if_other};
-use super::{Compiler, Kconfig, Options, kconfig_files, read};
+use super::{BUILD_LIMIT, Compiler, Kconfig, Options, kconfig_files, read};
 use crate::assets;
 use crate::cache::{Cache, Progress};
 
@@ -44,8 +44,16 @@ impl Configurator {
     ) -> Result<Self, KernelError> {
         let source = tree.check_out(id)?;
         let objects = tree.objects(OBJECTS)?;
-        let (compiler, debug) = (Compiler::default(), DebugFlags::None);
-        let make = Make { cache, source: &source, objects: &objects, name, compiler, progress, debug };
+        let make = Make {
+            cache,
+            source: &source,
+            objects: &objects,
+            name,
+            compiler: Compiler::default(),
+            limit: BUILD_LIMIT,
+            debug: DebugFlags::None,
+            progress,
+        };
         // This makes scripts/kconfig.
         make.run(&["alldefconfig"])?;
         let program = compile(&objects)?;

@@ -19,8 +19,6 @@ use crate::cache::{Cache, Progress};
 pub(super) const CROSS: &str = "s390x-linux-gnu-";
 /// Raised when other flags make other objects of the same command without them.
 const FLAGS_RECIPE: &str = "farm-3";
-/// A whole kernel takes minutes; a build that is still not done then hangs.
-const LIMIT: Duration = Duration::from_secs(2 * 3600);
 /// How often a person who waits is told how far it is.
 const TELL_EVERY: Duration = Duration::from_secs(15);
 /// What is read of a failed build's complaints.
@@ -59,8 +57,10 @@ pub(super) struct Make<'a> {
     /// For messages.
     pub(super) name: &'a str,
     pub(super) compiler: Compiler,
-    pub(super) progress: Progress<'a>,
+    /// One that takes longer hangs, and is killed.
+    pub(super) limit: Duration,
     pub(super) debug: DebugFlags,
+    pub(super) progress: Progress<'a>,
 }
 
 impl Make<'_> {
@@ -82,7 +82,7 @@ impl Make<'_> {
         };
         let status = MAKE.status_within_and_read(
             &mut command,
-            LIMIT,
+            self.limit,
             TELL_EVERY,
             &|stdout| BufReader::new(stdout).split(b'\n').map_while(Result::ok).for_each(|line| tell(&line)),
             &|| {

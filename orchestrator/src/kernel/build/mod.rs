@@ -12,6 +12,7 @@ mod signature;
 
 use std::fs;
 use std::io;
+use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use serde::{Deserialize, Serialize};
@@ -72,6 +73,18 @@ pub struct BuildRequest<'a> {
     pub config: &'a ConfigRecipe,
     /// By name.
     pub patches: &'a [(String, Vec<u8>)],
+    /// A build that takes longer hangs.
+    pub limit: Duration,
+}
+
+/// A whole kernel takes minutes.
+pub const BUILD_LIMIT: Duration = Duration::from_secs(2 * 3600);
+
+impl<'a> BuildRequest<'a> {
+    /// Without patches.
+    pub fn new(name: &'a str, config: &'a ConfigRecipe) -> Self {
+        Self { name, config, patches: &[], limit: BUILD_LIMIT }
+    }
 }
 
 /// What farm knows of a kernel that it has built, written into its entry.
@@ -97,7 +110,7 @@ pub fn build(
     progress: Progress<'_>,
 ) -> Result<Kernel, KernelError> {
     check_build_tools()?;
-    let BuildRequest { name, config, patches } = request;
+    let BuildRequest { name, config, patches, limit } = *request;
     let options = Options::of_fragments(&config.fragments)?;
     let id = tree.patched(base, patches)?;
     let toolchain = toolchain(config.compiler)?;
@@ -108,8 +121,16 @@ pub fn build(
         let source = tree.check_out(&id)?;
         let objects_key = format!("{}-{}", config.name, &sha256_hex(toolchain.as_bytes())[..8]);
         let objects = tree.objects(&objects_key)?;
-        let (compiler, debug) = (config.compiler, DebugFlags::None);
-        let make = Make { cache, source: &source, objects: &objects, name, compiler, progress, debug };
+        let make = Make {
+            cache,
+            source: &source,
+            objects: &objects,
+            name,
+            compiler: config.compiler,
+            limit,
+            debug: DebugFlags::None,
+            progress,
+        };
         let configured = configure(&make, config, &options)?;
         let make = Make { debug: DebugFlags::beside(&configured), ..make };
         progress(&format!("building {name}: tree {}, configuration {}", id.short(), config.name));
@@ -180,8 +201,16 @@ pub fn configuration(
     let options = Options::of_fragments(&request.config.fragments)?;
     let source = tree.check_out(&tree.patched(base, request.patches)?)?;
     let objects = tree.objects(&format!("{}-configured", request.config.name))?;
-    let (name, compiler, debug) = (request.name, request.config.compiler, DebugFlags::None);
-    let make = Make { cache, source: &source, objects: &objects, name, compiler, progress, debug };
+    let make = Make {
+        cache,
+        source: &source,
+        objects: &objects,
+        name: request.name,
+        compiler: request.config.compiler,
+        limit: request.limit,
+        debug: DebugFlags::None,
+        progress,
+    };
     configure(&make, request.config, &options)?;
     let config = read(&objects.join(".config"))?;
     Ok(String::from_utf8_lossy(&config).into_owned())

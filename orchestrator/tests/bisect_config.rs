@@ -134,8 +134,11 @@ const DEBUG: [Case; 8] = [
 ];
 
 /// defconfig against a debug_defconfig of which a third of the modules is built in, and a seventh off.
-const WIDE: [Case; 12] = [
+const WIDE: [Case; 15] = [
     case("single", &["PAGE_OWNER"], &["PAGE_OWNER"], &[]),
+    case("off", &["UEVENT_HELPER"], &["UEVENT_HELPER"], &[]),
+    case("choice", &["PREEMPT"], &["PREEMPT"], &[]),
+    case("follows", &["LOCKDEP"], &["DEBUG_LOCK_ALLOC"], &[]),
     case("m to y", &["NILFS2_FS"], &["NILFS2_FS"], &[]),
     case("m to y leaf", &["L2TP_ETH"], &["L2TP_ETH"], &[]),
     case("m to n", &["JFS_FS"], &["JFS_FS"], &[]),

@@ -168,14 +168,14 @@ pub(super) fn show_config(
 ) -> Result<ExitCode, Failure> {
     let catalog = kernel_catalog()?;
     let cache = &environment.cache;
-    let of = |name: &str, recipe: &_, tree: &Tree, id: &_| {
-        let request = BuildRequest::new(name, recipe);
+    let of = |name: &str, recipe: &_, patches: &[_], tree: &Tree, id: &_| {
+        let request = BuildRequest { patches, ..BuildRequest::new(name, recipe) };
         configuration(cache, (tree, id), &request, &output::note)
     };
     let text = match (&asked.tree, name) {
         (Some(word), _) => {
             let (name, tree, id) = sources(cache, &catalog, word)?;
-            of(&name, &config(&catalog, &asked.config)?, &tree, &id)?
+            of(&name, &config(&catalog, &asked.config)?, &[], &tree, &id)?
         }
         (None, name) => {
             let name = name.unwrap_or_default();
@@ -185,7 +185,7 @@ pub(super) fn show_config(
                 return Err(Failure::new(ExitCode::Usage, message));
             };
             let (tree, id) = fetcher(cache, Refresh::No).sources(&recipe.tree)?;
-            of(name, &recipe.config, &tree, &id)?
+            of(name, &recipe.config, &recipe.patches()?, &tree, &id)?
         }
     };
     environment.print(&text, &json!({ "config": text }))?;

@@ -19,11 +19,17 @@ pub(super) fn calibrate(environment: &Environment, options: &CalibrateArgs) -> R
     let catalog = kernel_catalog()?;
     let mutants = chosen(&options.mutants)?;
     let config = config(&catalog, &options.guest.tree.config)?;
+    let has_mutants = |tree: &NamedTree| mutants.iter().any(|mutant| mutant.patch(tree).is_some());
     let trees: Vec<&NamedTree> = match &options.guest.tree.tree {
-        None => catalog.trees.iter().collect(),
+        None => catalog.trees.iter().filter(|tree| has_mutants(tree)).collect(),
         Some(word) => {
-            let named = catalog.tree(word.as_str());
-            let known: Vec<_> = catalog.trees.iter().map(|tree| tree.name.as_str()).collect();
+            let named = catalog.tree(word.as_str()).filter(|tree| has_mutants(tree));
+            let known: Vec<_> = catalog
+                .trees
+                .iter()
+                .filter(|tree| has_mutants(tree))
+                .map(|tree| tree.name.as_str())
+                .collect();
             let unknown = || {
                 Failure::new(ExitCode::Usage, format!("there are no mutants of {word}"))
                     .hint(format!("there are of {}", known.join(", ")))

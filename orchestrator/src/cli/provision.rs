@@ -20,6 +20,7 @@ use crate::guest::{
 use crate::kernel::{
     BuildRequest, BuildTree, Catalog, ConfigRecipe, DebugFiles, Fetcher, Fragment, Kernel, KernelError,
     MirrorChoice, Origin, OwnKernel, Refresh, SharedSources, Tree, TreeId, build, find_qemus,
+    own_catalog_file,
 };
 use crate::machine::{
     Access, Candidate, Feature, Host, KERNEL_ARGUMENTS, Launcher, Qemu, QemuError, discover, find, inspect,
@@ -278,8 +279,13 @@ impl Provision {
     }
 }
 
+/// What farm knows by name, and what the user does.
 pub(super) fn kernel_catalog() -> Result<Catalog, Failure> {
-    Catalog::embedded().map_err(|error| Failure::of(ExitCode::Fault, &error))
+    let catalog = Catalog::embedded().map_err(|error| Failure::of(ExitCode::Fault, &error))?;
+    match own_catalog_file(|name| std::env::var(name).ok()) {
+        Some(file) => catalog.with_own(&file).map_err(|error| Failure::of(ExitCode::Usage, &error)),
+        None => Ok(catalog),
+    }
 }
 
 pub(super) fn fetcher(cache: &Cache, refresh: Refresh) -> Fetcher<'_> {

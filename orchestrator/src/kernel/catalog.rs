@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use camino::Utf8PathBuf;
 use serde::Deserialize;
 
 use super::build::{Base, Compiler, ConfigRecipe, Fragment};
@@ -39,18 +40,28 @@ pub enum Recipe {
     Build(KernelBuild),
 }
 
-/// A kernel that is built from a package of sources.
+/// A kernel that is built here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KernelBuild {
     pub tree: NamedTree,
     pub config: ConfigRecipe,
+    /// Files of patches, which are applied one after the other.
+    pub patches: Vec<Utf8PathBuf>,
 }
 
 /// Sources by name, for all kernels that are built of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NamedTree {
     pub name: String,
-    pub sources: Packages,
+    pub sources: TreeSources,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TreeSources {
+    /// A distribution's package of sources.
+    Package(Packages),
+    /// The user's tree, as it is.
+    Directory(Utf8PathBuf),
 }
 
 /// Packages that make a kernel.
@@ -102,6 +113,12 @@ pub enum CatalogError {
     /// Every problem at once.
     #[error("kernels.yaml: {}", problems.join("; "))]
     Check { problems: Vec<String> },
+    #[error("{path} cannot be read")]
+    ReadOwn { path: Utf8PathBuf, source: std::io::Error },
+    #[error("{path} is not what farm reads: docs/kernels.md has what can stand in it")]
+    ParseOwn { path: Utf8PathBuf, source: serde_yaml::Error },
+    #[error("{path}: {}", problems.join("; "))]
+    CheckOwn { path: Utf8PathBuf, problems: Vec<String> },
 }
 
 #[derive(Deserialize)]
@@ -243,7 +260,7 @@ impl Check<'_> {
     fn tree(&mut self, name: &str, package: &RawPackage) -> NamedTree {
         self.word("tree", name);
         let sources = self.packages(name, std::slice::from_ref(&package.package), &package.source);
-        NamedTree { name: name.to_owned(), sources }
+        NamedTree { name: name.to_owned(), sources: TreeSources::Package(sources) }
     }
 
     fn config(
@@ -302,7 +319,8 @@ impl Check<'_> {
                     ));
                     return None;
                 };
-                Some(Recipe::Build(KernelBuild { tree: tree.clone(), config: config.clone() }))
+                let (tree, config) = (tree.clone(), config.clone());
+                Some(Recipe::Build(KernelBuild { tree, config, patches: Vec::new() }))
             }
             _ => {
                 self.problems.push(format!(
@@ -360,11 +378,15 @@ impl Check<'_> {
 
     /// Names become file names and words of apt's configuration and command line.
     fn word(&mut self, what: &str, word: &str) {
-        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-+.".contains(c);
-        if !word.starts_with(|c: char| c.is_ascii_alphanumeric()) || !word.chars().all(plain) {
+        if !is_plain_name(word) {
             self.problems.push(format!("the {what} name {word:?} is not made of a-z, 0-9, '-', '+' and '.'"));
         }
     }
+}
+
+pub(super) fn is_plain_name(word: &str) -> bool {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-+.".contains(c);
+    word.starts_with(|c: char| c.is_ascii_alphanumeric()) && word.chars().all(plain)
 }
 
 #[cfg(test)]

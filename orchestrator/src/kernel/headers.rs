@@ -61,11 +61,12 @@ impl BuildTree {
         let [symbols, options] = [content(&files[0])?, content(&files[1])?];
         // Whoever changes a header builds the kernel anew: its image stands for the headers.
         let parts = kernel.key.sha256.clone() + &sha256_hex(&symbols) + &sha256_hex(&options);
-        let is_clang = |line: &str| line.trim_end() == "#define CONFIG_CC_IS_CLANG 1";
-        let compiler = match String::from_utf8_lossy(&options).lines().any(is_clang) {
-            true => Compiler::Clang,
-            false => Compiler::Gcc,
-        };
+        let options = String::from_utf8_lossy(&options);
+        let is_set = |option| options.lines().any(|line| line.trim_end() == format!("#define {option} 1"));
+        if !options.is_empty() && !is_set("CONFIG_MODULES") {
+            return Err(KernelError::NoLoadableModules { kernel: kernel.key.name.clone() });
+        }
+        let compiler = if is_set("CONFIG_CC_IS_CLANG") { Compiler::Clang } else { Compiler::Gcc };
         Ok(Self { identity: sha256_hex(parts.as_bytes()), compiler, place: Place::Tree(directory.clone()) })
     }
 
@@ -255,7 +256,7 @@ mod tests {
         fn tree(&self) -> Utf8PathBuf {
             self.put("tree/Makefile", "");
             self.put("tree/scripts/mod/modpost", "");
-            self.put("tree/include/generated/autoconf.h", "#define CONFIG_SMP 1\n");
+            self.put("tree/include/generated/autoconf.h", "#define CONFIG_MODULES 1\n");
             self.put("tree/include/generated/utsrelease.h", "#define UTS_RELEASE \"6.18.0-rc1\"\n");
             self.root.join("tree")
         }
@@ -298,6 +299,11 @@ mod tests {
             ("Makefile", None, "no Makefile in it"),
             ("scripts/mod/modpost", None, "no scripts/mod/modpost in it; `make modules_prepare`"),
             ("include/generated/autoconf.h", None, "no include/generated/autoconf.h in it"),
+            (
+                "include/generated/autoconf.h",
+                Some("#define CONFIG_SMP 1\n"),
+                "mine loads no modules: CONFIG_MODULES is not set",
+            ),
             ("include/generated/utsrelease.h", Some("nothing"), "no include/generated/utsrelease.h in it"),
             (
                 "include/generated/utsrelease.h",

@@ -14,6 +14,7 @@ mod libc;
 mod modules;
 mod mutants;
 mod own;
+mod own_catalog;
 mod package;
 mod qemu;
 mod series;
@@ -37,7 +38,7 @@ pub use self::build::{
 };
 pub use self::catalog::{
     Catalog, CatalogError, KernelBuild, KernelPackages, NamedKernel, NamedTree, Packages, Pinned, Recipe,
-    Source,
+    Source, TreeSources,
 };
 pub use self::checkout::{Checkout, Exit, run_of_user};
 pub use self::commits::Range;
@@ -46,6 +47,7 @@ pub use self::git::{Commit, TreeId};
 pub use self::headers::BuildTree;
 pub use self::mutants::Mutant;
 pub use self::own::OwnKernel;
+pub use self::own_catalog::own_catalog_file;
 pub(crate) use self::package::keep_only;
 pub use self::package::{Fetcher, MirrorChoice};
 pub use self::qemu::{FoundQemu, find_qemus};
@@ -143,6 +145,8 @@ pub enum KernelError {
     NotVmlinux { path: Utf8PathBuf },
     #[error("there are no headers of the kernel {kernel}; name its build tree with --headers DIR")]
     NoHeaders { kernel: String },
+    #[error("{kernel} loads no modules: CONFIG_MODULES is not set")]
+    NoLoadableModules { kernel: String },
     #[error(
         "{path} is not a kernel's build tree: there is no {missing} in it; `make modules_prepare` makes it in a \
          configured tree"

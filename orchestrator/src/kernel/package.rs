@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::apt::{Apt, Candidate, Mirrors};
 use super::boot::{NotBootable, inspect};
 use super::build::{self, BuildRequest};
-use super::catalog::{KernelBuild, NamedKernel, NamedTree, Packages, Recipe};
+use super::catalog::{KernelBuild, NamedKernel, NamedTree, Packages, Recipe, TreeSources};
 use super::git::TreeId;
 use super::qemu::host_architecture;
 use super::tool::DPKG_DEB;
@@ -103,7 +103,8 @@ impl Fetcher<'_> {
     }
 
     fn built(&self, name: &str, recipe: &KernelBuild) -> Result<Kernel, KernelError> {
-        let request = BuildRequest::new(name, &recipe.config);
+        let patches = recipe.patches()?;
+        let request = BuildRequest { patches: &patches, ..BuildRequest::new(name, &recipe.config) };
         if self.refresh == Refresh::No
             && let Some(kernel) = self.built_before(&request, recipe)?
         {
@@ -115,9 +116,13 @@ impl Fetcher<'_> {
 
     /// Sources that have a name.
     pub fn sources(&self, named: &NamedTree) -> Result<(Tree, TreeId), KernelError> {
+        let packages = match &named.sources {
+            TreeSources::Package(packages) => packages,
+            TreeSources::Directory(path) => return Tree::of_directory(self.cache, path, self.progress),
+        };
         let entry = self.entry(&Wanted {
             kind: Kind::Archive,
-            packages: &named.sources,
+            packages,
             // They are for all architectures, and the host's indices are those that mirrors keep best.
             architecture: host_architecture(std::env::consts::ARCH)?,
             behind: &[],
@@ -134,8 +139,13 @@ impl Fetcher<'_> {
         request: &BuildRequest<'_>,
         recipe: &KernelBuild,
     ) -> Result<Option<Kernel>, KernelError> {
+        // What is in a directory today, or comes of patches, nobody knows without a look at all of it.
+        let packages = match &recipe.tree.sources {
+            TreeSources::Package(packages) if recipe.patches.is_empty() => packages,
+            _ => return Ok(None),
+        };
         let architecture = host_architecture(std::env::consts::ARCH)?;
-        let Some(entry) = self.cached(Kind::Archive, &note_of(&recipe.tree.sources, architecture))? else {
+        let Some(entry) = self.cached(Kind::Archive, &note_of(packages, architecture))? else {
             return Ok(None);
         };
         match Tree::imported(self.cache, &recipe.tree.name, archive_key(&entry)) {

@@ -4,6 +4,7 @@ use std::fs;
 
 use camino::Utf8Path;
 
+use super::catalog::KernelBuild;
 use super::git::base;
 use super::tool::{GIT, ToolError};
 use super::{KernelError, read};
@@ -31,6 +32,17 @@ impl Series {
 
     pub fn subjects(&self) -> Vec<String> {
         self.patches.iter().map(|(subject, _)| subject.clone()).collect()
+    }
+}
+
+impl KernelBuild {
+    /// What is in its files of patches.
+    pub fn patches(&self) -> Result<Vec<(String, Vec<u8>)>, KernelError> {
+        let mut patches = Vec::new();
+        for file in &self.patches {
+            patches.extend(Series::of_file(file)?.patches);
+        }
+        Ok(patches)
     }
 }
 

@@ -125,6 +125,9 @@ impl Farm {
             .args(arguments)
             .env("FARM_STATE", self.state())
             .env("FARM_CACHE", shared_cache())
+            // The user's own kernels are none of these tests' business.
+            .env("XDG_CONFIG_HOME", self.path("config"))
+            .env_remove("FARM_KERNELS")
             .env(MARK, self.place.path())
             .env("TERM", "xterm");
         command

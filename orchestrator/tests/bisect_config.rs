@@ -9,7 +9,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use farm::bisect::config::{
@@ -268,15 +268,8 @@ fn a_command_decides_and_a_bisect_that_was_killed_goes_on() {
     let cache = cache();
     // Fetched and unpacked, so that the commands need not be waited for.
     drop(sources(&cache));
-    let place = tempfile::tempdir().unwrap();
-    fs::write(place.path().join("command"), COMMAND).unwrap();
-    fs::set_permissions(place.path().join("command"), PermissionsExt::from_mode(0o755)).unwrap();
-    let farm = |arguments: &[&str]| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_farm"));
-        command.current_dir(place.path()).arg("bisect").args(arguments);
-        command.env("FARM_STATE", place.path().join("state")).env("FARM_CACHE", cache.root());
-        command.output().unwrap()
-    };
+    let place = place(COMMAND);
+    let farm = |arguments: &[&str]| farm(place.path(), &cache, arguments);
     let asked = [
         "config",
         "--json",
@@ -302,6 +295,45 @@ fn a_command_decides_and_a_bisect_that_was_killed_goes_on() {
     // Only the trial in which farm was killed was done again.
     let calls = fs::read_to_string(place.path().join("calls")).unwrap().lines().count() as u64;
     assert_eq!(calls, answer["trials"].as_u64().unwrap() + 1);
+}
+
+/// A directory with a command in it.
+fn place(command: &str) -> tempfile::TempDir {
+    let place = tempfile::tempdir().unwrap();
+    fs::write(place.path().join("command"), command).unwrap();
+    fs::set_permissions(place.path().join("command"), PermissionsExt::from_mode(0o755)).unwrap();
+    place
+}
+
+fn farm(place: &Path, cache: &Cache, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_farm"));
+    command.current_dir(place).arg("bisect").args(arguments);
+    command.env("FARM_STATE", place.join("state")).env("FARM_CACHE", cache.root());
+    command.env("XDG_CONFIG_HOME", place).env_remove("FARM_KERNELS");
+    command.output().unwrap()
+}
+
+/// Both ends begin with one configuration, or are made of farm's own pieces.
+#[test]
+fn the_ends_may_be_fragments() {
+    let cache = cache();
+    drop(sources(&cache));
+    let place = place("#!/bin/sh\n! grep -q '^CONFIG_LOG_BUF_SHIFT=19' \"$1\"\n");
+    fs::write(place.path().join("large.config"), "CONFIG_LOG_BUF_SHIFT=19\nCONFIG_CRC7=y\nCONFIG_CRC4=y\n")
+        .unwrap();
+    let found = |ends: &[&str], run: &str| {
+        let asked = [&["config", "--json", "--tree", "linux-6.1", "--once"], ends, &["--run", run]].concat();
+        let ended = farm(place.path(), &cache, &asked);
+        assert_eq!(ended.status.code(), Some(0), "{}", String::from_utf8_lossy(&ended.stderr));
+        let answer: serde_json::Value = serde_json::from_slice(&ended.stdout).unwrap();
+        let causes = answer["conclusion"]["causes"].as_array().unwrap();
+        causes.iter().map(|cause| cause["option"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(found(&["--from", "lean", "--bad", "large.config"], "./command"), ["LOG_BUF_SHIFT"]);
+    fs::write(place.path().join("other"), "#!/bin/sh\n! grep -q '^CONFIG_KASAN=y' \"$1\"\n").unwrap();
+    fs::set_permissions(place.path().join("other"), PermissionsExt::from_mode(0o755)).unwrap();
+    let fragments = ["--from", "fragments", "--good", "lean", "--bad", "lean,kasan"];
+    assert_eq!(found(&fragments, "./other"), ["KASAN"]);
 }
 
 fn answer_file(place: &Path) -> PathBuf {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::history::Commit;
+use super::outcome::Witness;
 use super::verdict::{Verdict, WhyNoAnswer};
 use crate::store::{BisectRecord, BuildRecord, Entry, Finding, Outcome, Probe, SubjectRecord, Trial};
 
@@ -28,12 +29,31 @@ pub struct Answer {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "verdict", rename_all = "kebab-case")]
 pub enum Conclusion {
-    Culprit { culprit: SubjectRecord, confidence: f64, proof: Proof },
-    Among { candidates: Vec<SubjectRecord>, confidence: f64 },
-    GoodIsBad { good: SubjectRecord },
-    BadDoesNotReproduce { bad: SubjectRecord, trials: u32 },
-    TwoCulprits { first: SubjectRecord, second: SubjectRecord },
-    NoAnswer { why: String },
+    Culprit {
+        culprit: SubjectRecord,
+        confidence: f64,
+        proof: Proof,
+    },
+    Among {
+        candidates: Vec<SubjectRecord>,
+        confidence: f64,
+    },
+    GoodIsBad {
+        good: SubjectRecord,
+    },
+    BadDoesNotReproduce {
+        bad: SubjectRecord,
+        trials: u32,
+    },
+    TwoCulprits {
+        first: SubjectRecord,
+        second: SubjectRecord,
+        /// Where the second is the bad end, which has the bug without the first, too.
+        proof: Option<Proof>,
+    },
+    NoAnswer {
+        why: String,
+    },
 }
 
 /// What shows it, beside the search.
@@ -128,6 +148,19 @@ impl Counts {
         self.hit + self.clean
     }
 
+    /// Whether they tell at all.
+    pub fn witness(&self) -> Witness {
+        let mut witness = Witness::default();
+        for (outcome, count) in [
+            (Outcome::Clean, self.telling()),
+            (Outcome::Weak, self.weak + self.other_failure),
+            (Outcome::CannotBoot, self.cannot_boot),
+        ] {
+            (0..count).for_each(|_| witness.hear(outcome));
+        }
+        witness
+    }
+
     pub fn all(&self) -> u32 {
         self.telling() + self.weak + self.other_failure + self.cannot_boot
     }
@@ -137,14 +170,15 @@ impl Answer {
     pub fn new(record: &BisectRecord, entries: &[Entry], verdict: &Verdict) -> Self {
         let named = |commit: &Commit| record.subjects[commit.0].clone();
         let counts = |id: &str| Counts::of_kernel(entries, id);
+        let proof = |culprit: &SubjectRecord| Proof {
+            culprit: counts(&culprit.id),
+            parents: culprit.parents.iter().map(|parent| counts(parent)).collect(),
+            without: without(entries, &culprit.id),
+        };
         let conclusion = match verdict {
             Verdict::Culprit { commit, confidence } => {
                 let culprit = named(commit);
-                let proof = Proof {
-                    culprit: counts(&culprit.id),
-                    parents: culprit.parents.iter().map(|parent| counts(parent)).collect(),
-                    without: without(entries, &culprit.id),
-                };
+                let proof = proof(&culprit);
                 Conclusion::Culprit { culprit, confidence: *confidence, proof }
             }
             Verdict::Among { commits, confidence } => {
@@ -156,7 +190,9 @@ impl Answer {
                 Conclusion::BadDoesNotReproduce { bad, trials: *trials }
             }
             Verdict::TwoCulprits { first, second, .. } => {
-                Conclusion::TwoCulprits { first: named(first), second: named(second) }
+                let (first, second) = (named(first), named(second));
+                let proof = Some(proof(&first)).filter(|proof| matches!(proof.without, Without::Tried(_)));
+                Conclusion::TwoCulprits { first, second, proof }
             }
             Verdict::NoAnswer(why) => Conclusion::NoAnswer { why: why_words(*why, named) },
         };
@@ -306,6 +342,7 @@ mod tests {
             farm: "0".into(),
             command: Vec::new(),
             directory: "/".into(),
+            inputs: String::new(),
             subjects: vec![
                 subject("a", None),
                 subject("b", Some("a")),

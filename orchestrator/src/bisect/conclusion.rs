@@ -70,7 +70,7 @@ impl Search {
             telling.extend(kernel.places.iter().copied());
         }
         let shown_by = |place: usize| {
-            let mut after = self.history.descendants(place).clone();
+            let mut after = self.history.descendants(place);
             after.intersect_with(&telling);
             after
         };

@@ -29,7 +29,6 @@ pub struct History {
     places: Vec<Option<usize>>,
     /// By place. What is in the good end counts as the good end, so it is an ancestor of all.
     ancestors: Vec<FixedBitSet>,
-    descendants: Vec<FixedBitSet>,
 }
 
 impl History {
@@ -84,11 +83,7 @@ impl History {
             all.insert(place);
             ancestors.push(all);
         }
-        let mut descendants = vec![FixedBitSet::with_capacity(commits.len()); commits.len()];
-        for (place, before) in ancestors.iter().enumerate() {
-            before.ones().for_each(|ancestor| descendants[ancestor].insert(place));
-        }
-        Ok(Self { commits, places, ancestors, descendants })
+        Ok(Self { commits, places, ancestors })
     }
 
     pub fn good(&self) -> Commit {
@@ -123,8 +118,10 @@ impl History {
     }
 
     /// Itself included.
-    pub(super) fn descendants(&self, place: usize) -> &FixedBitSet {
-        &self.descendants[place]
+    pub(super) fn descendants(&self, place: usize) -> FixedBitSet {
+        let mut descendants = FixedBitSet::with_capacity(self.len());
+        descendants.extend((place..self.len()).filter(|other| self.ancestors[*other].contains(place)));
+        descendants
     }
 
     /// How many commits are in one of the two and not in the other.

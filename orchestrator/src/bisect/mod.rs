@@ -24,7 +24,7 @@ pub use crate::store::Outcome;
 pub use answer::{Answer, Conclusion, Counts, Other, Proof, Row, Without};
 pub use cost::{Costs, Seconds};
 pub use history::{Commit, History, HistoryError};
-pub use outcome::{BuildOutcome, Signature};
+pub use outcome::{BuildOutcome, Signature, Witness};
 pub use search::Search;
 pub use trial::{Reading, is_hunted, read_trial};
 pub use verdict::{Confidence, Fitness, Next, Options, Standing, Verdict, WhyNoAnswer};

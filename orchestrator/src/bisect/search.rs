@@ -8,17 +8,12 @@ use fixedbitset::FixedBitSet;
 use super::choice::{self, Chance};
 use super::cost::{CostModel, Seconds};
 use super::history::{Commit, History};
-use super::outcome::{BuildOutcome, Signature};
+use super::outcome::{BuildOutcome, Signature, Witness};
 use super::posterior::{Posterior, Tried};
 use super::rate::{BATCHES, Rates};
 use super::verdict::{Fitness, Next, Options, Standing, Verdict, WhyNoAnswer};
 use crate::store::Outcome;
 
-/// So many failed boots, or troubles of the farm's own, make a commit unfit.
-const BOOTS: u32 = 2;
-const TROUBLES: u32 = 3;
-/// Trials that do not tell make a commit unfit when there are so many more than of those that do.
-const UNTELLING: u32 = 3;
 /// Before anything was built: how many of so many commits can be tried.
 const FIT: f64 = 0.95;
 const FIT_OF: f64 = 4.0;
@@ -45,9 +40,7 @@ pub(super) struct Kernel {
     pub(super) places: Vec<usize>,
     pub(super) hits: u32,
     pub(super) clean: u32,
-    untelling: u32,
-    boots_failed: u32,
-    troubles: u32,
+    witness: Witness,
 }
 
 /// A search. All its state comes from what was recorded, in that order: the same records give the same search.
@@ -63,7 +56,6 @@ pub struct Search {
     by_signature: HashMap<Signature, usize>,
     cached: FixedBitSet,
     pub(super) unfit: FixedBitSet,
-    build_troubles: HashMap<usize, u32>,
     last_built: Option<usize>,
     /// What may be the culprit as far as certain evidence goes.
     pub(super) possible: FixedBitSet,
@@ -83,7 +75,6 @@ impl Search {
             by_signature: HashMap::new(),
             cached: FixedBitSet::with_capacity(count),
             unfit: FixedBitSet::with_capacity(count),
-            build_troubles: HashMap::new(),
             last_built: None,
             possible,
             history,
@@ -99,22 +90,15 @@ impl Search {
 
     pub fn record_build(&mut self, commit: Commit, outcome: BuildOutcome, took: Seconds) {
         let Some(place) = self.history.place(commit) else { return };
-        if self.cached.contains(place) {
+        if let BuildOutcome::Cached(_) = outcome {
             self.costs.learn_cached(took);
-        } else if outcome != BuildOutcome::Infra {
+        } else {
             self.costs.learn_build(self.distance(place), took);
             self.last_built = Some(place);
         }
         match outcome {
-            BuildOutcome::Built(signature) => self.built(place, signature),
+            BuildOutcome::Built(signature) | BuildOutcome::Cached(signature) => self.built(place, signature),
             BuildOutcome::CannotBuild => self.unfit.insert(place),
-            BuildOutcome::Infra => {
-                let troubles = self.build_troubles.entry(place).or_default();
-                *troubles += 1;
-                if *troubles >= TROUBLES {
-                    self.unfit.insert(place);
-                }
-            }
         }
     }
 
@@ -125,14 +109,7 @@ impl Search {
         let new = self.kernels.len();
         let index = signature.map_or(new, |signature| *self.by_signature.entry(signature).or_insert(new));
         if index == new {
-            self.kernels.push(Kernel {
-                places: Vec::new(),
-                hits: 0,
-                clean: 0,
-                untelling: 0,
-                boots_failed: 0,
-                troubles: 0,
-            });
+            self.kernels.push(Kernel { places: Vec::new(), hits: 0, clean: 0, witness: Witness::default() });
         }
         self.kernel_of[place] = Some(index);
         let kernel = &mut self.kernels[index];
@@ -154,12 +131,11 @@ impl Search {
         }
         let Some(index) = self.kernel_of[place] else { return };
         let kernel = &mut self.kernels[index];
+        kernel.witness.hear(outcome);
         match outcome {
             Outcome::Hit => kernel.hits += 1,
             Outcome::Clean => kernel.clean += 1,
-            Outcome::Weak | Outcome::OtherFailure => kernel.untelling += 1,
-            Outcome::CannotBoot => kernel.boots_failed += 1,
-            Outcome::Infra => kernel.troubles += 1,
+            Outcome::Weak | Outcome::OtherFailure | Outcome::CannotBoot | Outcome::Infra => {}
         }
         if !matches!(outcome, Outcome::CannotBoot | Outcome::Infra) {
             self.costs.learn_trial(took);
@@ -174,10 +150,7 @@ impl Search {
 
     fn judge_fitness(&mut self, index: usize) {
         let kernel = &self.kernels[index];
-        let telling = kernel.hits + kernel.clean;
-        let unfit = kernel.boots_failed >= BOOTS + telling
-            || kernel.troubles >= TROUBLES + telling
-            || kernel.untelling >= UNTELLING * (1 + telling);
+        let unfit = kernel.witness.is_unfit();
         // It may also become fit again: what is recorded counts, not when.
         kernel.places.iter().for_each(|place| self.unfit.set(*place, unfit));
     }
@@ -216,14 +189,6 @@ impl Search {
         match choose(negligible).or_else(|| choose(NEGLIGIBLE * negligible)) {
             Some(choice) => self.ask(choice.place, choice.trials),
             None => Next::Done(self.smallest_set(&posterior)),
-        }
-    }
-
-    /// How it ended, if it did.
-    pub fn verdict(&self) -> Option<Verdict> {
-        match self.next() {
-            Next::Done(verdict) => Some(verdict),
-            Next::Build { .. } | Next::Trial { .. } => None,
         }
     }
 

@@ -452,6 +452,7 @@ impl From<KernelError> for Failure {
             | KernelError::NothingToTry { .. }
             | KernelError::NoRepository { .. }
             | KernelError::NoCommit { .. }
+            | KernelError::NoProgram { .. }
             | KernelError::SameCommit { .. }
             | KernelError::NotBefore { .. }
             | KernelError::BlankInPath { .. }
@@ -462,9 +463,14 @@ impl From<KernelError> for Failure {
             _ => ExitCode::Infra,
         };
         let failure = Failure::of(exit, &error);
-        match is_full_disk(&error) {
-            true => failure.hint("free space, or name other places with --cache DIR and --state DIR"),
-            false => failure,
+        match error {
+            KernelError::NoProgram { .. } => failure.hint(
+                "it is looked for in a checkout of the commit, which has what is committed only: name it by its whole path",
+            ),
+            error if is_full_disk(&error) => {
+                failure.hint("free space, or name other places with --cache DIR and --state DIR")
+            }
+            _ => failure,
         }
     }
 }

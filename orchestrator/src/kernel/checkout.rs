@@ -5,10 +5,12 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use rustix::fs::{FlockOperation, flock};
 
 use super::KernelError;
 use super::git;
-use super::tool::{GIT, SETPRIV, ToolError, last_words, of_user};
+use super::tool::{GIT, SETPRIV, ToolError, is_on_path, last_words, of_user};
+use crate::cache::Progress;
 
 /// Long enough for anything that somebody waits for.
 const LIMIT: Duration = Duration::from_secs(12 * 3600);
@@ -17,6 +19,8 @@ const LIMIT: Duration = Duration::from_secs(12 * 3600);
 #[derive(Debug)]
 pub struct Checkout {
     directory: Utf8PathBuf,
+    /// All that is started there holds it too.
+    _lock: File,
 }
 
 /// How a command ended.
@@ -27,8 +31,9 @@ pub enum Exit {
 }
 
 impl Checkout {
-    /// The checkout in this directory, made if it is not there.
-    pub fn open(of: &Utf8Path, directory: &Utf8Path) -> Result<Self, KernelError> {
+    /// The checkout in this directory, made if it is not there. Waits for what a farm that was killed has left at work in it.
+    pub fn open(of: &Utf8Path, directory: &Utf8Path, progress: Progress<'_>) -> Result<Self, KernelError> {
+        let lock = lock(directory, progress)?;
         if !directory.join(".git/farm-is-ready").is_file() {
             let failed = |source| KernelError::Io { path: directory.to_owned(), source };
             if directory.exists() {
@@ -39,7 +44,7 @@ impl Checkout {
             GIT.stdout(&mut clone)?;
             fs::write(directory.join(".git/farm-is-ready"), "").map_err(failed)?;
         }
-        Ok(Self { directory: directory.to_owned() })
+        Ok(Self { directory: directory.to_owned(), _lock: lock })
     }
 
     /// Makes it hold a commit; files that git ignores, such as objects of a build, stay.
@@ -55,9 +60,15 @@ impl Checkout {
     pub fn check_out_without(&self, commit: &str, without: &str) -> Result<Result<(), String>, KernelError> {
         self.check_out(commit)?;
         let mut apply = git::base()?;
-        apply.current_dir(&self.directory).args(["apply", "--whitespace=nowarn", "-"]);
+        // With the index, so that the next checkout knows of files that come back.
+        apply.current_dir(&self.directory).args(["apply", "--index", "--whitespace=nowarn", "-"]);
         let output = git::given(apply, &git::reverse(&self.directory, without)?)?;
         Ok(if output.status.success() { Ok(()) } else { Err(last_words(&output.stderr)) })
+    }
+
+    /// Refuses a program that is not there: its exit code would say that the commit is bad.
+    pub fn check_program(&self, program: &str) -> Result<(), KernelError> {
+        check_program(program, &self.directory)
     }
 
     /// Runs a command there; what it prints goes to the log.
@@ -68,6 +79,28 @@ impl Checkout {
     fn git(&self, arguments: &[&str]) -> Result<(), ToolError> {
         GIT.stdout(git::base()?.current_dir(&self.directory).args(arguments)).map(drop)
     }
+}
+
+fn lock(directory: &Utf8Path, progress: Progress<'_>) -> Result<File, KernelError> {
+    let path = Utf8PathBuf::from(format!("{directory}.lock"));
+    let failed = |source| KernelError::Io { path: path.clone(), source };
+    let file = File::options().create(true).append(true).open(&path).map_err(failed)?;
+    rustix::io::fcntl_setfd(&file, rustix::io::FdFlags::empty()).map_err(|errno| failed(errno.into()))?;
+    if flock(&file, FlockOperation::NonBlockingLockExclusive) == Err(rustix::io::Errno::WOULDBLOCK) {
+        progress(&format!("waiting for what is still at work in {directory}"));
+    }
+    flock(&file, FlockOperation::LockExclusive).map_err(|errno| failed(errno.into()))?;
+    Ok(file)
+}
+
+/// As execvp(3) looks for it.
+pub fn check_program(program: &str, directory: &Utf8Path) -> Result<(), KernelError> {
+    let is_there = match program.contains('/') {
+        true => directory.join(program).is_file(),
+        false => is_on_path(program),
+    };
+    let missing = || KernelError::NoProgram { program: program.to_owned(), directory: directory.to_owned() };
+    if is_there { Ok(()) } else { Err(missing()) }
 }
 
 /// Runs a command of the user's in a directory; what it prints goes to the log.

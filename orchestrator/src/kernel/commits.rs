@@ -4,6 +4,7 @@ use camino::Utf8Path;
 
 use super::KernelError;
 use super::git::{self, Commit};
+use super::tree::MARKS;
 
 /// Commits from a good one to a bad one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,5 +43,17 @@ impl Range {
         }
         let between = git::between(directory, &good.id, &bad.id)?;
         Ok(Self { good, between })
+    }
+
+    /// Refuses ends that are no kernel trees, whatever is checked out.
+    pub fn check_are_kernels(&self, directory: &Utf8Path) -> Result<(), KernelError> {
+        for end in [Some(&self.good), self.between.last()].into_iter().flatten() {
+            for missing in MARKS {
+                if !git::holds(directory, &end.id, missing)? {
+                    return Err(KernelError::NoSources { path: directory.to_owned(), missing });
+                }
+            }
+        }
+        Ok(())
     }
 }

@@ -286,11 +286,21 @@ fn listed(directory: &Utf8Path, which: &[&str]) -> Result<Vec<Commit>, ToolError
     Ok(listed.lines().filter_map(commit).collect())
 }
 
-/// The patch that takes back what a commit changes against its first parent.
+/// Whether a commit has this file.
+pub(super) fn holds(directory: &Utf8Path, commit: &str, path: &str) -> Result<bool, ToolError> {
+    Ok(asked(directory, &["rev-parse", "--verify", "--quiet", &format!("{commit}:{path}")])?.is_some())
+}
+
+/// The patch that takes back what a commit changes against its first parent, or all of it if it has none.
 pub(super) fn reverse(directory: &Utf8Path, commit: &str) -> Result<Vec<u8>, ToolError> {
     let mut diff = base()?;
     diff.current_dir(directory).args(["diff-tree", "-p", "--binary", "--full-index", "--no-textconv", "-R"]);
-    GIT.stdout(diff.args([&format!("{commit}^1"), commit]))
+    let parent = format!("{commit}^1");
+    match asked(directory, &["rev-parse", "--verify", "--quiet", &parent])? {
+        Some(_) => diff.args([&parent, commit]),
+        None => diff.args(["--root", "--no-commit-id", commit]),
+    };
+    GIT.stdout(&mut diff)
 }
 
 /// git without the user's and the host's settings. Whose a repository is does not matter: nothing of it is run.

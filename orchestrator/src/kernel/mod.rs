@@ -40,7 +40,7 @@ pub use self::catalog::{
     Catalog, CatalogError, KernelBuild, KernelPackages, NamedKernel, NamedTree, Packages, Pinned, Recipe,
     Source, TreeSources,
 };
-pub use self::checkout::{Checkout, Exit, run_of_user};
+pub use self::checkout::{Checkout, Exit, check_program, run_of_user};
 pub use self::commits::Range;
 pub use self::debug_file::DebugFileError;
 pub use self::git::{Commit, TreeId};
@@ -55,7 +55,7 @@ pub use self::series::Series;
 pub(crate) use self::source::path_in_tree;
 pub use self::source::{DebugFiles, Place, Pointer, SharedSources, Sources, Spot};
 pub use self::symbols::SymbolsError;
-pub use self::tool::ToolError;
+pub use self::tool::{ToolError, kill_started};
 pub use self::tree::Tree;
 use crate::cache::CacheError;
 use crate::plan::KernelKey;
@@ -145,6 +145,8 @@ pub enum KernelError {
     NotVmlinux { path: Utf8PathBuf },
     #[error("there are no headers of the kernel {kernel}; name its build tree with --headers DIR")]
     NoHeaders { kernel: String },
+    #[error("there is no {program} in {directory}")]
+    NoProgram { program: String, directory: Utf8PathBuf },
     #[error("{kernel} loads no modules: CONFIG_MODULES is not set")]
     NoLoadableModules { kernel: String },
     #[error(

@@ -6,6 +6,7 @@ use std::io;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdout, Command, ExitStatus, Output, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -145,6 +146,7 @@ impl Tool {
         let failed = |source| ToolError::Start { tool: self.name.to_owned(), source };
         let mut child = command.process_group(0).spawn().map_err(failed)?;
         let pid = Pid::from_child(&child);
+        let _at_work = AtWork::new(pid);
         let stdout = child.stdout.take();
         let until = Instant::now() + limit;
         thread::scope(|scope| {
@@ -168,6 +170,39 @@ impl Tool {
     pub(crate) fn stdout(self, command: &mut Command) -> Result<Vec<u8>, ToolError> {
         succeeded(self.name, self.output(command)?)
     }
+}
+
+/// The process groups that are at work.
+static AT_WORK: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
+
+/// A process group that is at work until this is dropped.
+struct AtWork(Pid);
+
+impl AtWork {
+    fn new(group: Pid) -> Self {
+        AT_WORK.lock().unwrap_or_else(PoisonError::into_inner).push(group);
+        Self(group)
+    }
+}
+
+impl Drop for AtWork {
+    fn drop(&mut self) {
+        AT_WORK.lock().unwrap_or_else(PoisonError::into_inner).retain(|group| *group != self.0);
+    }
+}
+
+/// Kills what was started with a limit and is still at work, with all that it has started: farm is about to end.
+pub fn kill_started() {
+    for group in AT_WORK.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        // It may have ended by itself.
+        let _ = kill_process_group(*group, Signal::KILL);
+    }
+}
+
+/// Whether there is such a program for a user to start.
+pub(crate) fn is_on_path(program: &str) -> bool {
+    std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())
+        .any(|directory| directory.join(program).is_file())
 }
 
 /// A command of the user's, in the user's own language; it dies with farm, too.

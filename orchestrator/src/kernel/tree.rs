@@ -15,7 +15,7 @@ use super::{KernelError, sha256_hex};
 use crate::cache::{Cache, Kind, Progress, Workspace};
 
 /// What the top of every kernel tree has.
-const MARKS: [&str; 4] = ["Makefile", "Kconfig", "arch/s390/Makefile", "scripts/kconfig/Makefile"];
+pub(super) const MARKS: [&str; 4] = ["Makefile", "Kconfig", "arch/s390/Makefile", "scripts/kconfig/Makefile"];
 
 /// git's notes of what is in the checkout, in the user's directory, and in what is patched.
 const INDEX: &str = "index";

@@ -171,7 +171,14 @@ fn conclusion_text(conclusion: &Conclusion) -> String {
             name_of(bad),
             thousands(u64::from(*trials))
         ),
-        Conclusion::TwoCulprits { first, second } => format!(
+        Conclusion::TwoCulprits { first, second, proof: Some(proof) } => format!(
+            "{} brings the bug, and another commit does, too: {} has it without that\n\n{}{}",
+            name_of(first),
+            name_of(second),
+            describe(first),
+            proof_text(proof)
+        ),
+        Conclusion::TwoCulprits { first, second, proof: None } => format!(
             "no single commit explains what was seen: {} shows the bug, and {} does not agree with it. The bug came, went and came again, or came twice\n\n",
             name_of(first),
             name_of(second)
@@ -203,7 +210,7 @@ fn proof_text(proof: &Proof) -> String {
             format!("  the bad end without it: there is none: {said}\n")
         }
         Without::Tried(counts) if counts.hit > 0 => {
-            format!("  the bad end without it: {}: ANOTHER commit brings the bug, too\n", of(counts))
+            format!("  the bad end without it: {}: another commit brings the bug, too\n", of(counts))
         }
         Without::Tried(counts) => format!("  the bad end without it: {}\n", of(counts)),
     };

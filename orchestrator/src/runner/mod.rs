@@ -74,6 +74,8 @@ pub enum NoGuest {
 pub enum FailFast {
     Yes,
     No,
+    /// With the first life that shows a hit that nobody foresaw.
+    NewHit,
     /// With the first life that shows one of these hits, foreseen or not.
     Hunted(Vec<Pattern>),
 }
@@ -83,6 +85,7 @@ impl FailFast {
         match self {
             Self::Yes => !matches!(verdict, Verdict::Passed | Verdict::Skipped),
             Self::No => false,
+            Self::NewHit => !found.findings.is_empty(),
             Self::Hunted(patterns) => {
                 found.findings.iter().chain(&found.foreseen).any(|(fingerprint, title)| {
                     patterns.iter().any(|pattern| pattern.matches(title, fingerprint.as_str()))

@@ -34,6 +34,9 @@ pub struct BisectRecord {
     pub directory: Utf8PathBuf,
     /// What is bisected: the good end first, the bad end last, parents before children.
     pub subjects: Vec<SubjectRecord>,
+    /// A hash of what was read when it began, and is read again to go on: scenarios, and a configuration.
+    #[serde(default)]
+    pub inputs: String,
 }
 
 /// A commit, or a kernel of a list.
@@ -137,13 +140,24 @@ impl Store {
         self.root().join("bisects")
     }
 
-    /// Makes the directory of a new bisect.
-    pub fn begin_bisect(&self, record: &BisectRecord) -> Result<BisectWriter, StoreError> {
+    /// Makes the directory of a new bisect, with files beside the record.
+    pub fn begin_bisect(
+        &self,
+        record: &BisectRecord,
+        files: &[(&str, String)],
+    ) -> Result<BisectWriter, StoreError> {
         let stamp = record.started.strftime("%Y%m%d-%H%M%S");
         let directory = self.bisects().join(format!("{stamp}-{}", record.id));
         create_dir(&directory)?;
         let (writer, _) = BisectWriter::open(directory)?;
-        write_document(&writer.directory.join("bisect.json"), record)?;
+        for (name, text) in files {
+            write_synced(&writer.directory.join(name), text.as_bytes())?;
+        }
+        // Written last: with it there is a bisect.
+        let path = writer.directory.join("bisect.json");
+        let document = serde_json::to_vec_pretty(record)
+            .map_err(|source| StoreError::Corrupt { path: path.clone(), source })?;
+        write_synced(&path, &document)?;
         Ok(writer)
     }
 
@@ -153,19 +167,26 @@ impl Store {
         fs::exists(directory.join("run.json")).unwrap_or(false).then_some(directory)
     }
 
-    /// The bisect whose id this is or begins; without one the newest.
+    /// The bisect whose id this is or begins; without one the newest that has no answer, or else the newest.
     pub fn find_bisect(&self, id: Option<&str>) -> Result<(Utf8PathBuf, BisectRecord), StoreError> {
         let mut found = Vec::new();
         for directory in list(&self.bisects())? {
             // One without it was killed in its first moment.
             if directory.join("bisect.json").exists() {
-                let record: BisectRecord = read_document(&directory.join("bisect.json"))?;
-                if id.is_none_or(|id| record.id.as_str().starts_with(id)) {
-                    found.push((directory, record));
+                match read_document::<BisectRecord>(&directory.join("bisect.json")) {
+                    Ok(record) if id.is_none_or(|id| record.id.as_str().starts_with(id)) => {
+                        found.push((directory, record));
+                    }
+                    Ok(_) => {}
+                    // One that cannot be read must not stand in the way of others.
+                    Err(error) => tracing::warn!(%error, "a bisect is left out"),
                 }
             }
         }
-        found.sort_by(|(_, a), (_, b)| (a.started, &a.id).cmp(&(b.started, &b.id)));
+        let is_open = |directory: &Utf8Path| !directory.join("answer.json").exists();
+        found.sort_by_key(|(directory, record)| {
+            (id.is_none() && is_open(directory), record.started, record.id.clone())
+        });
         if let (Some(id), true) = (id, found.len() > 1) {
             let candidates = found.iter().map(|(_, record)| format!("bisect {}", record.id)).collect();
             return Err(StoreError::Ambiguous { prefix: id.to_owned(), candidates });
@@ -197,16 +218,17 @@ impl BisectWriter {
             rustix::io::Errno::WOULDBLOCK => StoreError::Busy { path: directory.clone() },
             errno => failed(errno.into()),
         })?;
-        let mut text = String::new();
-        journal.read_to_string(&mut text).map_err(failed)?;
-        let whole = text.rfind('\n').map_or(0, |end| end + 1);
+        let mut bytes = Vec::new();
+        journal.read_to_end(&mut bytes).map_err(failed)?;
+        let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
         journal.set_len(whole as u64).map_err(failed)?;
         journal.seek(io::SeekFrom::End(0)).map_err(failed)?;
         let entry = |line| {
-            serde_json::from_str(line)
+            serde_json::from_slice(line)
                 .map_err(|source| StoreError::Corrupt { path: journal_path.clone(), source })
         };
-        let entries = text[..whole].lines().map(entry).collect::<Result<_, _>>()?;
+        let lines = bytes[..whole].split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        let entries = lines.map(entry).collect::<Result<_, _>>()?;
         Ok((Self { directory, journal_path, journal }, entries))
     }
 
@@ -244,6 +266,16 @@ impl BisectWriter {
     }
 }
 
+/// As [`write_whole`] does, and on disk when this returns.
+fn write_synced(path: &Utf8Path, bytes: &[u8]) -> Result<(), StoreError> {
+    write_whole(path, bytes)?;
+    let sync = |path: &Utf8Path| File::open(path).and_then(|file| file.sync_all());
+    let parent = path.parent().unwrap_or(Utf8Path::new("."));
+    sync(path)
+        .and_then(|()| sync(parent))
+        .map_err(|source| StoreError::Write { path: path.to_owned(), source })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -257,6 +289,7 @@ mod tests {
             command: vec!["farm".into()],
             directory: "/".into(),
             subjects: Vec::new(),
+            inputs: String::new(),
         }
     }
 
@@ -268,14 +301,15 @@ mod tests {
     fn a_journal_that_was_cut_goes_on_from_its_last_whole_line() {
         let state = tempfile::tempdir().unwrap();
         let store = Store::new(Utf8PathBuf::from_path_buf(state.path().to_owned()).unwrap());
-        let mut writer = store.begin_bisect(&record()).unwrap();
+        let mut writer = store.begin_bisect(&record(), &[]).unwrap();
         writer.record(&begun("one")).unwrap();
         let directory = writer.directory().to_owned();
         assert!(matches!(BisectWriter::open(directory.clone()), Err(StoreError::Busy { .. })));
         drop(writer);
         let journal = directory.join("journal.jsonl");
         let whole = fs::read_to_string(&journal).unwrap();
-        fs::write(&journal, format!("{whole}{{\"what\":\"beg")).unwrap();
+        // In the middle of a character.
+        fs::write(&journal, [whole.as_bytes(), b"{\"what\":\"beg\xc3"].concat()).unwrap();
         let (mut writer, entries) = BisectWriter::open(directory.clone()).unwrap();
         assert_eq!(entries, [begun("one")]);
         writer.record(&begun("two")).unwrap();

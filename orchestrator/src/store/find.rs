@@ -59,6 +59,16 @@ impl Store {
             None => Ok(run),
         }
     }
+
+    /// What is whole of a run that was cut short, if that is anything.
+    pub fn read_rest_of_run(&self, directory: &Utf8Path) -> Option<StoredRun> {
+        let mut unreadable = Vec::new();
+        let run = read_run(directory, &mut unreadable);
+        for error in &unreadable {
+            tracing::warn!(%error, "a life was cut short");
+        }
+        run.ok()
+    }
 }
 
 /// What the id, or its unique beginning, names: a run, a life (`CELL.N`; the newest, if a cell lived in many

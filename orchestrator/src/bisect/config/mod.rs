@@ -19,4 +19,4 @@ mod tests;
 pub use difference::{Change, Changes, Difference, Request};
 pub use evidence::Sampling;
 pub use known::{Known, Tally, TestOutcome};
-pub use search::{Found, Next, Step, Verdict, drive, next};
+pub use search::{Found, Next, Verdict, next};

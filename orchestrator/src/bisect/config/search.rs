@@ -5,8 +5,7 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 use super::least::{Answer, least};
-use super::{Change, Changes, Difference, Known, Request, Sampling, Tally, TestOutcome};
-use crate::kernel::Options;
+use super::{Change, Changes, Difference, Known, Request, Sampling, Tally};
 
 /// What the search wants of its caller, who puts the answer into [`Known`] and asks again.
 #[derive(Debug, Clone, PartialEq)]
@@ -62,15 +61,6 @@ enum Lack {
     Trial { request: Request, changes: Changes, trials: u32 },
 }
 
-/// A configuration to try.
-#[derive(Debug, Clone, Copy)]
-pub struct Step<'a> {
-    pub request: &'a Request,
-    pub changes: &'a Changes,
-    /// So many times at most: a hit may end it.
-    pub trials: u32,
-}
-
 /// Looks into the facts.
 struct Search<'a> {
     difference: &'a Difference,
@@ -92,30 +82,6 @@ pub fn next(difference: &Difference, known: &Known, sampling: Sampling) -> Next 
         Ok(verdict) => Next::Done(verdict),
         Err(Lack::Settled(request)) => Next::Settle(request),
         Err(Lack::Trial { request, changes, trials }) => Next::Try { request, changes, trials },
-    }
-}
-
-/// Goes on until there is a verdict: `settle` is the tree's `olddefconfig`, `trial` tries a configuration, at least once.
-pub fn drive<E>(
-    difference: &Difference,
-    known: &mut Known,
-    sampling: Sampling,
-    settle: &mut dyn FnMut(&str) -> Result<Options, E>,
-    trial: &mut dyn FnMut(&Step<'_>) -> Result<Vec<TestOutcome>, E>,
-) -> Result<Verdict, E> {
-    loop {
-        match next(difference, known, sampling) {
-            Next::Settle(request) => {
-                let settled = settle(&difference.asked(&request))?;
-                known.settle(request, difference.changes_in(&settled));
-            }
-            Next::Try { request, changes, trials } => {
-                for outcome in trial(&Step { request: &request, changes: &changes, trials })? {
-                    known.record(changes.clone(), outcome);
-                }
-            }
-            Next::Done(verdict) => return Ok(verdict),
-        }
     }
 }
 

@@ -5,8 +5,40 @@ use std::convert::Infallible;
 use proptest::prelude::*;
 
 use super::standin::{Kind, StandIn, Symbol};
-use super::{Difference, Found, Known, Sampling, Step, TestOutcome, Verdict, drive};
+use super::{Difference, Found, Known, Next, Request, Sampling, TestOutcome, Verdict, next};
 use crate::kernel::Options;
+
+/// A configuration to try.
+#[derive(Debug, Clone, Copy)]
+struct Step<'a> {
+    request: &'a Request,
+    /// So many times at most: a hit may end it.
+    trials: u32,
+}
+
+/// Goes on until there is a verdict: `settle` is the tree's `olddefconfig`, `trial` tries a configuration, at least once.
+fn drive<E>(
+    difference: &Difference,
+    known: &mut Known,
+    sampling: Sampling,
+    settle: &mut dyn FnMut(&str) -> Result<Options, E>,
+    trial: &mut dyn FnMut(&Step<'_>) -> Result<Vec<TestOutcome>, E>,
+) -> Result<Verdict, E> {
+    loop {
+        match next(difference, known, sampling) {
+            Next::Settle(request) => {
+                let settled = settle(&difference.asked(&request))?;
+                known.settle(request, difference.changes_in(&settled));
+            }
+            Next::Try { request, changes, trials } => {
+                for outcome in trial(&Step { request: &request, trials })? {
+                    known.record(changes.clone(), outcome);
+                }
+            }
+            Next::Done(verdict) => return Ok(verdict),
+        }
+    }
+}
 
 /// What was found, and how many configurations and trials it took.
 struct Ran {

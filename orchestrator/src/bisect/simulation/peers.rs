@@ -83,8 +83,8 @@ fn bisected(
     let mut marked = |place: usize| {
         let commit = history.commit(place);
         match field.build(commit).0 {
-            BuildOutcome::Built(_) => mark(field, commit),
-            BuildOutcome::CannotBuild | BuildOutcome::Infra => Mark::Skip,
+            BuildOutcome::Built(_) | BuildOutcome::Cached(_) => mark(field, commit),
+            BuildOutcome::CannotBuild => Mark::Skip,
         }
     };
     let bad = history.len() - 1;

@@ -10,9 +10,6 @@ use super::simulate;
 use crate::bisect::Confidence;
 use crate::cli::args::{LivesArgs, MachineArgs, time};
 
-/// How many trials of the bad end are enough to say that it does not reproduce.
-const MOST_END_TRIALS: NonZeroU32 = NonZeroU32::new(300).unwrap();
-
 #[derive(Debug, Subcommand)]
 pub(in crate::cli) enum BisectCommand {
     /// Find the commit, in a kernel tree
@@ -46,7 +43,7 @@ pub(in crate::cli) enum BisectCommand {
     Simulate(simulate::SimulateArgs),
     /// Go on with a bisect that was stopped or killed
     Resume {
-        /// Its id or the beginning of that [default: the newest]
+        /// Its id or the beginning of that [default: the newest without an answer]
         id: Option<String>,
     },
 }
@@ -54,8 +51,11 @@ pub(in crate::cli) enum BisectCommand {
 /// What `bisect commits` asks.
 #[derive(Debug, ClapArgs)]
 pub(in crate::cli) struct BisectCommitsArgs {
-    /// Go on with a bisect that was stopped or killed [default: the newest]
-    #[arg(long, value_name = "ID", num_args = 0..=1, conflicts_with_all = ["tree", "good", "bad", "scenarios", "run"])]
+    /// Go on with a bisect that was stopped or killed [default: the newest without an answer]
+    #[arg(long, value_name = "ID", num_args = 0..=1, conflicts_with_all = [
+        "tree", "good", "bad", "scenarios", "run", "weak_code", "config", "build_limit", "hunt", "confidence",
+        "max_end_trials", "seed", "jobs", "cold",
+    ])]
     pub(in crate::cli) resume: Option<Option<String>>,
 
     /// The kernel tree, a git repository; what is checked out or changed there does not matter, and stays
@@ -129,7 +129,7 @@ pub(in crate::cli) struct BisectConfigArgs {
     pub(in crate::cli) tree: Utf8PathBuf,
 
     /// A configuration without the bug: a .config, or one of those with names (`farm kernel configs`). With --from: a
-    /// fragment to lay over that [default: nothing]
+    /// fragment to lay over that [default: nothing; with `--from fragments` lean]
     #[arg(long, value_name = "FILE", required_unless_present = "from")]
     pub(in crate::cli) good: Option<String>,
 
@@ -187,9 +187,10 @@ pub(in crate::cli) struct BisectAsked {
     #[arg(long, value_name = "PERCENT", default_value = "99", value_parser = parse_confidence)]
     pub(in crate::cli) confidence: Confidence,
 
-    /// After so many trials without a hit the bad end is said not to reproduce the bug
-    #[arg(long, value_name = "N", default_value_t = MOST_END_TRIALS)]
-    pub(in crate::cli) max_end_trials: NonZeroU32,
+    /// After so many trials without a hit the bad end is said not to reproduce the bug [default: as many as show a bug of 1 %
+    /// with the confidence asked for, 459 for 99 %]
+    #[arg(long, value_name = "N")]
+    pub(in crate::cli) max_end_trials: Option<NonZeroU32>,
 
     #[command(flatten)]
     pub(in crate::cli) lives: LivesArgs,
@@ -198,7 +199,7 @@ pub(in crate::cli) struct BisectAsked {
     pub(in crate::cli) machine: MachineArgs,
 }
 
-fn parse_confidence(text: &str) -> Result<Confidence, String> {
+pub(super) fn parse_confidence(text: &str) -> Result<Confidence, String> {
     let percent: f64 =
         text.trim_end_matches('%').parse().map_err(|_| "give a number of percent".to_owned())?;
     Confidence::new(percent / 100.0).ok_or_else(|| "give at least 50 and less than 100".to_owned())

@@ -4,9 +4,12 @@ use std::time::Instant;
 
 use super::testbed::{Hunted, Made, Testbed, Tried};
 use crate::cli::output;
-use crate::error::Failure;
+use crate::error::{ExitCode, Failure};
 use crate::escape::escape;
-use crate::store::{BisectWriter, BuildRecord, Entry, Probe};
+use crate::store::{BisectWriter, BuildRecord, Entry, Outcome, Probe};
+
+/// After so many trials in a row that ended in trouble of farm's own a bisect stops.
+const MOST_TROUBLES: u32 = 5;
 
 pub(super) struct Bench<T> {
     pub(super) writer: BisectWriter,
@@ -14,6 +17,8 @@ pub(super) struct Bench<T> {
     pub(super) entries: Vec<Entry>,
     testbed: T,
     hunted: Hunted,
+    /// So many trials in a row, since farm was started, were trouble of its own.
+    troubles: u32,
     began: Instant,
 }
 
@@ -41,7 +46,7 @@ impl<T: Testbed> Bench<T> {
             _ => None,
         });
         let hunted = known.unwrap_or(hunted);
-        let mut bench = Self { writer, entries, testbed, hunted, began: Instant::now() };
+        let mut bench = Self { writer, entries, testbed, hunted, troubles: 0, began: Instant::now() };
         if let Some((of, run, trials)) = cut.flatten() {
             let tried = bench.testbed.ended(&run, trials, &bench.hunted)?;
             bench.keep(of, run, &tried)?;
@@ -49,17 +54,16 @@ impl<T: Testbed> Bench<T> {
         Ok(bench)
     }
 
-    /// Makes it ready to be tried; `None` if the user wants to stop.
-    pub(super) fn make(&mut self, of: &Probe) -> Result<Option<Build>, Failure> {
+    /// Makes it ready to be tried.
+    pub(super) fn make(&mut self, of: &Probe) -> Result<Build, Failure> {
         let began = Instant::now();
-        let Some(made) = self.testbed.make(of)? else { return Ok(None) };
-        let outcome = match made {
+        let outcome = match self.testbed.make(of)? {
             Made::Ready { signature, cached } => BuildRecord::Built { signature, cached },
             Made::Cannot { said } => BuildRecord::CannotBuild { said },
         };
         let seconds = began.elapsed().as_secs_f64();
         self.record(Entry::Built { of: of.clone(), outcome: outcome.clone(), seconds })?;
-        Ok(Some(Build { outcome, seconds }))
+        Ok(Build { outcome, seconds })
     }
 
     /// What became of it when it was made, if it was.
@@ -76,7 +80,26 @@ impl<T: Testbed> Bench<T> {
         self.record(Entry::Begun { of: of.clone(), run: run.clone(), trials })?;
         let tried = self.testbed.live(&self.hunted)?;
         self.keep(of.clone(), run, &tried)?;
+        self.check_host(&tried)?;
         Ok(tried)
+    }
+
+    /// Trouble of farm's own says nothing of what is tried; where there is nothing else, it is the host that needs looking at.
+    fn check_host(&mut self, tried: &Tried) -> Result<(), Failure> {
+        for trial in &tried.trials {
+            self.troubles = if trial.outcome == Outcome::Infra { self.troubles + 1 } else { 0 };
+        }
+        if tried.trials.is_empty() && !tried.interrupted {
+            self.troubles += 1;
+        }
+        if self.troubles < MOST_TROUBLES {
+            return Ok(());
+        }
+        let reason = tried.trials.iter().rev().map(|trial| trial.reason.as_str()).find(|why| !why.is_empty());
+        let reason = reason.map(|why| format!(": {}", escape(why.as_bytes()))).unwrap_or_default();
+        let message = format!("{} trials in a row ended in trouble of farm's own{reason}", self.troubles);
+        Err(Failure::new(ExitCode::Infra, message)
+            .hint("`farm doctor` says what is missing; what was learned is kept, and none of these counts"))
     }
 
     fn keep(&mut self, of: Probe, run: String, tried: &Tried) -> Result<(), Failure> {

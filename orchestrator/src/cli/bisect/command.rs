@@ -1,7 +1,7 @@
 //! Trials by a command of the user's, with the exit codes of `git bisect run`: any repository can be bisected.
 
-use std::fmt::Write as _;
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write as _;
 use std::time::Instant;
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -24,6 +24,9 @@ const LAST_BAD: i32 = 127;
 pub(super) trait Place: Sync {
     /// Puts it there.
     fn make(&mut self, of: &Probe) -> Result<Made, Failure>;
+
+    /// Refuses a program that is not there.
+    fn check_program(&self, program: &str) -> Result<(), Failure>;
 
     /// Runs the command there; what it prints goes to the log.
     fn run(&self, command: &[String], log: &Utf8Path) -> Result<Exit, Failure>;
@@ -63,19 +66,28 @@ impl Place for Repository {
         })
     }
 
+    fn check_program(&self, program: &str) -> Result<(), Failure> {
+        Ok(self.checkout.check_program(program)?)
+    }
+
     fn run(&self, command: &[String], log: &Utf8Path) -> Result<Exit, Failure> {
         Ok(self.checkout.run(command, log)?)
     }
 }
 
 impl<P: Place> Testbed for CommandTrials<'_, P> {
-    fn make(&mut self, of: &Probe) -> Result<Option<Made>, Failure> {
-        self.place.make(of).map(Some)
+    fn make(&mut self, of: &Probe) -> Result<Made, Failure> {
+        self.place.make(of)
     }
 
     fn prepare(&mut self, of: &Probe, trials: u32, _: &Hunted) -> Result<String, Failure> {
         // Another may have been checked out since it was made.
-        self.make(of)?;
+        if let Made::Cannot { said } = self.place.make(of)? {
+            return Err(Failure::new(ExitCode::Infra, said));
+        }
+        if let [program, ..] = self.command {
+            self.place.check_program(program)?;
+        }
         let trials_before = fs::read_dir(self.directory.join("runs")).map_or(0, Iterator::count);
         let name = format!("{:04}", trials_before + 1);
         let directory = self.directory.join("runs").join(&name);
@@ -90,13 +102,13 @@ impl<P: Place> Testbed for CommandTrials<'_, P> {
             return Err(Failure::new(ExitCode::Fault, "no trials were prepared"));
         };
         let mut lived = Vec::new();
-        let mut codes = String::new();
+        let path = directory.join("codes");
+        let failed = |source| StoreError::Write { path: path.clone(), source };
+        let mut codes = File::options().create(true).append(true).open(&path).map_err(failed)?;
         for number in 1..=trials {
             let (began, log) = (Instant::now(), directory.join(format!("{number}.log")));
             let (place, command) = (&self.place, self.command);
-            let Some(exit) = attended(self.runtime, &mut self.interrupts, || place.run(command, &log)) else {
-                return Ok(Tried { trials: lived, interrupted: true, found: Vec::new() });
-            };
+            let exit = attended(self.runtime, &mut self.interrupts, || place.run(command, &log));
             let code = match exit? {
                 Exit::Code(code) if code <= LAST_BAD => code,
                 Exit::Code(code) => return Err(self.stopped(&format!("ended with {code}"), &log)),
@@ -105,10 +117,8 @@ impl<P: Place> Testbed for CommandTrials<'_, P> {
                 }
             };
             let took = began.elapsed().as_secs_f64();
-            let _ = writeln!(codes, "{number} {code} {took}");
             // What is not in there is tried again after a kill.
-            let path = directory.join("codes");
-            fs::write(&path, &codes).map_err(|source| StoreError::Write { path, source })?;
+            writeln!(codes, "{number} {code} {took}").map_err(failed)?;
             let trial = self.trial(number, code, took);
             let outcome = trial.outcome;
             lived.push(trial);
@@ -125,7 +135,10 @@ impl<P: Place> Testbed for CommandTrials<'_, P> {
             let [number, code, took] = line.split(' ').collect::<Vec<_>>().try_into().ok()?;
             Some(self.trial(number.parse().ok()?, code.parse().ok()?, took.parse().ok()?))
         };
-        let trials = codes.unwrap_or_default().lines().filter_map(line).collect();
+        let codes = codes.unwrap_or_default();
+        // A kill or a full disk may have cut the last one.
+        let whole = codes.rfind('\n').map_or(0, |end| end + 1);
+        let trials = codes[..whole].lines().filter_map(line).collect();
         Ok(Tried { trials, interrupted: false, found: Vec::new() })
     }
 }

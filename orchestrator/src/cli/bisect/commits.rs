@@ -10,31 +10,53 @@ use super::bench::Bench;
 use super::command::{CommandTrials, Repository};
 use super::conclude::{Proof, conclude};
 use super::drive::Drive;
-use super::kernels::{Kernels, Lives, Supplied, Supply, built};
+use super::kernels::{Kernels, Lives, Supplied, Supply, attended, built};
 use super::testbed::Hunted;
-use super::{FIRST_GUESS, FIRST_GUESS_OF_COMMANDS, begun};
+use super::{Beginning, FIRST_GUESS, FIRST_GUESS_OF_COMMANDS, begun, check_inputs, inputs};
 use crate::bisect::{Commit, History, Search};
 use crate::cli::environment::{Environment, absolute};
 use crate::cli::perform::{interrupts, load};
 use crate::cli::provision::{config, kernel_catalog};
 use crate::cli::{output, runtime};
 use crate::error::{ExitCode, Failure};
-use crate::kernel::{self, Checkout, ConfigRecipe, KernelError, Range, Tree, TreeId, which_are_built};
+use crate::kernel::{
+    self, Checkout, ConfigRecipe, KernelError, Range, Tree, TreeId, check_program, which_are_built,
+};
 use crate::store::{BisectRecord, BisectWriter, Entry, Probe, SubjectRecord};
 
+/// So many take 1.25 GB of memory, and their square.
+const MOST_COMMITS: usize = 100_000;
+
 pub(super) fn begin(environment: &Environment, question: &BisectCommitsArgs) -> Result<ExitCode, Failure> {
-    let directory = absolute(&question.tree)?;
-    if question.run.is_empty() {
-        Tree::check(&directory)?;
-    }
-    let range = Range::new(&directory, &question.good, &question.bad)?;
     // Whatever can be wrong with what was typed is told before anything is kept.
-    load(&question.scenarios)?;
-    config(&kernel_catalog()?, &question.config)?;
-    let candidates = format!("{} candidates", range.between.len());
+    let directory = absolute(&question.tree)?;
+    let range = Range::new(&directory, &question.good, &question.bad)?;
+    if question.run.is_empty() {
+        range.check_are_kernels(&directory)?;
+    } else if let [program, ..] = &question.run[..]
+        && !program.contains('/')
+    {
+        check_program(program, &directory)?;
+    }
+    if range.between.len() > MOST_COMMITS {
+        let message = format!(
+            "{} commits are too many: a search keeps for each which others are in it",
+            range.between.len()
+        );
+        let hint = format!(
+            "take ends with less than {MOST_COMMITS} between them; releases in between can be tried by `farm run --tree`"
+        );
+        return Err(Failure::new(ExitCode::Usage, message).hint(hint));
+    }
+    let inputs = inputs_of(question)?;
+    let asked = format!("{} candidates", range.between.len());
     let subjects = std::iter::once(&range.good).chain(&range.between).map(subject).collect();
-    let (record, writer) = begun(environment, subjects, &candidates)?;
+    let (record, writer) = begun(environment, Beginning { subjects, inputs, files: &[], asked })?;
     go_on(environment, question, &record, writer, Vec::new())
+}
+
+fn inputs_of(question: &BisectCommitsArgs) -> Result<String, Failure> {
+    Ok(inputs(&load(&question.scenarios)?, Some(&config(&kernel_catalog()?, &question.config)?)))
 }
 
 pub(super) fn go_on(
@@ -44,15 +66,18 @@ pub(super) fn go_on(
     writer: BisectWriter,
     entries: Vec<Entry>,
 ) -> Result<ExitCode, Failure> {
+    check_inputs(record, &inputs_of(question)?)?;
     let directory = absolute(&question.tree)?;
     let runtime = runtime()?;
-    let interrupts = runtime.block_on(async { interrupts() })?;
+    let mut interrupts = runtime.block_on(async { interrupts() })?;
     let costs = if question.run.is_empty() { FIRST_GUESS } else { FIRST_GUESS_OF_COMMANDS };
     let mut search = Search::new(history(&record.subjects)?, question.asked.search(costs));
     let bad = record.subjects[record.subjects.len() - 1].id.clone();
     let hunted = Hunted::of_words(&question.asked.hunt);
     if !question.run.is_empty() {
-        let checkout = Checkout::open(&directory, &writer.directory().join("checkout"))?;
+        let place = writer.directory().join("checkout");
+        let open = || Checkout::open(&directory, &place, &output::note);
+        let checkout = attended(&runtime, &mut interrupts, open)?;
         let testbed = CommandTrials {
             runtime: &runtime,
             interrupts,

@@ -6,20 +6,22 @@ use std::time::Duration;
 use camino::Utf8PathBuf;
 
 use super::args::BisectConfigArgs;
-use super::begun;
 use super::bench::Bench;
 use super::command::{CommandTrials, Place};
 use super::ends::Ends;
 use super::kernels::{Kernels, Lives, Supplied, Supply, built};
 use super::steps::{Ended, Steps};
 use super::testbed::{Hunted, Made, Testbed};
+use super::{Beginning, FIRST_GUESS, begun, check_inputs, inputs};
 use crate::bisect::config::{Difference, Found, Sampling, Verdict};
 use crate::cli::environment::Environment;
 use crate::cli::perform::{interrupts, load};
 use crate::cli::provision::{kernel_catalog, sources};
 use crate::cli::{output, runtime};
 use crate::error::{ExitCode, Failure};
-use crate::kernel::{ConfigRecipe, Configurator, Exit, Fragment, Options, Tree, TreeId, run_of_user};
+use crate::kernel::{
+    ConfigRecipe, Configurator, Exit, Fragment, Options, Tree, TreeId, check_program, run_of_user,
+};
 use crate::report::config::{ConfigAnswer, config_text};
 use crate::store::{BisectRecord, BisectWriter, Entry, Probe, StoreError, SubjectRecord};
 
@@ -30,7 +32,7 @@ const FRAGMENT: &str = "fragment.config";
 
 pub(super) fn begin(environment: &Environment, question: &BisectConfigArgs) -> Result<ExitCode, Failure> {
     // Whatever can be wrong with what was typed is told before anything is kept.
-    load(&question.scenarios)?;
+    let inputs = inputs(&load(&question.scenarios)?, None);
     let (name, tree, id) = sources(&environment.cache, &kernel_catalog()?, &question.tree)?;
     let ends = Ends::of(environment, (&tree, &id), question)?;
     let mut configurator = Configurator::start(&environment.cache, (&tree, &id), &name, &output::note)?;
@@ -44,11 +46,10 @@ pub(super) fn begin(environment: &Environment, question: &BisectConfigArgs) -> R
         date: None,
     };
     let difference = Difference::between(good.clone(), &bad, configurator.kconfig());
-    let differ = format!("{} options differ", difference.changes().len());
-    let (record, writer) = begun(environment, vec![end("good"), end("bad")], &differ)?;
-    for (end, options) in [(GOOD, &good), (BAD, &bad)] {
-        write(&writer.directory().join(end), &options.to_string())?;
-    }
+    let asked = format!("{} options differ", difference.changes().len());
+    let files = [(GOOD, good.to_string()), (BAD, bad.to_string())];
+    let subjects = vec![end("good"), end("bad")];
+    let (record, writer) = begun(environment, Beginning { subjects, inputs, files: &files, asked })?;
     search(environment, question, &record, Ground { tree, id, configurator }, writer, Vec::new())
 }
 
@@ -59,6 +60,7 @@ pub(super) fn go_on(
     writer: BisectWriter,
     entries: Vec<Entry>,
 ) -> Result<ExitCode, Failure> {
+    check_inputs(record, &inputs(&load(&question.scenarios)?, None))?;
     let content = record.subjects.first().and_then(|end| end.content.clone());
     let content = content.ok_or_else(|| Failure::new(ExitCode::Fault, "the bisect names no tree"))?;
     // Whatever has become of the user's tree since: this is what was begun with.
@@ -93,7 +95,7 @@ fn search(
         true => Sampling::Once,
         false => Sampling::Repeated {
             wrong_at_most: 1.0 - question.asked.confidence.share(),
-            most_measured: question.asked.max_end_trials.get(),
+            most_measured: question.asked.search(FIRST_GUESS).max_end_trials.get(),
         },
     };
     let runtime = runtime()?;
@@ -208,6 +210,10 @@ impl Place for Files {
     fn make(&mut self, of: &Probe) -> Result<Made, Failure> {
         self.ready = config_file(&self.directory, of);
         Ok(Made::Ready { signature: None, cached: true })
+    }
+
+    fn check_program(&self, program: &str) -> Result<(), Failure> {
+        Ok(check_program(program, ".".into())?)
     }
 
     fn run(&self, command: &[String], log: &camino::Utf8Path) -> Result<Exit, Failure> {

@@ -57,7 +57,10 @@ impl<'a, T: Testbed> Drive<'a, T> {
                     self.say_trials();
                     return Ok(Ended::Verdict(verdict));
                 }
-                Next::Build { commit } => self.make(&self.probe(commit))?,
+                Next::Build { commit } => {
+                    self.make(&self.probe(commit))?;
+                    GoesOn::Yes
+                }
                 Next::Trial { commit, trials } => self.try_it(&self.probe(commit), trials.get())?,
             };
             if goes_on == GoesOn::No {
@@ -68,14 +71,14 @@ impl<'a, T: Testbed> Drive<'a, T> {
     }
 
     /// Makes a subject ready to be tried.
-    pub(super) fn make(&mut self, of: &Probe) -> Result<GoesOn, Failure> {
+    pub(super) fn make(&mut self, of: &Probe) -> Result<(), Failure> {
         self.say_trials();
-        let Some(build) = self.bench.make(of)? else { return Ok(GoesOn::No) };
+        let build = self.bench.make(of)?;
         if !matches!(build.outcome, BuildRecord::Built { cached: true, .. }) {
             self.bench.say(&told::built_line(&self.called(of), &build.outcome, build.seconds));
         }
         self.learn();
-        Ok(GoesOn::Yes)
+        Ok(())
     }
 
     /// What trials of it have shown.
@@ -117,8 +120,12 @@ impl<'a, T: Testbed> Drive<'a, T> {
                 Entry::Built { of, outcome, seconds } => {
                     if let Some(commit) = commit(self.subjects, of) {
                         let outcome = match outcome {
-                            BuildRecord::Built { signature, .. } => {
-                                BuildOutcome::Built(signature.clone().map(Signature::new))
+                            BuildRecord::Built { signature, cached } => {
+                                let signature = signature.clone().map(Signature::new);
+                                match cached {
+                                    true => BuildOutcome::Cached(signature),
+                                    false => BuildOutcome::Built(signature),
+                                }
                             }
                             BuildRecord::CannotBuild { .. } => BuildOutcome::CannotBuild,
                         };

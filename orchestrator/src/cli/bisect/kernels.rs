@@ -17,7 +17,9 @@ use crate::cli::environment::Environment;
 use crate::cli::perform::{Begun, Planned, assign_all, begin, warmth};
 use crate::cli::provision::{Asked, Grounds};
 use crate::error::{ExitCode, Failure};
-use crate::kernel::{BuildRequest, ConfigRecipe, Kernel, Origin, Tree, TreeId, build, which_are_built};
+use crate::kernel::{
+    BuildRequest, ConfigRecipe, Kernel, Origin, Tree, TreeId, build, kill_started, which_are_built,
+};
 use crate::runner::{Assignment, FailFast, Interrupt, NoGuest, Warmth};
 use crate::scenario::Scenario;
 use crate::store::{Finding, LifeRecord, Outcome, Probe, Store, StoredRun, Trial};
@@ -87,14 +89,10 @@ pub(super) struct Ready {
 }
 
 impl<S: Supply> Testbed for Kernels<'_, S> {
-    fn make(&mut self, of: &Probe) -> Result<Option<Made>, Failure> {
-        let supply = &self.supply;
-        let Some(kernel) = attended(self.runtime, &mut self.interrupts, || supply.kernel(of)) else {
-            return Ok(None);
-        };
-        let (kernel, cached) = match kernel? {
+    fn make(&mut self, of: &Probe) -> Result<Made, Failure> {
+        let (kernel, cached) = match self.kernel(of)? {
             Ok(kernel) => kernel,
-            Err(said) => return Ok(Some(Made::Cannot { said })),
+            Err(said) => return Ok(Made::Cannot { said }),
         };
         let signature = match &kernel.origin {
             Origin::Built { signature, .. } => Some(signature.clone()),
@@ -105,28 +103,28 @@ impl<S: Supply> Testbed for Kernels<'_, S> {
         for assignment in &ready.assignments {
             match &assignment.guest {
                 Ok(_) => {}
-                Err(NoGuest::NotBuilt(said)) => return Ok(Some(Made::Cannot { said: said.clone() })),
+                Err(NoGuest::NotBuilt(said)) => return Ok(Made::Cannot { said: said.clone() }),
                 Err(NoGuest::Skipped(why) | NoGuest::Infra(why)) => {
                     return Err(Failure::new(ExitCode::Infra, format!("no guest can live: {why}")));
                 }
             }
         }
         self.ready = Some(ready);
-        Ok(Some(Made::Ready { signature, cached }))
+        Ok(Made::Ready { signature, cached })
     }
 
     fn prepare(&mut self, of: &Probe, trials: u32, hunted: &Hunted) -> Result<String, Failure> {
         let ready = match self.ready.take() {
             Some(ready) if ready.of == *of => ready,
             // It was made for earlier trials.
-            _ => match self.supply.kernel(of)? {
+            _ => match self.kernel(of)? {
                 Ok((kernel, _)) => self.ready(of, kernel)?,
                 Err(said) => return Err(Failure::new(ExitCode::BuildFailed, said)),
             },
         };
         let fail_fast = match hunted.is_known() {
             true => FailFast::Hunted(hunted.patterns.clone()),
-            false => FailFast::Yes,
+            false => FailFast::NewHit,
         };
         let planned = Planned {
             repeat: trials,
@@ -153,14 +151,23 @@ impl<S: Supply> Testbed for Kernels<'_, S> {
     }
 
     fn ended(&self, run: &str, trials: u32, hunted: &Hunted) -> Result<Tried, Failure> {
-        match self.store.run_directory(run) {
-            Some(directory) => Ok(tried(&self.store.read_run(&directory)?, trials, hunted)),
-            None => Ok(Tried { trials: Vec::new(), interrupted: false, found: Vec::new() }),
-        }
+        // A life whose record was cut is one that did not come to its end.
+        Ok(
+            match self.store.run_directory(run).and_then(|directory| self.store.read_rest_of_run(&directory))
+            {
+                Some(run) => tried(&run, trials, hunted),
+                None => Tried { trials: Vec::new(), interrupted: false, found: Vec::new() },
+            },
+        )
     }
 }
 
-impl<S> Kernels<'_, S> {
+impl<S: Supply> Kernels<'_, S> {
+    fn kernel(&mut self, of: &Probe) -> Result<Supplied, Failure> {
+        let supply = &self.supply;
+        attended(self.runtime, &mut self.interrupts, || supply.kernel(of))
+    }
+
     fn ready(&self, of: &Probe, kernel: Kernel) -> Result<Ready, Failure> {
         let asked = Asked { seed: self.lives.seed, ..Asked::default() };
         let kernels = || Ok(vec![kernel]);
@@ -171,26 +178,32 @@ impl<S> Kernels<'_, S> {
     }
 }
 
-/// Does work that waits for programs while the user may want to stop; nothing if so, when all of it ends with farm.
+/// Does work that waits for programs. If the user wants to stop meanwhile, that is the end of farm, and of them.
 pub(super) fn attended<T: Send>(
     runtime: &Runtime,
     interrupts: &mut mpsc::Receiver<Interrupt>,
     work: impl FnOnce() -> T + Send,
-) -> Option<T> {
+) -> T {
     thread::scope(|scope| {
-        let (send, mut done) = oneshot::channel();
-        scope.spawn(move || send.send(work()).is_ok());
+        let (send, done) = oneshot::channel();
+        let worker = scope.spawn(move || {
+            let done = work();
+            // Nobody waits for it if farm ends.
+            let _ = send.send(());
+            done
+        });
         runtime.block_on(async {
             tokio::select! {
                 biased;
-                done = &mut done => done.ok(),
+                _ = done => {}
                 Some(Interrupt) = interrupts.recv() => {
-                    // Whoever works is killed with the thread that waits for it.
+                    kill_started();
                     crate::cli::output::note("stopped; what was learned is kept");
                     std::process::exit(i32::from(ExitCode::Interrupted.code()))
                 }
             }
-        })
+        });
+        worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
 }
 
@@ -234,4 +247,57 @@ fn first_finding<'a>(mut lives: impl Iterator<Item = &'a LifeRecord>) -> Vec<Fin
         Finding { fingerprint: hit.fingerprint.as_str().to_owned(), title: hit.title.clone() }
     });
     finding.into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::detect::Hit;
+    use crate::event::StopCause;
+    use crate::recheck::tests::{life, run};
+    use crate::verdict::{Ending, Verdict};
+
+    const CELLS: [&str; 2] = ["0000000000000001", "0000000000000002"];
+
+    fn of(lives: Vec<LifeRecord>, trials: u32, hunted: &Hunted) -> Tried {
+        let mut run = run(lives);
+        run.record.lives = trials * 2;
+        tried(&run, trials, hunted)
+    }
+
+    fn weak(cell: usize, number: u32) -> LifeRecord {
+        life(CELLS[cell], number, Verdict::Ineffective, Ending::JobDone, &[])
+    }
+
+    #[test]
+    fn a_trial_is_a_life_of_each_cell_or_a_hit() {
+        let hit = Hit::hang("hunted_function");
+        let hunted = Hunted::of_words(std::slice::from_ref(&hit.title));
+        let shows = life(CELLS[0], 2, Verdict::Hit, Ending::Hung, &[&hit]);
+        let cut = Ending::Stopped { cause: StopCause::Interrupted };
+        let stopped = life(CELLS[1], 4, Verdict::Infra, cut, &[]);
+        let lives = vec![weak(0, 1), weak(1, 1), shows, weak(0, 3), weak(0, 4), stopped];
+        let tried = of(lives, 4, &hunted);
+        let outcomes: Vec<_> = tried.trials.iter().map(|trial| (trial.number, trial.outcome)).collect();
+        // The third lacks a cell, and the fourth was stopped in one.
+        assert_eq!(outcomes, [(1, Outcome::Weak), (2, Outcome::Hit)]);
+        assert!(tried.found.is_empty());
+    }
+
+    #[test]
+    fn the_first_new_finding_is_hunted_if_nothing_else_is() {
+        let (first, second) = (Hit::hang("first_function"), Hit::hang("second_function"));
+        let lives = vec![
+            weak(0, 1),
+            life(CELLS[1], 1, Verdict::Hit, Ending::Hung, &[&first, &second]),
+            life(CELLS[0], 2, Verdict::Hit, Ending::Hung, &[&second]),
+            weak(1, 2),
+        ];
+        let tried = of(lives, 2, &Hunted::default());
+        assert_eq!(tried.found[0].title, first.title);
+        assert_eq!(tried.found.len(), 1);
+        let outcomes: Vec<_> = tried.trials.iter().map(|trial| trial.outcome).collect();
+        assert_eq!(outcomes, [Outcome::Hit, Outcome::OtherFailure]);
+        assert_eq!(tried.trials[1].others, [second.title]);
+    }
 }

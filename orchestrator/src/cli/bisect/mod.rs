@@ -14,6 +14,8 @@ mod simulate;
 mod steps;
 mod testbed;
 
+use std::sync::Arc;
+
 use clap::Parser as _;
 use jiff::Timestamp;
 
@@ -24,6 +26,8 @@ use super::environment::{Environment, absolute};
 use super::output;
 use crate::bisect::{Costs, Options, Seconds};
 use crate::error::{ExitCode, Failure};
+use crate::kernel::{ConfigRecipe, sha256_hex};
+use crate::scenario::Scenario;
 use crate::store::{BisectRecord, BisectWriter, RunId, SubjectRecord};
 pub(super) use testbed::Hunted;
 
@@ -46,12 +50,35 @@ pub(super) fn bisect(environment: &Environment, command: &BisectCommand) -> Resu
     }
 }
 
-/// Makes the directory of a new bisect, and says how to go on with it.
-fn begun(
-    environment: &Environment,
+/// A bisect that is to begin.
+struct Beginning<'a> {
     subjects: Vec<SubjectRecord>,
-    asked: &str,
-) -> Result<(BisectRecord, BisectWriter), Failure> {
+    inputs: String,
+    /// What is kept beside the record.
+    files: &'a [(&'a str, String)],
+    /// How much there is to search, for people.
+    asked: String,
+}
+
+/// A hash of what is read again when a bisect goes on.
+fn inputs(scenarios: &[Arc<Scenario>], config: Option<&ConfigRecipe>) -> String {
+    let scenarios: Vec<&str> = scenarios.iter().map(|scenario| scenario.sha256.as_str()).collect();
+    sha256_hex(format!("{scenarios:?} {config:?}").as_bytes())
+}
+
+/// Trials of one scenario or configuration say nothing of another.
+fn check_inputs(record: &BisectRecord, inputs: &str) -> Result<(), Failure> {
+    if record.inputs == inputs {
+        return Ok(());
+    }
+    let message =
+        format!("the scenario or the configuration is not what it was when bisect {} began", record.id);
+    Err(Failure::new(ExitCode::Usage, message).hint("put it back, or begin anew"))
+}
+
+/// Makes the directory of a new bisect, and says how to go on with it.
+fn begun(environment: &Environment, new: Beginning<'_>) -> Result<(BisectRecord, BisectWriter), Failure> {
+    let Beginning { subjects, inputs, files, asked } = new;
     let started = Timestamp::now();
     let record = BisectRecord {
         id: RunId::new(started, std::process::id()),
@@ -60,8 +87,9 @@ fn begun(
         command: std::env::args().collect(),
         directory: absolute(".".into())?,
         subjects,
+        inputs,
     };
-    let writer = environment.store.begin_bisect(&record)?;
+    let writer = environment.store.begin_bisect(&record, files)?;
     output::note(&format!(
         "bisect {id}: {asked}; after a stop, `farm bisect resume {id}` goes on",
         id = record.id
@@ -96,6 +124,7 @@ fn resume(environment: &Environment, id: Option<&str>) -> Result<ExitCode, Failu
 
 impl BisectAsked {
     fn search(&self, costs: Costs) -> Options {
-        Options { confidence: self.confidence, max_end_trials: self.max_end_trials, costs }
+        let options = Options::new(self.confidence, costs);
+        Options { max_end_trials: self.max_end_trials.unwrap_or(options.max_end_trials), ..options }
     }
 }

@@ -1,12 +1,12 @@
 //! `farm bisect kernels`: the first of a list of kernels that has a finding.
 
-use super::FIRST_GUESS;
 use super::args::BisectKernelsArgs;
 use super::bench::Bench;
 use super::conclude::{Proof, conclude};
 use super::drive::Drive;
 use super::kernels::{Kernels, Lives, Supplied, Supply};
 use super::testbed::Hunted;
+use super::{Beginning, FIRST_GUESS, begun, check_inputs, inputs};
 use crate::bisect::{Commit, History, Search};
 use crate::cli::environment::Environment;
 use crate::cli::perform::{interrupts, load};
@@ -26,7 +26,7 @@ pub(super) fn begin(environment: &Environment, question: &BisectKernelsArgs) -> 
             return Err(Failure::new(ExitCode::Usage, format!("{name} is named twice")));
         }
     }
-    load(&question.scenarios)?;
+    let inputs = inputs(&load(&question.scenarios)?, None);
     let subject = |(place, name): (usize, &String)| SubjectRecord {
         id: name.clone(),
         parents: question.kernels[..place].last().cloned().into_iter().collect(),
@@ -36,8 +36,8 @@ pub(super) fn begin(environment: &Environment, question: &BisectKernelsArgs) -> 
         date: None,
     };
     let subjects = question.kernels.iter().enumerate().map(subject).collect();
-    let candidates = format!("{} candidates", question.kernels.len() - 1);
-    let (record, writer) = super::begun(environment, subjects, &candidates)?;
+    let asked = format!("{} candidates", question.kernels.len() - 1);
+    let (record, writer) = begun(environment, Beginning { subjects, inputs, files: &[], asked })?;
     go_on(environment, question, &record, writer, Vec::new())
 }
 
@@ -48,6 +48,8 @@ pub(super) fn go_on(
     writer: BisectWriter,
     entries: Vec<Entry>,
 ) -> Result<ExitCode, Failure> {
+    let scenarios = load(&question.scenarios)?;
+    check_inputs(record, &inputs(&scenarios, None))?;
     let runtime = runtime()?;
     let last = record.subjects.len() - 1;
     let parents: Vec<Vec<usize>> =
@@ -60,7 +62,7 @@ pub(super) fn go_on(
         interrupts: runtime.block_on(async { interrupts() })?,
         store: writer.store(),
         supply: Packages { environment, catalog: kernel_catalog()? },
-        lives: Lives::new(load(&question.scenarios)?, &question.asked),
+        lives: Lives::new(scenarios, &question.asked),
         ready: None,
         begun: None,
     };

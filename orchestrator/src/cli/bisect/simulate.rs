@@ -8,6 +8,7 @@ use camino::Utf8PathBuf;
 use clap::Args as ClapArgs;
 use serde::Serialize;
 
+use super::args::parse_confidence;
 use crate::bisect::simulation::{Came, Described, DescriptionError, Field, Spent, play};
 use crate::bisect::{BuildOutcome, Commit, Confidence, Options, Outcome, Search, Verdict, WhyNoAnswer};
 use crate::cli::environment::Environment;
@@ -44,14 +45,8 @@ pub(in crate::cli) struct SimulateArgs {
     file: Utf8PathBuf,
 
     /// How sure the answer has to be, in percent
-    #[arg(long, value_name = "PERCENT", default_value = "99", value_parser = confidence)]
+    #[arg(long, value_name = "PERCENT", default_value = "99", value_parser = parse_confidence)]
     confidence: Confidence,
-}
-
-/// A percentage from 50 to less than 100.
-fn confidence(text: &str) -> Result<Confidence, String> {
-    let share = text.parse::<f64>().ok().map(|percent| percent / 100.0);
-    share.and_then(Confidence::new).ok_or_else(|| "not a percentage from 50 to less than 100".to_owned())
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -197,9 +192,8 @@ fn reverted(described: &Described, search: &Search, field: &mut Field<'_>, culpr
 
 fn build_word(outcome: &BuildOutcome) -> &'static str {
     match outcome {
-        BuildOutcome::Built(_) => "built",
+        BuildOutcome::Built(_) | BuildOutcome::Cached(_) => "built",
         BuildOutcome::CannotBuild => "cannot build",
-        BuildOutcome::Infra => "infra",
     }
 }
 

@@ -6,18 +6,14 @@ use super::bench::Bench;
 use super::config::{config_file, write};
 use super::drive::GoesOn;
 use super::testbed::Testbed;
+use crate::bisect::Witness;
 use crate::bisect::config::{
     Changes, Difference, Known, Next, Request, Sampling, TestOutcome, Verdict, next,
 };
-use crate::error::{ExitCode, Failure};
+use crate::error::Failure;
 use crate::kernel::Configurator;
 use crate::report::bisect::{built_line, tried_line};
 use crate::store::{BuildRecord, Entry, Outcome, Probe};
-
-/// After so many trials that tell nothing, and none that does, a configuration is taken for one that never will.
-const SILENT_TRIALS: usize = 5;
-/// After so many trials that ended in trouble of farm's own it is the host that needs looking at.
-const INFRA_TRIALS: usize = 5;
 
 pub(super) struct Steps<T> {
     pub(super) bench: Bench<T>,
@@ -56,14 +52,9 @@ impl<T: Testbed> Steps<T> {
                 }
                 Next::Try { request, changes, trials } => {
                     let of = Probe::Subject(self.name(&changes));
-                    let goes_on = if self.bench.made(&of).is_none() {
-                        self.make(&of, &request, &changes)?
-                    } else if self.tell(&of, &changes) {
-                        GoesOn::Yes
-                    } else {
-                        self.try_it(&of, trials)?
-                    };
-                    if goes_on == GoesOn::No {
+                    if self.bench.made(&of).is_none() {
+                        self.make(&of, &request, &changes)?;
+                    } else if !self.tell(&of, &changes) && self.try_it(&of, trials)? == GoesOn::No {
                         return Ok(Ended::Interrupted);
                     }
                 }
@@ -72,15 +63,15 @@ impl<T: Testbed> Steps<T> {
     }
 
     /// Builds a configuration.
-    fn make(&mut self, of: &Probe, request: &Request, changes: &Changes) -> Result<GoesOn, Failure> {
+    fn make(&mut self, of: &Probe, request: &Request, changes: &Changes) -> Result<(), Failure> {
         self.bench.say(&format!("{}: {} of {} options", called(of), changes.len(), self.all()));
         let settled = self.configurator.settle(&self.difference.asked(request))?;
         write(&config_file(self.bench.writer.directory(), of), &settled.to_string())?;
-        let Some(build) = self.bench.make(of)? else { return Ok(GoesOn::No) };
+        let build = self.bench.make(of)?;
         if !matches!(build.outcome, BuildRecord::Built { cached: true, .. }) {
             self.bench.say(&built_line(called(of), &build.outcome, build.seconds));
         }
-        Ok(GoesOn::Yes)
+        Ok(())
     }
 
     /// Lets one that was built live so many times.
@@ -89,11 +80,6 @@ impl<T: Testbed> Steps<T> {
         let tried = self.bench.try_it(of, trials)?;
         let before = format!("{before} configurations were tried before");
         self.bench.say(&tried_line(called(of), &tried.trials, &before));
-        let trouble = self.outcomes(of).filter(|one| *one == Outcome::Infra).count();
-        if trouble >= INFRA_TRIALS {
-            let message = format!("{trouble} trials of {} ended in trouble of farm's own", called(of));
-            return Err(Failure::new(ExitCode::Infra, message).hint("`farm doctor` says what is missing"));
-        }
         Ok(if tried.interrupted { GoesOn::No } else { GoesOn::Yes })
     }
 
@@ -114,12 +100,20 @@ impl<T: Testbed> Steps<T> {
         if let Some(BuildRecord::CannotBuild { .. }) = self.bench.made(of) {
             return vec![TestOutcome::Unresolved];
         }
-        let telling = self.outcomes(of).filter(|one| *one != Outcome::Infra).map(told_by);
-        let (silent, shown): (Vec<_>, Vec<_>) = telling.partition(Option::is_none);
-        if shown.is_empty() && silent.len() >= SILENT_TRIALS {
-            return vec![TestOutcome::Unresolved];
+        let mut shown = Vec::new();
+        let mut witness = Witness::default();
+        for outcome in self.outcomes(of) {
+            witness.hear(outcome);
+            shown.extend(match outcome {
+                Outcome::Hit => Some(TestOutcome::Hit),
+                Outcome::Clean => Some(TestOutcome::Clean),
+                Outcome::Weak | Outcome::OtherFailure | Outcome::CannotBoot | Outcome::Infra => None,
+            });
         }
-        shown.into_iter().flatten().collect()
+        if witness.is_unfit() {
+            shown.push(TestOutcome::Unresolved);
+        }
+        shown
     }
 
     /// Of all trials of a configuration, and of others that come to the same kernel.
@@ -157,14 +151,4 @@ impl<T: Testbed> Steps<T> {
 fn called(of: &Probe) -> &str {
     let (Probe::Subject(id) | Probe::Without(id)) = of;
     id
-}
-
-/// Nothing, if a trial says neither this nor that.
-fn told_by(outcome: Outcome) -> Option<TestOutcome> {
-    match outcome {
-        Outcome::Hit => Some(TestOutcome::Hit),
-        Outcome::Clean => Some(TestOutcome::Clean),
-        Outcome::CannotBoot => Some(TestOutcome::Unresolved),
-        Outcome::Weak | Outcome::OtherFailure | Outcome::Infra => None,
-    }
 }

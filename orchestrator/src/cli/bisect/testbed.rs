@@ -28,8 +28,8 @@ pub(super) struct Tried {
 
 /// A run of trials that is to begin: its name is on disk before it does anything.
 pub(super) trait Testbed {
-    /// Makes a subject ready to be tried; `None` if the user wants to stop.
-    fn make(&mut self, of: &Probe) -> Result<Option<Made>, Failure>;
+    /// Makes a subject ready to be tried.
+    fn make(&mut self, of: &Probe) -> Result<Made, Failure>;
 
     /// Prepares so many trials of a subject that was made, and gives their run's name.
     fn prepare(&mut self, of: &Probe, trials: u32, hunted: &Hunted) -> Result<String, Failure>;

@@ -33,7 +33,7 @@ use crate::cache::{Cache, Kind, Progress};
 use crate::plan::KernelKey;
 
 /// Raised when the same inputs make another entry.
-const RECIPE: u32 = 4;
+const RECIPE: u32 = 5;
 /// What keys of kernels that are built here begin with.
 const BUILT: &str = "built-";
 /// What all kernels that were built here may take of the disk; those not used for longest go first.
@@ -146,7 +146,7 @@ pub fn build(
             config: config.name.clone(),
             config_sha256: sha256_hex(&read(&objects.join(".config"))?),
             toolchain: toolchain.clone(),
-            signature: signature_of(work)?,
+            signature: signature_of(work, &objects)?,
             release: kernel.release,
             boot_sha256: kernel.boot_sha256,
             command_line_bytes: kernel.command_line_bytes,
@@ -395,8 +395,11 @@ fn boot_image(entry: &Utf8Path) -> Result<Utf8PathBuf, KernelError> {
     Err(failed(io::ErrorKind::NotFound.into()))
 }
 
-fn signature_of(entry: &Utf8Path) -> Result<String, KernelError> {
+fn signature_of(entry: &Utf8Path, objects: &Utf8Path) -> Result<String, KernelError> {
+    // What runs first is linked by itself (arch/s390/boot/Makefile).
+    let first = objects.join("arch/s390/boot/vmlinux");
     let mut files = vec![entry.join("vmlinux")];
+    files.extend(Some(first).filter(|first| first.is_file()));
     files.extend(modules::files(&entry.join("lib"))?);
     let files: Vec<&Utf8Path> = files.iter().map(Utf8PathBuf::as_path).collect();
     signature(&files)

@@ -15,11 +15,13 @@ use super::super::{KernelError, read};
 /// The head of a note of 20 bytes with a build id (NT_GNU_BUILD_ID of owner "GNU", elf(5)), big-endian.
 const BUILD_ID_NOTE: [u8; 16] = *b"\0\0\0\x04\0\0\0\x14\0\0\0\x03GNU\0";
 const BUILD_ID: usize = 20;
+/// vmlinux, as the boot image unpacks it: with all that does not count.
+const PACKED: &str = ".rodata.compressed";
 const BUG_TABLE: &str = "__bug_table";
 const BUG_ENTRY: usize = 12;
 const BUG_LINE: std::ops::Range<usize> = 8..10;
 
-/// The hash of vmlinux and modules, in the order given.
+/// The hash of vmlinux, of what unpacks it, and of modules, in the order given.
 pub(crate) fn signature(files: &[&Utf8Path]) -> Result<String, KernelError> {
     let mut hash = Sha256::new();
     for path in files {
@@ -32,7 +34,7 @@ pub(crate) fn signature(files: &[&Utf8Path]) -> Result<String, KernelError> {
                 SectionFlags::Elf { sh_flags, .. } => sh_flags.contains(SHF_ALLOC),
                 _ => false,
             };
-            if !loaded || name.starts_with(".note") {
+            if !loaded || name.starts_with(".note") || name == PACKED {
                 continue;
             }
             hash.update(name);
@@ -43,9 +45,7 @@ pub(crate) fn signature(files: &[&Utf8Path]) -> Result<String, KernelError> {
             // Of a module: whom it calls stands here only.
             for (offset, relocation) in section.relocations() {
                 let target = match relocation.target() {
-                    RelocationTarget::Symbol(index) => {
-                        file.symbol_by_index(index).ok().and_then(|symbol| symbol.name().ok())
-                    }
+                    RelocationTarget::Symbol(index) => name_of(&file, index),
                     _ => None,
                 };
                 let addend = relocation.addend();
@@ -54,6 +54,15 @@ pub(crate) fn signature(files: &[&Utf8Path]) -> Result<String, KernelError> {
         }
     }
     Ok(super::super::hex(&hash.finalize()))
+}
+
+/// A symbol's name; of one that stands for a section, which has none, the section's.
+fn name_of<'f>(file: &object::File<'f>, index: object::SymbolIndex) -> Option<&'f str> {
+    let symbol = file.symbol_by_index(index).ok()?;
+    match symbol.name() {
+        Ok(name) if !name.is_empty() => Some(name),
+        _ => file.section_by_index(symbol.section_index()?).ok()?.name().ok(),
+    }
 }
 
 fn without_debug(section: &str, data: &[u8]) -> Vec<u8> {

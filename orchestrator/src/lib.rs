@@ -25,6 +25,7 @@ pub mod recheck;
 pub mod calibration;
 pub mod trial;
 pub mod mutation;
+pub mod repro;
 pub mod bisect;
 pub mod report;
 pub mod runner;

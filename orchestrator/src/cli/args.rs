@@ -21,6 +21,7 @@ Examples:
   farm try fix.mbox --tree ~/linux --scenario splice        what a patch mends, and how sure that is
   farm bisect commits --tree ~/linux --good v6.1 --scenario splice     what brought a bug, also one that shows now and then
   farm hits                                     what was found, over all runs
+  farm repro HIT --repeat 20                    its exact cell again: how often does it come?
   farm show last                                the newest run; `farm show ID` for a run, life or hit
   farm scan console.log                         the WARNs, BUGs and oopses in a log that you have
 
@@ -35,7 +36,7 @@ Exit codes:
   104  nothing ran: all skipped
   105  ineffective: the steps did too little to prove anything
   106  timed out
-  107  no answer: of a patch nothing is sure (try); no commit is named (bisect); lives that should be the same were not (--check-exact)
+  107  no answer: of a patch nothing is sure (try); no commit is named (bisect); a hit did not come again (repro); lives that should be the same were not (--check-exact)
   130  interrupted
 Several at once: the first of 130, 1, 2, 103, 100, 106, 102, 101, 105, 107, 104.";
 
@@ -90,6 +91,12 @@ pub(super) enum Command {
     /// with 0 if the patch mends something for sure and breaks nothing, with 100 if it brings a hit or makes one more common,
     /// with 107 if nothing is sure.
     Try(TryArgs),
+    /// Show a hit again: its exact cell, as often as is asked for
+    ///
+    /// The same kernel, scenario, seed, schedule and machine; what is not as it was is said. In how many lives it came, with an interval of
+    /// 95 % for how often it comes. Under the deterministic schedule each life is the same to the bit. Exits with 0 if it came again, with 107
+    /// if not.
+    Repro(ReproArgs),
     /// Find the change that brought a bug, also where it shows only now and then
     #[command(subcommand)]
     Bisect(BisectCommand),
@@ -115,6 +122,24 @@ pub(super) enum Command {
     /// Scenarios: list, check, show
     #[command(subcommand)]
     Scenario(ScenarioCommand),
+}
+
+/// What `repro` asks.
+#[derive(Debug, ClapArgs)]
+pub(super) struct ReproArgs {
+    /// The hit, by its id or the beginning of that, as `farm hits` prints it
+    #[arg(value_name = "HIT")]
+    pub(super) hit: String,
+
+    /// How many lives
+    #[arg(long, value_name = "N", default_value = "10", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) repeat: u32,
+
+    #[command(flatten)]
+    pub(super) lives: LivesArgs,
+
+    #[command(flatten)]
+    pub(super) machine: MachineArgs,
 }
 
 /// What `try` asks.

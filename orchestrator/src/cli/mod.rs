@@ -13,6 +13,7 @@ mod output;
 mod perform;
 mod progress;
 mod provision;
+mod repro;
 mod results;
 mod run;
 mod scan;
@@ -54,6 +55,7 @@ fn execute(args: &Args) -> Result<error::ExitCode, Failure> {
         }
         Command::Calibrate(options) => calibrate::calibrate(&environment, options),
         Command::Try(options) => trial::try_patch(&environment, options),
+        Command::Repro(options) => repro::repro(&environment, options),
         Command::Bisect(command) => bisect::bisect(&environment, command),
         Command::Shell(options) => shell::shell(&environment, options),
         Command::Runs => results::runs(&environment),

@@ -23,13 +23,14 @@ use crate::machine::{Preflight, Wanted, preflight};
 use crate::mutation;
 use crate::plan::{CalibrationRecord, Cell, Protection, expand};
 use crate::report;
+use crate::repro;
 use crate::runner::{
     self, Assignment, Comparison, FailFast, GuestSize, Interrupt, Jobs, Limits, NoGuest, Options, Rechecks,
     RunError, SearchRequest, Warmth, default_jobs, host_record, host_size,
 };
 use crate::scenario::Scenario;
 use crate::store::{
-    MutationRecord, RecheckRecord, RunId, RunRecord, RunWriter, Store, StoredRun, TrialRecord,
+    MutationRecord, RecheckRecord, ReproRecord, RunId, RunRecord, RunWriter, Store, StoredRun, TrialRecord,
 };
 use crate::trial;
 
@@ -113,6 +114,7 @@ pub(super) struct Planned<'a> {
     pub(super) calibration: Option<CalibrationRecord>,
     pub(super) trial: Option<TrialRecord>,
     pub(super) mutation: Option<MutationRecord>,
+    pub(super) repro: Option<ReproRecord>,
     /// What `git bisect run` is to be told of.
     pub(super) git_bisect: Option<Hunted>,
 }
@@ -138,6 +140,7 @@ impl<'a> Planned<'a> {
             calibration: None,
             trial: None,
             mutation: None,
+            repro: None,
             git_bisect: None,
         }
     }
@@ -177,6 +180,9 @@ pub(super) fn perform(
                 && !matches!(exit, ExitCode::Interrupted | ExitCode::Fault | ExitCode::Infra) =>
         {
             Ok(mutation::exit(&run))
+        }
+        Ok(exit) if !matches!(exit, ExitCode::Interrupted | ExitCode::Fault | ExitCode::Infra) => {
+            Ok(repro::again(&run).map_or(exit, |again| repro::exit(&again)))
         }
         outcome => outcome,
     }
@@ -233,6 +239,7 @@ pub(super) fn begin(store: &Store, grounds: &Grounds, planned: Planned<'_>) -> R
         calibration: planned.calibration,
         trial: planned.trial,
         mutation: planned.mutation,
+        repro: planned.repro,
     };
     let writer = store.begin(&record)?;
     let limits = Limits::default();

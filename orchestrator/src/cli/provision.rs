@@ -19,7 +19,7 @@ use crate::guest::{
 };
 use crate::kernel::{
     BuildRequest, BuildTree, Catalog, ConfigRecipe, DebugFiles, Fetcher, Fragment, Kernel, KernelError,
-    MirrorChoice, Origin, OwnKernel, Refresh, SharedSources, Tree, TreeId, build, find_qemus,
+    MirrorChoice, Origin, OwnKernel, Refresh, SharedSources, Tree, TreeId, build, built_again, find_qemus,
     own_catalog_file,
 };
 use crate::machine::{
@@ -385,6 +385,39 @@ fn kernels(fetcher: &Fetcher<'_>, catalog: &Catalog, options: &GuestArgs) -> Res
         ));
     }
     Ok(kernels)
+}
+
+/// The very kernel that a run had.
+pub(super) fn kernel_again(environment: &Environment, recorded: &KernelRecord) -> Result<Kernel, Failure> {
+    let KernelRecord { key, origin, boot, modules } = recorded;
+    let cache = &environment.cache;
+    let found = match origin {
+        Origin::Own { .. } => {
+            let own = OwnKernel { boot, modules: modules.as_deref(), vmlinux: None, headers: None };
+            Some(Kernel::from_path(own)?)
+        }
+        Origin::Built { .. } => built_again(cache, key)?,
+        Origin::Package { .. } => match kernel_catalog()?.kernel(&key.name) {
+            Some(named) => fetcher(cache, Refresh::No).cached_kernel(named)?,
+            None => None,
+        },
+    };
+    found.filter(|kernel| kernel.key.sha256 == key.sha256).ok_or_else(|| {
+        let message = format!(
+            "the kernel {} {} is not here any more, or another is in its place",
+            key.name, key.version
+        );
+        let hint = match origin {
+            Origin::Built { tree, config, .. } => {
+                format!(
+                    "it was built of the git tree {tree} with the configuration {config}: build that again"
+                )
+            }
+            Origin::Package { package, version, .. } => format!("it was of the package {package} {version}"),
+            Origin::Own { boot } => format!("it was {boot}, with the SHA-256 {}", key.sha256),
+        };
+        Failure::new(ExitCode::Usage, message).hint(hint)
+    })
 }
 
 pub(super) fn unknown_kernel(word: &str, catalog: &Catalog) -> Failure {

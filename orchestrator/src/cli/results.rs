@@ -13,7 +13,8 @@ use crate::trial::{Compared, compared};
 
 use crate::recheck::{Recheck, rechecks};
 use crate::report;
-use crate::store::{Found, HitId, StoreError, StoredHit, StoredRun, find, read_answer};
+use crate::repro::{Again, again};
+use crate::store::{Found, FoundHit, HitId, StoreError, StoredHit, StoredRun, find, read_answer};
 use crate::verdict::JudgedHit;
 
 impl From<StoreError> for Failure {
@@ -111,6 +112,14 @@ pub(super) fn show(environment: &Environment, id: &str) -> Result<ExitCode, Fail
     Ok(ExitCode::Passed)
 }
 
+/// The hit that an id names.
+pub(super) fn found_hit(environment: &Environment, id: &str) -> Result<FoundHit, Failure> {
+    match find(&read_runs(environment)?, id)? {
+        Found::Hit(found) => Ok(*found),
+        _ => Err(Failure::new(ExitCode::Usage, format!("{id} is not a hit")).hint("`farm hits` lists hits")),
+    }
+}
+
 fn show_bisect(environment: &Environment, id: &str) -> Result<ExitCode, Failure> {
     let (directory, record) = environment.store.find_bisect(Some(id))?;
     match read_answer(&directory)? {
@@ -156,6 +165,8 @@ pub(super) struct RunView<'a> {
     trial: Vec<Compared>,
     /// Empty: it was not to show whether planted bugs are seen.
     mutations: Vec<Mutation>,
+    /// null: it was not to show a hit again.
+    repro: Option<Again>,
     unfinished: &'a [String],
 }
 
@@ -171,6 +182,7 @@ impl<'a> RunView<'a> {
             calibration: calibration(run),
             trial: compared(run),
             mutations: mutations(run),
+            repro: again(run),
             unfinished: &run.unfinished,
         }
     }

@@ -34,7 +34,7 @@ pub use self::apt::{Archive, Mirrors};
 pub use self::boot::{BootFacts, NotBootable, inspect};
 pub use self::build::{
     BUILD_LIMIT, BadLine, Base, BuildRequest, Compiler, ConfigRecipe, Configurator, Fragment, Kconfig, Lost,
-    Options, build, configuration, which_are_built,
+    Options, build, built_again, configuration, which_are_built,
 };
 pub use self::catalog::{
     Catalog, CatalogError, KernelBuild, KernelPackages, NamedKernel, NamedTree, Packages, Pinned, Recipe,

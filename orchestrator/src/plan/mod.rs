@@ -46,13 +46,13 @@ impl KernelKey {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct QemuKey {
     pub version: String,
 }
 
 /// How the guest's CPUs take turns.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Schedule {
     /// Real concurrency: MTTCG or KVM.
@@ -63,14 +63,14 @@ pub enum Schedule {
 }
 
 /// What the guest boots into.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Image {
     /// An initramfs; seconds.
     Lite,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Accel {
     Tcg,
@@ -78,7 +78,7 @@ pub enum Accel {
 }
 
 /// How QEMU's threads execute the guest's CPUs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Threads {
     /// One for each. KVM knows no other way.
@@ -124,7 +124,7 @@ pub enum Counting {
 }
 
 /// The machine of a cell.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shape {
     pub cpus: u32,
     pub memory_mib: u32,
@@ -157,7 +157,7 @@ pub struct Request {
 }
 
 /// The unit that runs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cell {
     pub id: CellId,
     pub scenario: Arc<Scenario>,
@@ -201,6 +201,12 @@ impl Cell {
             label += &format!(" fix={}", fixes.join(","));
         }
         label
+    }
+
+    /// The same on another QEMU.
+    pub fn on_qemu(self, qemu: QemuKey) -> Self {
+        let shape = Shape { qemu, ..self.shape };
+        ids::identify(Self { shape, ..self })
     }
 
     /// A step, counted from 1 as results do.

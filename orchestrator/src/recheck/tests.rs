@@ -129,6 +129,7 @@ pub(crate) fn run(lives: Vec<LifeRecord>) -> StoredRun {
         calibration: None,
         trial: None,
         mutation: None,
+        repro: None,
         recheck: Some(RecheckRecord {
             lives: 1,
             emulator: emulator(),

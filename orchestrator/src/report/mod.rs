@@ -11,6 +11,7 @@ mod exact;
 mod hit;
 mod life;
 mod recheck;
+mod repro;
 mod run;
 mod search;
 mod table;

@@ -7,6 +7,7 @@ use super::exact::exact_text;
 use super::hit::finding_table;
 use super::mutation::mutation_text;
 use super::recheck::recheck_text;
+use super::repro::repro_text;
 use super::search::search_text;
 use super::trial::trial_text;
 use super::{Align, Table, seconds, size, thousands};
@@ -37,6 +38,7 @@ pub fn run_text(run: &StoredRun) -> String {
         out += &format!("\n{findings}");
     }
     out += &trial_text(run);
+    out += &repro_text(run);
     out += &recheck_text(run);
     out += &search_text(run);
     out += &exact_text(run);

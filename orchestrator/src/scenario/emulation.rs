@@ -50,7 +50,7 @@ impl fmt::Display for Fix {
 }
 
 /// How the emulated ultravisor behaves. The default is one that never refuses, and a kernel that is left as it is.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Knobs {
     /// In the order of [`Fix::ALL`], each once.
     pub fix: Vec<Fix>,
@@ -63,7 +63,7 @@ pub struct Knobs {
     /// How many pages in a hundred are said to belong to another guest.
     pub owner_mismatch: u32,
     /// How long a conversion takes while the kernel holds the page's references frozen.
-    #[serde(rename = "freeze_delay_us", serialize_with = "micros")]
+    #[serde(rename = "freeze_delay_us", with = "micros")]
     pub freeze_delay: Duration,
     pub pin_shared: bool,
     pub early: bool,
@@ -73,15 +73,39 @@ fn whole_micros(time: &Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
-fn micros<S: serde::Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_u64(whole_micros(time))
+/// A time as a whole number of microseconds.
+mod micros {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(super::whole_micros(time))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        u64::deserialize(deserializer).map(Duration::from_micros)
+    }
 }
 
-pub(super) fn list_of_micros<S: serde::Serializer>(
-    times: &[Duration],
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(times.iter().map(whole_micros))
+/// The same of several.
+pub(super) mod list_of_micros {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(in super::super) fn serialize<S: Serializer>(
+        times: &[Duration],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(times.iter().map(super::whole_micros))
+    }
+
+    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<Duration>, D::Error> {
+        Ok(Vec::<u64>::deserialize(deserializer)?.into_iter().map(Duration::from_micros).collect())
+    }
 }
 
 /// What protection a scenario can ask for by itself.

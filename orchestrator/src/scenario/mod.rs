@@ -30,7 +30,7 @@ use std::fmt;
 use std::time::Duration;
 
 use camino::Utf8PathBuf;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
 pub use check::{Source, check};
 pub(crate) use fields::{MOST_BESIDE, MOST_STEPS, MOST_TOUCHES, MOST_WORKERS};
@@ -47,7 +47,7 @@ pub use programs::{ArgKind, Catalog};
 pub const SHARE_DIRECTORY: &str = "/mnt/share";
 
 /// A checked scenario. Made by [`check`] alone.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Scenario {
     pub name: ScenarioName,
     pub purpose: String,
@@ -70,7 +70,7 @@ pub struct Scenario {
     pub file: String,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ScenarioName(String);
 
@@ -87,7 +87,7 @@ impl fmt::Display for ScenarioName {
 }
 
 /// What a host must have for the scenario to mean anything.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Need {
     /// A protected guest.
@@ -116,7 +116,7 @@ impl fmt::Display for Need {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MachineSpec {
     pub cpus: u32,
     pub memory_mib: u32,
@@ -126,13 +126,13 @@ pub struct MachineSpec {
     pub kernel_args: Vec<String>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Disk {
     pub size_mib: u32,
     pub format: DiskFormat,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DiskFormat {
     Raw,
@@ -157,13 +157,13 @@ impl DiskFormat {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
     /// Unique in its scenario.
     pub name: String,
     pub action: Action,
     /// Wall time after which the guest kills the workers.
-    #[serde(rename = "limit_ms", serialize_with = "millis")]
+    #[serde(rename = "limit_ms", with = "millis")]
     pub limit: Duration,
     /// What runs as long as its workers do.
     pub beside: Vec<Interference>,
@@ -172,7 +172,7 @@ pub struct Step {
 }
 
 /// A program of farm's that disturbs the workers of a step.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Interference {
     pub program: String,
     /// As those of a stress program.
@@ -189,7 +189,7 @@ impl Interference {
 }
 
 /// A kernel function, and how often at least it must be called while a step runs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Touch {
     /// Its names in different kernels; the first that a kernel has is counted.
     pub functions: Vec<String>,
@@ -204,7 +204,7 @@ impl Touch {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Action {
     Stress {
@@ -266,7 +266,7 @@ fn options(args: &[(String, ArgValue)]) -> impl Iterator<Item = String> {
 }
 
 /// The value of a program's own option, checked against the catalog. A size is in bytes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ArgValue {
     Flag(bool),
@@ -283,27 +283,27 @@ impl fmt::Display for ArgValue {
 }
 
 /// When a stress program stops.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Budget {
-    #[serde(rename = "for_ms", serialize_with = "millis")]
+    #[serde(rename = "for_ms", with = "millis")]
     For(Duration),
     Ops(u64),
 }
 
 /// What of a scenario runs in every combination. An empty list is an axis that is not there.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Matrix {
     pub cpus: Vec<u32>,
     pub seeds: Vec<u64>,
     /// In place of the knob's.
-    #[serde(rename = "freeze_delay_us", serialize_with = "emulation::list_of_micros")]
+    #[serde(rename = "freeze_delay_us", with = "emulation::list_of_micros")]
     pub freeze_delay: Vec<Duration>,
     pub args: Vec<ArgAxis>,
 }
 
 /// The values of one option of one stress step.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ArgAxis {
     /// The step's name.
     pub step: String,
@@ -312,12 +312,23 @@ pub struct ArgAxis {
 }
 
 /// Silence of the guest for longer than this is a hang.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct HeartbeatLimit(#[serde(serialize_with = "millis")] pub Duration);
+pub struct HeartbeatLimit(#[serde(with = "millis")] pub Duration);
 
-fn millis<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX).serialize(serializer)
+/// A time as a whole number of milliseconds.
+mod millis {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        u64::try_from(time.as_millis()).unwrap_or(u64::MAX).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        u64::deserialize(deserializer).map(Duration::from_millis)
+    }
 }
 
 #[cfg(test)]

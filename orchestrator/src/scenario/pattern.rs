@@ -2,13 +2,13 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::condition::{Condition, Facts};
 use super::emulation::Fix;
 
 /// Matches the whole text; `*` stands for any characters, none included.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Pattern {
     Title(String),
@@ -49,7 +49,7 @@ fn matches(pattern: &str, text: &str) -> bool {
 }
 
 /// A hit that must occur where the condition holds and nothing mends it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Expectation {
     pub pattern: Pattern,
     /// Each of them alone.
@@ -65,7 +65,7 @@ impl Expectation {
 }
 
 /// A hit that may occur where the condition holds, and why that is no news.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Known {
     pub pattern: Pattern,
     pub when: Option<Condition>,

@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::files::{Store, StoreError};
 use super::record::{LifeRecord, StoredHit, StoredRun};
+use crate::plan::{Cell, LifeId};
 
 /// What an id turned out to name.
 #[derive(Debug, Clone, PartialEq)]
@@ -158,6 +159,11 @@ pub(super) fn list(directory: &Utf8Path) -> Result<Vec<Utf8PathBuf>, StoreError>
 pub(super) fn read_document<T: DeserializeOwned>(path: &Utf8Path) -> Result<T, StoreError> {
     let text = fs::read(path).map_err(|source| StoreError::Read { path: path.to_owned(), source })?;
     serde_json::from_slice(&text).map_err(|source| StoreError::Corrupt { path: path.to_owned(), source })
+}
+
+/// The cell of a life, as it was run.
+pub fn read_cell(run: &Utf8Path, life: &LifeId) -> Result<Cell, StoreError> {
+    read_document(&run.join("cells").join(life.to_string()).join("cell.json"))
 }
 
 fn read_if_there<T: DeserializeOwned>(path: &Utf8Path) -> Result<Option<T>, StoreError> {

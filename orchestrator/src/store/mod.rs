@@ -30,9 +30,9 @@ pub use bisect::{
     read_answer,
 };
 pub use files::{LifeFiles, RunWriter, Store, StoreError};
-pub use find::{Found, FoundHit, find};
+pub use find::{Found, FoundHit, find, read_cell};
 pub use record::{
     Difference, ExactRecord, HitId, HostRecord, KernelRecord, LifeRecord, MutationRecord, MutationRow,
-    RecheckOf, RecheckRecord, RunId, RunRecord, RunSummary, SearchAsked, SearchFinding, SearchRecord,
-    SearchTally, Started, StepRecord, StoredHit, StoredRun, StreamRecord, Timings, TrialRecord,
+    RecheckOf, RecheckRecord, ReproRecord, RunId, RunRecord, RunSummary, SearchAsked, SearchFinding,
+    SearchRecord, SearchTally, Started, StepRecord, StoredHit, StoredRun, StreamRecord, Timings, TrialRecord,
 };

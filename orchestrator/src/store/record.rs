@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::detect::Fingerprint;
 use crate::kernel::{Origin, Place};
 use crate::plan::{CalibrationRecord, Counting, Emulator, KernelKey, LifeId, Protection, Setting};
 use crate::verdict::{Ending, JudgedHit, Standing, Verdict};
@@ -91,6 +92,22 @@ pub struct RunRecord {
     /// None: it was not to show whether planted bugs are seen.
     #[serde(default)]
     pub mutation: Option<MutationRecord>,
+    /// None: it was not to show a hit again.
+    #[serde(default)]
+    pub repro: Option<ReproRecord>,
+}
+
+/// Which hit a run is to show again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReproRecord {
+    pub hit: String,
+    /// Where it was found.
+    pub run: RunId,
+    pub life: LifeId,
+    pub fingerprint: Fingerprint,
+    pub title: String,
+    /// What is not as it was then, for people.
+    pub differs: Vec<String>,
 }
 
 /// Which planted bugs a run tries.

@@ -24,6 +24,7 @@ mod options;
 mod programs;
 mod qemu;
 mod recheck;
+mod repro;
 mod search;
 mod selftest;
 mod sets;

@@ -173,6 +173,21 @@ pub(super) fn existing(
     cache.existing(Kind::Kernel, &key).map(|entry| load(request.name, &entry)).transpose()
 }
 
+/// A kernel that was built here once and is in the cache still.
+pub fn built_again(cache: &Cache, key: &KernelKey) -> Result<Option<Kernel>, KernelError> {
+    for entry in cache.entries(Kind::Kernel)? {
+        let is_built = entry.file_name().is_some_and(|name| name.starts_with(BUILT));
+        // An entry of another version of farm may have another record.
+        if is_built
+            && let Ok(record) = read_record::<BuildRecord>(&entry)
+            && record.boot_sha256 == key.sha256
+        {
+            return load(&key.name, &entry).map(Some);
+        }
+    }
+    Ok(None)
+}
+
 /// For each content whether its kernel was built before.
 pub fn which_are_built(
     cache: &Cache,

@@ -1,0 +1,33 @@
+//! Whether a hit came again.
+
+use crate::escape::escape;
+use crate::repro::again;
+use crate::store::StoredRun;
+
+pub(super) fn repro_text(run: &StoredRun) -> String {
+    let (Some(record), Some(again)) = (&run.record.repro, again(run)) else { return String::new() };
+    let told = again.same + again.other + again.clean;
+    let mut out = format!("\n{}, hit {}\n", escape(record.title.as_bytes()), escape(record.hit.as_bytes()));
+    for difference in &record.differs {
+        out += &format!("not as it was: {}\n", escape(difference.as_bytes()));
+    }
+    let Some((least, most)) = again.interval else {
+        return out + "no life could tell whether it comes again\n";
+    };
+    out += &format!(
+        "same hit: {} of {told} (with 95 % between {} and {} of lives)\nother hit: {}, clean: {}\n",
+        again.same,
+        percent(least),
+        percent(most),
+        again.other,
+        again.clean
+    );
+    if again.silent > 0 {
+        out += &format!("could not tell: {}\n", again.silent);
+    }
+    out
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.1} %", share * 100.0)
+}

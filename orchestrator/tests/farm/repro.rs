@@ -1,0 +1,39 @@
+//! A hit's exact cell, once more.
+
+use std::fs;
+
+use super::harness::{Farm, debian_12};
+
+const TITLE: &str = "kernel panic: sysrq triggered crash";
+
+#[test]
+fn a_hit_comes_again_and_is_told_with_an_interval() {
+    let farm = Farm::new();
+    let ran = farm.run(&["run", "crash-unexpected", "--json"]).with_code(100).json();
+    let hit = ran["lives"][0]["hits"][0]["id"].as_str().unwrap();
+    let again = farm.run(&["repro", hit, "--repeat", "2", "--json"]).with_code(0).json();
+    // The very cell.
+    assert_eq!(again["lives"][0]["life"], ran["lives"][0]["life"]);
+    assert_eq!(again["run"]["repro"]["title"], TITLE);
+    assert_eq!((&again["repro"]["same"], &again["repro"]["other"]), (&2.into(), &0.into()), "{again}");
+    let told = farm.run(&["show", "last"]).with_code(0).stdout;
+    assert!(told.contains("same hit: 2 of 2 (with 95 % between 15.8 % and 100.0 % of lives)"), "{told}");
+    let life = ran["lives"][0]["life"].as_str().unwrap();
+    let refused = farm.run(&["repro", life]).with_code(2).stderr;
+    assert!(refused.contains("is not a hit"), "{refused}");
+}
+
+#[test]
+fn a_kernel_that_is_gone_is_named() {
+    let farm = Farm::new();
+    let kernel = farm.path("vmlinuz");
+    fs::copy(&debian_12().boot, &kernel).unwrap();
+    let scenario = farm.scenario("crash", "steps: [{write: /proc/sysrq-trigger, text: c}]\n");
+    let modules = debian_12().modules.unwrap();
+    let own = ["--kernel", kernel.as_str(), "--modules", modules.as_str()];
+    let ran = farm.run(&[&["run", &scenario, "--json"], &own[..]].concat()).with_code(100).json();
+    let hit = ran["lives"][0]["hits"][0]["id"].as_str().unwrap();
+    fs::copy(&debian_12().config.clone().unwrap(), &kernel).unwrap();
+    let refused = farm.run(&["repro", hit]).with_code(2).stderr;
+    assert!(refused.contains("vmlinuz"), "{refused}");
+}

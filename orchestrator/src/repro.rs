@@ -20,11 +20,11 @@ const HALVINGS: u32 = 40;
 pub struct Again {
     /// Lives that showed the hit.
     pub same: u64,
-    /// Of those that did not, lives that showed another.
+    /// Lives that did not, and could have, but showed another.
     pub other: u64,
     /// That showed none, and could have.
     pub clean: u64,
-    /// That could not tell.
+    /// That could not tell: another hit ended them, they failed, or they were stopped.
     pub silent: u64,
     /// The rate of the hit is between these; none if no life tells.
     pub interval: Option<(f64, f64)>,
@@ -37,7 +37,7 @@ pub fn again(run: &StoredRun) -> Option<Again> {
     for life in run.asked_for() {
         match word_of(life, &record.fingerprint) {
             Word::Seen => again.same += 1,
-            _ if life.hits.iter().any(|hit| hit.is_new()) => again.other += 1,
+            Word::NotSeen if life.hits.iter().any(|hit| hit.is_new()) => again.other += 1,
             Word::NotSeen => again.clean += 1,
             Word::Nothing => again.silent += 1,
         }
@@ -121,9 +121,11 @@ mod tests {
         };
         let mut run = run(vec![
             lived(1, Verdict::Hit, Ending::Hung, &[&other, &hunted]),
-            lived(2, Verdict::Hit, Ending::Hung, &[&other]),
+            lived(2, Verdict::Hit, Ending::JobDone, &[&other]),
             lived(3, Verdict::Passed, Ending::JobDone, &[]),
-            lived(4, Verdict::Infra, Ending::Infra { trouble: "t".into() }, &[]),
+            // Ended by another hit, before it could tell.
+            lived(4, Verdict::Hit, Ending::Hung, &[&other]),
+            lived(5, Verdict::Infra, Ending::Infra { trouble: "t".into() }, &[]),
         ]);
         assert_eq!(again(&run), None);
         run.record.repro = Some(ReproRecord {
@@ -135,7 +137,7 @@ mod tests {
             differs: Vec::new(),
         });
         let found = again(&run).unwrap();
-        assert_eq!((found.same, found.other, found.clean, found.silent), (1, 1, 1, 1));
+        assert_eq!((found.same, found.other, found.clean, found.silent), (1, 1, 1, 2));
         assert_eq!(exit(&found), ExitCode::Passed);
         assert_eq!(found.interval, Some(interval(1, 3)));
     }

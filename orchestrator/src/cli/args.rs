@@ -135,11 +135,17 @@ pub(super) struct ReproArgs {
     #[arg(long, value_name = "N", default_value = "10", value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) repeat: u32,
 
-    #[command(flatten)]
-    pub(super) lives: LivesArgs,
+    /// How many guests run side by side [default: what CPUs and memory allow; printed]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) jobs: Option<u32>,
 
-    #[command(flatten)]
-    pub(super) machine: MachineArgs,
+    /// Boot each guest, instead of letting each go on from a copy of one that was booted and saved
+    #[arg(long)]
+    pub(super) cold: bool,
+
+    /// The QEMU to use [default: the newest of those that set-up fetched and those on PATH]
+    #[arg(long, value_name = "PATH")]
+    pub(super) qemu: Option<Utf8PathBuf>,
 }
 
 /// What `try` asks.

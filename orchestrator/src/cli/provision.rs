@@ -176,6 +176,8 @@ impl Provision {
             origin: kernel.origin.clone(),
             boot: kernel.boot.clone(),
             modules: kernel.modules.clone(),
+            vmlinux: kernel.vmlinux.clone(),
+            headers: kernel.headers.clone(),
         };
         self.kernels.iter().map(record).collect()
     }
@@ -283,7 +285,9 @@ impl Provision {
 pub(super) fn kernel_catalog() -> Result<Catalog, Failure> {
     let catalog = Catalog::embedded().map_err(|error| Failure::of(ExitCode::Fault, &error))?;
     match own_catalog_file(|name| std::env::var(name).ok()) {
-        Some(file) => catalog.with_own(&file).map_err(|error| Failure::of(ExitCode::Usage, &error)),
+        Some(file) => {
+            catalog.with_own(&absolute(&file)?).map_err(|error| Failure::of(ExitCode::Usage, &error))
+        }
         None => Ok(catalog),
     }
 }
@@ -389,14 +393,19 @@ fn kernels(fetcher: &Fetcher<'_>, catalog: &Catalog, options: &GuestArgs) -> Res
 
 /// The very kernel that a run had.
 pub(super) fn kernel_again(environment: &Environment, recorded: &KernelRecord) -> Result<Kernel, Failure> {
-    let KernelRecord { key, origin, boot, modules } = recorded;
+    let KernelRecord { key, origin, boot, modules, vmlinux, headers } = recorded;
     let cache = &environment.cache;
     let found = match origin {
         Origin::Own { .. } => {
-            let own = OwnKernel { boot, modules: modules.as_deref(), vmlinux: None, headers: None };
-            Some(Kernel::from_path(own)?)
+            let own = OwnKernel {
+                boot,
+                modules: modules.as_deref(),
+                vmlinux: vmlinux.as_deref(),
+                headers: headers.as_deref(),
+            };
+            Some(Kernel::from_path(own).map_err(|error| Failure::of(ExitCode::Usage, &error))?)
         }
-        Origin::Built { .. } => built_again(cache, key)?,
+        Origin::Built { .. } => built_again(cache, key, origin)?,
         Origin::Package { .. } => match kernel_catalog()?.kernel(&key.name) {
             Some(named) => fetcher(cache, Refresh::No).cached_kernel(named)?,
             None => None,

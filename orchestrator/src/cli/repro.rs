@@ -1,16 +1,19 @@
 //! `farm repro`: a hit's exact cell once more, as often as is asked for.
 
+use std::fs;
 use std::sync::Arc;
 
-use super::args::ReproArgs;
+use super::args::{AccelArg, MachineArgs, ReproArgs};
 use super::environment::Environment;
 use super::perform::{Planned, assign, perform, warmth};
 use super::provision::{Asked, Grounds, Guests, kernel_again};
 use super::results::found_hit;
 use super::runtime;
 use crate::error::{ExitCode, Failure};
+use crate::kernel::sha256_hex;
 use crate::plan::{Accel, QemuKey};
 use crate::runner::FailFast;
+use crate::scenario::Action;
 use crate::store::{FoundHit, ReproRecord, StoredHit, read_cell};
 
 pub(super) fn repro(environment: &Environment, options: &ReproArgs) -> Result<ExitCode, Failure> {
@@ -22,17 +25,26 @@ pub(super) fn repro(environment: &Environment, options: &ReproArgs) -> Result<Ex
     })?;
     let runtime = runtime()?;
     let kernels = || Ok(vec![kernel_again(environment, recorded)?]);
-    let grounds = Grounds::with_kernels(environment, &runtime, &options.machine, Asked::default(), kernels)?;
+    let machine = MachineArgs {
+        qemu: options.qemu.clone(),
+        accel: Some(match cell.shape.accel {
+            Accel::Tcg => AccelArg::Tcg,
+            Accel::Kvm => AccelArg::Kvm,
+        }),
+        cpu: Some(cell.shape.cpu_model.clone()),
+    };
+    let grounds = Grounds::with_kernels(environment, &runtime, &machine, Asked::default(), kernels)?;
     let now = QemuKey { version: grounds.qemu.full_version() };
     let mut differs = Vec::new();
     if cell.shape.qemu != now {
         differs.push(format!("QEMU is {}, and was {}", now.version, cell.shape.qemu.version));
     }
-    if cell.shape.accel == Accel::Kvm && grounds.request.accel != Accel::Kvm {
-        return Err(Failure::new(
-            ExitCode::Usage,
-            "the hit was shown under KVM, which this host does not have",
-        ));
+    for step in &cell.steps {
+        if let Action::Exec { path, sha256, .. } = &step.action
+            && fs::read(path).map(|program| sha256_hex(&program)).ok().as_ref() != Some(sha256)
+        {
+            differs.push(format!("{path} is another program than it was, or gone"));
+        }
     }
     let cell = cell.on_qemu(now);
     let scenarios = [Arc::clone(&cell.scenario)];
@@ -46,9 +58,9 @@ pub(super) fn repro(environment: &Environment, options: &ReproArgs) -> Result<Ex
         differs,
     };
     let planned = Planned {
-        jobs: options.lives.jobs,
+        jobs: options.jobs,
         repeat: options.repeat,
-        warmth: warmth(options.lives.cold),
+        warmth: warmth(options.cold),
         fail_fast: FailFast::No,
         repro: Some(record),
         ..Planned::new(&scenarios, vec![assignment])

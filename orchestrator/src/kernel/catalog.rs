@@ -31,6 +31,18 @@ pub struct NamedKernel {
     pub recipe: Recipe,
 }
 
+impl NamedKernel {
+    /// What is in them is known when they are read, and no sooner.
+    pub fn is_of_users_files(&self) -> bool {
+        match &self.recipe {
+            Recipe::Package(_) => false,
+            Recipe::Build(KernelBuild { tree, patches, .. }) => {
+                !patches.is_empty() || matches!(tree.sources, TreeSources::Directory(_))
+            }
+        }
+    }
+}
+
 /// How a named kernel comes to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Recipe {

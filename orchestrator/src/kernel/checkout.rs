@@ -2,18 +2,22 @@
 
 use std::fs::{self, File};
 use std::os::unix::process::ExitStatusExt as _;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use rustix::fs::{FlockOperation, flock};
 
 use super::KernelError;
 use super::git;
-use super::tool::{GIT, SETPRIV, ToolError, is_on_path, last_words, of_user};
+use super::tool::{GIT, SETPRIV, ToolError, is_on_path, is_program, last_words, of_user};
 use crate::cache::Progress;
 
 /// Long enough for anything that somebody waits for.
 const LIMIT: Duration = Duration::from_secs(12 * 3600);
+
+/// What a command has left at work gets so long to end.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A clone that borrows the user's objects; nothing is written into the user's repository.
 #[derive(Debug)]
@@ -49,8 +53,7 @@ impl Checkout {
 
     /// Makes it hold a commit; files that git ignores, such as objects of a build, stay.
     pub fn check_out(&self, commit: &str) -> Result<(), KernelError> {
-        // Of a checkout or a revert that was killed.
-        let _ = fs::remove_file(self.directory.join(".git/index.lock"));
+        self.unlock()?;
         self.git(&["reset", "--quiet", "--hard"])?;
         self.git(&["checkout", "--quiet", "--detach", "--force", commit])?;
         Ok(())
@@ -76,6 +79,19 @@ impl Checkout {
         run_of_user(command, &self.directory, log)
     }
 
+    /// Removes what a git that was killed has left: nobody else is here.
+    fn unlock(&self) -> Result<(), KernelError> {
+        let git = self.directory.join(".git");
+        let failed = |source| KernelError::Io { path: git.clone(), source };
+        for entry in git.read_dir_utf8().map_err(failed)? {
+            let path = entry.map_err(failed)?.into_path();
+            if path.extension() == Some("lock") {
+                fs::remove_file(&path).map_err(failed)?;
+            }
+        }
+        Ok(())
+    }
+
     fn git(&self, arguments: &[&str]) -> Result<(), ToolError> {
         GIT.stdout(git::base()?.current_dir(&self.directory).args(arguments)).map(drop)
     }
@@ -86,17 +102,31 @@ fn lock(directory: &Utf8Path, progress: Progress<'_>) -> Result<File, KernelErro
     let failed = |source| KernelError::Io { path: path.clone(), source };
     let file = File::options().create(true).append(true).open(&path).map_err(failed)?;
     rustix::io::fcntl_setfd(&file, rustix::io::FdFlags::empty()).map_err(|errno| failed(errno.into()))?;
-    if flock(&file, FlockOperation::NonBlockingLockExclusive) == Err(rustix::io::Errno::WOULDBLOCK) {
-        progress(&format!("waiting for what is still at work in {directory}"));
+    let until = Instant::now() + PATIENCE;
+    let mut is_told = false;
+    loop {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(file),
+            Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < until => {
+                if !is_told {
+                    progress(&format!("waiting for what is still at work in {directory}"));
+                    is_told = true;
+                }
+                // Nothing tells when a lock is free but a wait for it that cannot be given up.
+                thread::sleep(Duration::from_millis(50));
+            }
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                return Err(KernelError::AtWork { directory: directory.to_owned(), lock: path });
+            }
+            Err(errno) => return Err(failed(errno.into())),
+        }
     }
-    flock(&file, FlockOperation::LockExclusive).map_err(|errno| failed(errno.into()))?;
-    Ok(file)
 }
 
 /// As execvp(3) looks for it.
 pub fn check_program(program: &str, directory: &Utf8Path) -> Result<(), KernelError> {
     let is_there = match program.contains('/') {
-        true => directory.join(program).is_file(),
+        true => is_program(&directory.join(program)),
         false => is_on_path(program),
     };
     let missing = || KernelError::NoProgram { program: program.to_owned(), directory: directory.to_owned() };

@@ -145,7 +145,11 @@ pub enum KernelError {
     NotVmlinux { path: Utf8PathBuf },
     #[error("there are no headers of the kernel {kernel}; name its build tree with --headers DIR")]
     NoHeaders { kernel: String },
-    #[error("there is no {program} in {directory}")]
+    #[error(
+        "something that an earlier command has started is still at work in {directory}: `fuser {lock}` names it"
+    )]
+    AtWork { directory: Utf8PathBuf, lock: Utf8PathBuf },
+    #[error("there is no {program} in {directory} that can be started")]
     NoProgram { program: String, directory: Utf8PathBuf },
     #[error("{kernel} loads no modules: CONFIG_MODULES is not set")]
     NoLoadableModules { kernel: String },

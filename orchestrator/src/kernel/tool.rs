@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use camino::Utf8Path;
+use camino::{Utf8Path, Utf8PathBuf};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
@@ -202,7 +202,13 @@ pub fn kill_started() {
 /// Whether there is such a program for a user to start.
 pub(crate) fn is_on_path(program: &str) -> bool {
     std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())
-        .any(|directory| directory.join(program).is_file())
+        .filter_map(|directory| Utf8PathBuf::try_from(directory).ok())
+        .any(|directory| is_program(&directory.join(program)))
+}
+
+/// Whether it can be started.
+pub(crate) fn is_program(path: &Utf8Path) -> bool {
+    path.is_file() && rustix::fs::access(path.as_std_path(), rustix::fs::Access::EXEC_OK).is_ok()
 }
 
 /// A command of the user's, in the user's own language; it dies with farm, too.

@@ -12,7 +12,7 @@ pub(super) fn repro_text(run: &StoredRun) -> String {
         out += &format!("not as it was: {}\n", escape(difference.as_bytes()));
     }
     let Some((least, most)) = again.interval else {
-        return out + "no life could tell whether it comes again\n";
+        return out + &format!("none of {} lives could tell whether it comes again\n", again.silent);
     };
     out += &format!(
         "same hit: {} of {told} (with 95 % between {} and {} of lives)\nother hit: {}, clean: {}\n",
@@ -23,7 +23,7 @@ pub(super) fn repro_text(run: &StoredRun) -> String {
         again.clean
     );
     if again.silent > 0 {
-        out += &format!("could not tell: {}\n", again.silent);
+        out += &format!("could not tell, ended by another hit or failed: {}\n", again.silent);
     }
     out
 }

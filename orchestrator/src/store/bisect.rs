@@ -267,7 +267,7 @@ impl BisectWriter {
 }
 
 /// As [`write_whole`] does, and on disk when this returns.
-fn write_synced(path: &Utf8Path, bytes: &[u8]) -> Result<(), StoreError> {
+pub fn write_synced(path: &Utf8Path, bytes: &[u8]) -> Result<(), StoreError> {
     write_whole(path, bytes)?;
     let sync = |path: &Utf8Path| File::open(path).and_then(|file| file.sync_all());
     let parent = path.parent().unwrap_or(Utf8Path::new("."));

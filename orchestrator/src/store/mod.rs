@@ -27,7 +27,7 @@ mod record;
 
 pub use bisect::{
     BisectRecord, BisectWriter, BuildRecord, Entry, Finding, Outcome, Probe, SubjectRecord, Trial,
-    read_answer,
+    read_answer, write_synced,
 };
 pub use files::{LifeFiles, RunWriter, Store, StoreError};
 pub use find::{Found, FoundHit, find, read_cell};

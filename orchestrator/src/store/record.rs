@@ -194,6 +194,10 @@ pub struct KernelRecord {
     pub origin: Origin,
     pub boot: Utf8PathBuf,
     pub modules: Option<Utf8PathBuf>,
+    #[serde(default)]
+    pub vmlinux: Option<Utf8PathBuf>,
+    #[serde(default)]
+    pub headers: Option<Utf8PathBuf>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -219,6 +219,10 @@ fn a_code_that_means_trouble_stops_and_the_bisect_can_be_gone_on_with() {
     let stopped = repository.farm.run(&repository.asked(&script)).with_code(103);
     assert!(stopped.stderr.contains("ended with 200"), "{stopped:?}");
     fs::remove_file(&trouble).unwrap();
+    // As a git leaves them that was killed with its farm.
+    for lock in ["index.lock", "HEAD.lock"] {
+        fs::write(repository.directory().join("checkout/.git").join(lock), "").unwrap();
+    }
     // In either way.
     let unknown = repository.farm.run(&["bisect", "resume", "ffff"]).with_code(2);
     assert!(unknown.stderr.contains("nothing is called 'ffff'"), "{unknown:?}");
@@ -368,7 +372,8 @@ fn a_bad_end_that_has_the_bug_without_the_culprit_has_two() {
 #[test]
 fn a_program_that_is_not_there_says_nothing_of_a_commit() {
     let repository = Repository::new(10, 5);
-    for program in ["./not-committed.sh", "no-such-program"] {
+    // change-1 is committed, and no program.
+    for program in ["./not-committed.sh", "no-such-program", "./change-1"] {
         fs::write(repository.path.join("not-committed.sh"), "#!/bin/sh\n").unwrap();
         let refused = repository.farm.run(&repository.asked(program)).with_code(2);
         assert!(refused.stderr.contains(&format!("there is no {program} in ")), "{}", refused.stderr);

@@ -33,7 +33,14 @@ fn a_kernel_that_is_gone_is_named() {
     let own = ["--kernel", kernel.as_str(), "--modules", modules.as_str()];
     let ran = farm.run(&[&["run", &scenario, "--json"], &own[..]].concat()).with_code(100).json();
     let hit = ran["lives"][0]["hits"][0]["id"].as_str().unwrap();
-    fs::copy(&debian_12().config.clone().unwrap(), &kernel).unwrap();
+    let again = farm.run(&["repro", hit, "--repeat", "1", "--json"]).with_code(0).json();
+    assert_eq!(again["repro"]["same"], 1);
+    // Another that boots as well.
+    let image = [fs::read(&kernel).unwrap(), b"other".to_vec()].concat();
+    fs::write(&kernel, image).unwrap();
     let refused = farm.run(&["repro", hit]).with_code(2).stderr;
-    assert!(refused.contains("vmlinuz"), "{refused}");
+    assert!(refused.contains("is not here any more, or another is in its place"), "{refused}");
+    assert!(refused.contains(&format!("it was {kernel}, with the SHA-256 ")), "{refused}");
+    fs::remove_file(&kernel).unwrap();
+    assert!(farm.run(&["repro", hit]).with_code(2).stderr.contains("vmlinuz"));
 }

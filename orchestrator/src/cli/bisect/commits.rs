@@ -91,7 +91,9 @@ pub(super) fn go_on(
         return conclude(environment, record, drive, Proof::ByRevert);
     }
     let config = config(&kernel_catalog()?, &question.config)?;
-    let tree = Tree::of_repository(&environment.cache, &directory, &output::note)?;
+    // Another farm may have its place.
+    let open = || Tree::of_repository(&environment.cache, &directory, &output::note);
+    let tree = attended(&runtime, &mut interrupts, open)?;
     let supply = Commits {
         environment,
         directory,

@@ -23,7 +23,7 @@ use crate::kernel::{
     ConfigRecipe, Configurator, Exit, Fragment, Options, Tree, TreeId, check_program, run_of_user,
 };
 use crate::report::config::{ConfigAnswer, config_text};
-use crate::store::{BisectRecord, BisectWriter, Entry, Probe, StoreError, SubjectRecord};
+use crate::store::{BisectRecord, BisectWriter, Entry, Probe, StoreError, SubjectRecord, write_synced};
 
 /// The two ends, as they are kept.
 const GOOD: &str = "good.config";
@@ -230,8 +230,9 @@ pub(super) fn config_file(directory: &camino::Utf8Path, of: &Probe) -> Utf8PathB
 
 pub(super) fn write(path: &camino::Utf8Path, text: &str) -> Result<(), Failure> {
     let parent = path.parent().map_or(Ok(()), fs::create_dir_all);
-    let written = parent.and_then(|()| fs::write(path, text));
-    Ok(written.map_err(|source| StoreError::Write { path: path.to_owned(), source })?)
+    parent.map_err(|source| StoreError::Write { path: path.to_owned(), source })?;
+    // The journal will say that there is a kernel of it.
+    Ok(write_synced(path, text.as_bytes())?)
 }
 
 fn read(path: &camino::Utf8Path) -> Result<String, Failure> {

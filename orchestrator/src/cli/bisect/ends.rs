@@ -61,6 +61,11 @@ impl Ends {
 fn whole(environment: &Environment, tree: (&Tree, &TreeId), word: &str) -> Result<String, Failure> {
     let catalog = kernel_catalog()?;
     match catalog.config(word) {
+        Some(config) if config.compiler != Compiler::Gcc => {
+            let message =
+                format!("{word} is compiled with {}, and a bisect compiles with gcc", config.compiler);
+            Err(Failure::new(ExitCode::Usage, message).hint("take one that gcc compiles"))
+        }
         Some(config) => text_of(environment, tree, config),
         None if word.contains('/') || Utf8Path::new(word).is_file() => read(word),
         None => {

@@ -19,8 +19,11 @@ use crate::store::{BisectRecord, BisectWriter, Entry, Probe, SubjectRecord};
 pub(super) fn begin(environment: &Environment, question: &BisectKernelsArgs) -> Result<ExitCode, Failure> {
     let catalog = kernel_catalog()?;
     for (place, name) in question.kernels.iter().enumerate() {
-        if catalog.kernel(name).is_none() {
-            return Err(unknown_kernel(name, &catalog));
+        let named = catalog.kernel(name).ok_or_else(|| unknown_kernel(name, &catalog))?;
+        if named.is_of_users_files() {
+            let message = format!("{name} is built of files of yours, which may change from trial to trial");
+            let hint = "take kernels of packages; the commits of a tree are for `farm bisect commits`";
+            return Err(Failure::new(ExitCode::Usage, message).hint(hint));
         }
         if question.kernels[..place].contains(name) {
             return Err(Failure::new(ExitCode::Usage, format!("{name} is named twice")));
@@ -82,8 +85,10 @@ impl Supply for Packages<'_> {
     fn kernel(&self, of: &Probe) -> Result<Supplied, Failure> {
         let (Probe::Subject(name) | Probe::Without(name)) = of;
         let Some(named) = self.catalog.kernel(name) else { return Err(unknown_kernel(name, &self.catalog)) };
-        match fetcher(&self.environment.cache, Refresh::No).kernel(named) {
-            Ok(kernel) => Ok(Ok((kernel, true))),
+        let fetcher = fetcher(&self.environment.cache, Refresh::No);
+        let cached = fetcher.cached_kernel(named)?.is_some();
+        match fetcher.kernel(named) {
+            Ok(kernel) => Ok(Ok((kernel, cached))),
             Err(error) if error.is_of_the_sources() => Ok(Err(error.to_string())),
             Err(error) => Err(error.into()),
         }

@@ -33,7 +33,7 @@ use crate::cache::{Cache, Kind, Progress};
 use crate::plan::KernelKey;
 
 /// Raised when the same inputs make another entry.
-const RECIPE: u32 = 5;
+const RECIPE: u32 = 6;
 /// What keys of kernels that are built here begin with.
 const BUILT: &str = "built-";
 /// What all kernels that were built here may take of the disk; those not used for longest go first.
@@ -174,15 +174,15 @@ pub(super) fn existing(
 }
 
 /// A kernel that was built here once and is in the cache still.
-pub fn built_again(cache: &Cache, key: &KernelKey) -> Result<Option<Kernel>, KernelError> {
+pub fn built_again(cache: &Cache, key: &KernelKey, origin: &Origin) -> Result<Option<Kernel>, KernelError> {
     for entry in cache.entries(Kind::Kernel)? {
         let is_built = entry.file_name().is_some_and(|name| name.starts_with(BUILT));
-        // An entry of another version of farm may have another record.
+        // An entry of another version of farm may have another record. Boot images alone may be the same of several.
         if is_built
-            && let Ok(record) = read_record::<BuildRecord>(&entry)
-            && record.boot_sha256 == key.sha256
+            && let Ok(kernel) = load(&key.name, &entry)
+            && (&kernel.key, &kernel.origin) == (key, origin)
         {
-            return load(&key.name, &entry).map(Some);
+            return Ok(Some(kernel));
         }
     }
     Ok(None)
@@ -411,13 +411,25 @@ fn boot_image(entry: &Utf8Path) -> Result<Utf8PathBuf, KernelError> {
 }
 
 fn signature_of(entry: &Utf8Path, objects: &Utf8Path) -> Result<String, KernelError> {
-    // What runs first is linked by itself (arch/s390/boot/Makefile).
-    let first = objects.join("arch/s390/boot/vmlinux");
     let mut files = vec![entry.join("vmlinux")];
-    files.extend(Some(first).filter(|first| first.is_file()));
+    files.extend(objects_of_boot(objects)?);
     files.extend(modules::files(&entry.join("lib"))?);
     let files: Vec<&Utf8Path> = files.iter().map(Utf8PathBuf::as_path).collect();
     signature(&files)
+}
+
+/// What runs first is linked by itself (arch/s390/boot/Makefile), of these. What is made of vmlinux has, or depends on, what does not count.
+fn objects_of_boot(objects: &Utf8Path) -> Result<Vec<Utf8PathBuf>, KernelError> {
+    const MADE_OF_VMLINUX: [&str; 4] = ["info.o", "piggy.o", "relocs.o", "syms.o"];
+    let linked = objects.join("arch/s390/boot/.vmlinux.cmd");
+    if !linked.is_file() {
+        return Ok(Vec::new());
+    }
+    let command = read(&linked)?;
+    let command = String::from_utf8_lossy(&command);
+    let parts = command.split_whitespace().map(Utf8Path::new).filter(|word| word.extension() == Some("o"));
+    let counts = |part: &&Utf8Path| part.file_name().is_some_and(|name| !MADE_OF_VMLINUX.contains(&name));
+    Ok(parts.filter(counts).map(|part| objects.join(part)).collect())
 }
 
 fn load(name: &str, entry: &Utf8Path) -> Result<Kernel, KernelError> {

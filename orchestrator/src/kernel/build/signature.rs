@@ -15,13 +15,11 @@ use super::super::{KernelError, read};
 /// The head of a note of 20 bytes with a build id (NT_GNU_BUILD_ID of owner "GNU", elf(5)), big-endian.
 const BUILD_ID_NOTE: [u8; 16] = *b"\0\0\0\x04\0\0\0\x14\0\0\0\x03GNU\0";
 const BUILD_ID: usize = 20;
-/// vmlinux, as the boot image unpacks it: with all that does not count.
-const PACKED: &str = ".rodata.compressed";
 const BUG_TABLE: &str = "__bug_table";
 const BUG_ENTRY: usize = 12;
 const BUG_LINE: std::ops::Range<usize> = 8..10;
 
-/// The hash of vmlinux, of what unpacks it, and of modules, in the order given.
+/// The hash of vmlinux, of what runs before it, and of modules, in the order given.
 pub(crate) fn signature(files: &[&Utf8Path]) -> Result<String, KernelError> {
     let mut hash = Sha256::new();
     for path in files {
@@ -34,7 +32,7 @@ pub(crate) fn signature(files: &[&Utf8Path]) -> Result<String, KernelError> {
                 SectionFlags::Elf { sh_flags, .. } => sh_flags.contains(SHF_ALLOC),
                 _ => false,
             };
-            if !loaded || name.starts_with(".note") || name == PACKED {
+            if !loaded || name.starts_with(".note") {
                 continue;
             }
             hash.update(name);

@@ -249,6 +249,46 @@ fn what_does_not_build_leaves_nothing_and_its_first_error_is_told() {
     assert_eq!(error, format!("{} is no kernel tree: there is no Kconfig in it", place.tree()));
 }
 
+/// What the compiler says of it must not be lost on the very disk, which has room again when it has given up.
+#[test]
+#[expect(clippy::print_stderr, reason = "a skipped test says so")]
+fn a_disk_that_is_full_is_no_fault_of_the_sources() {
+    if let Ok(root) = std::env::var("FULL_PLACE") {
+        return builds_where_there_is_no_room(Utf8Path::new(&root));
+    }
+    let place = Place::new();
+    let fills = "\tdd if=/dev/zero of=$(O)/large bs=1M count=64 || { rm $(O)/large; exit 1; }\n\t$(CC) ";
+    place.put("Makefile", &MAKEFILE.replace("\t$(CC) ", fills));
+    let cache = place.root.join("cache");
+    fs::create_dir(&cache).unwrap();
+    let namespace = ["-Urm", "sh", "-c", "mount -t tmpfs -o size=16m none $0 && exec \"$@\"", cache.as_str()];
+    let unshare = |program: &std::ffi::OsStr| {
+        let mut command = Command::new("unshare");
+        command.args(namespace).arg(program);
+        command
+    };
+    if !unshare("true".as_ref()).status().is_ok_and(|status| status.success()) {
+        eprintln!("skipped: no mount namespaces for this user here");
+        return;
+    }
+    let child = unshare(std::env::current_exe().unwrap().as_os_str())
+        .args(["--exact", "a_disk_that_is_full_is_no_fault_of_the_sources"])
+        .env("FULL_PLACE", &place.root)
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&[child.stdout, child.stderr].concat()).into_owned();
+    assert!(child.status.success() && told.contains("1 passed"), "{told}");
+}
+
+fn builds_where_there_is_no_room(root: &Utf8Path) {
+    let cache = Cache::new(&root.join("cache")).unwrap();
+    let config = config("CONFIG_A=y\nCONFIG_MODULES=y\n");
+    let (tree, id) = Tree::of_directory(&cache, &root.join("linux"), &quiet).unwrap();
+    let error = build(&cache, (&tree, &id), &BuildRequest::new("small", &config), &quiet).unwrap_err();
+    assert!(farm::error::is_full_disk(&error) && !error.is_of_the_sources(), "{error:?}");
+    assert!(cache.entries(Kind::Kernel).unwrap().is_empty());
+}
+
 #[test]
 fn patches_are_part_of_what_is_built() {
     let place = Place::new();

@@ -5,7 +5,6 @@
 //! What is loaded has no debug information; what traces are read with has.
 
 use std::fs;
-use std::io::Read;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -15,7 +14,7 @@ use include_dir::Dir;
 use super::GuestError;
 use crate::cache::{Cache, Kind, Progress};
 use crate::escape::{Fit, push_escaped};
-use crate::kernel::tool::{CROSS_STRIP, MAKE};
+use crate::kernel::tool::{CROSS_STRIP, Complaints, MAKE, tells_of_a_full_disk};
 use crate::kernel::{BuildTree, keep_only, sha256_hex};
 
 /// Where they are in `guests/`, a directory for each.
@@ -117,7 +116,7 @@ fn make(request: ModuleRequest<'_>, sources: &[(&str, &[u8])], work: &Utf8Path) 
     for (file, content) in sources {
         fs::write(directory.join(file), content).map_err(failed)?;
     }
-    let complaints = work.join("complaints");
+    let complaints = Complaints::new().map_err(failed)?;
     let mut command = MAKE.command()?;
     // The user's environment has words for make, for gcc and for Debian's part of the Makefiles.
     command.env_clear().env("LC_ALL", "C");
@@ -133,7 +132,7 @@ fn make(request: ModuleRequest<'_>, sources: &[(&str, &[u8])], work: &Utf8Path) 
     command.arg(format!("KCFLAGS={FLAGS}{maps}"));
     // Debian's headers name the compiler of their kernel by its version.
     command.arg(format!("CC={}", tree.compiler().tool()?));
-    command.arg("modules").stdout(Stdio::null()).stderr(fs::File::create(&complaints).map_err(failed)?);
+    command.arg("modules").stdout(Stdio::null()).stderr(complaints.stdio().map_err(failed)?);
     let status = MAKE.status_within(&mut command, BUILD_LIMIT)?;
     let product = format!("{name}.ko");
     if status.success() && directory.join(&product).is_file() {
@@ -149,12 +148,11 @@ fn make(request: ModuleRequest<'_>, sources: &[(&str, &[u8])], work: &Utf8Path) 
         ]))?;
         return Ok(());
     }
-    let mut said = Vec::new();
-    let file = fs::File::open(&complaints).map_err(failed)?;
-    file.take(COMPLAINTS_BYTES).read_to_end(&mut said).map_err(failed)?;
-    let said = String::from_utf8_lossy(&said)
-        .replace(directory.as_str(), &in_repository(name))
-        .replace(&format!("{work}/"), "");
+    let said = complaints.read(COMPLAINTS_BYTES).map_err(failed)?;
+    if tells_of_a_full_disk(&said) {
+        return Err(failed(std::io::ErrorKind::StorageFull.into()));
+    }
+    let said = said.replace(directory.as_str(), &in_repository(name)).replace(&format!("{work}/"), "");
     let words = match first_words(&said) {
         words if words.is_empty() => format!("make made no {product} ({status})"),
         words => words,

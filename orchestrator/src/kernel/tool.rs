@@ -2,7 +2,8 @@
 
 use std::ffi::OsStr;
 use std::fmt;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdout, Command, ExitStatus, Output, Stdio};
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
 /// How a full disk shows in a tool's last words: strerror(ENOSPC), and git's own.
@@ -172,6 +174,33 @@ impl Tool {
     }
 }
 
+/// What a program says on stderr, kept in memory: where a disk is full that is what has to be read.
+pub(crate) struct Complaints(File);
+
+impl Complaints {
+    pub(crate) fn new() -> io::Result<Self> {
+        Ok(Self(File::from(memfd_create("complaints", MemfdFlags::CLOEXEC)?)))
+    }
+
+    /// For the program.
+    pub(crate) fn stdio(&self) -> io::Result<Stdio> {
+        Ok(Stdio::from(self.0.try_clone()?))
+    }
+
+    /// So much of it, from its beginning, when the program has ended.
+    pub(crate) fn read(mut self, most_bytes: u64) -> io::Result<String> {
+        let mut said = Vec::new();
+        self.0.seek(io::SeekFrom::Start(0))?;
+        self.0.take(most_bytes).read_to_end(&mut said)?;
+        Ok(String::from_utf8_lossy(&said).into_owned())
+    }
+}
+
+/// Whether a tool says that there was no room for what it makes.
+pub(crate) fn tells_of_a_full_disk(said: &str) -> bool {
+    NO_ROOM.iter().any(|words| said.contains(words))
+}
+
 /// The process groups that are at work.
 static AT_WORK: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
 
@@ -251,7 +280,7 @@ fn succeeded(tool: &str, output: Output) -> Result<Vec<u8>, ToolError> {
         return Ok(output.stdout);
     }
     let stderr = last_words(&output.stderr);
-    if NO_ROOM.iter().any(|words| stderr.contains(words)) {
+    if tells_of_a_full_disk(&stderr) {
         return Err(ToolError::NoRoom { tool: tool.to_owned(), source: io::ErrorKind::StorageFull.into() });
     }
     Err(ToolError::Failed { tool: tool.to_owned(), status: output.status, stderr })

@@ -1,7 +1,7 @@
 //! The kernel's own `make`, run so that the same sources make the same bytes anywhere.
 
-use std::fs::{self, File};
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::num::NonZero;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 use camino::Utf8Path;
 
 use super::super::KernelError;
-use super::super::tool::{CCACHE, CLANGS, CROSS_GCC, MAKE, Tool, ToolError};
+use super::super::tool::{
+    CCACHE, CLANGS, CROSS_GCC, Complaints, MAKE, Tool, ToolError, tells_of_a_full_disk,
+};
 use super::super::tree::AT_WORK;
 use super::config::{Compiler, Options};
 use crate::cache::{Cache, Progress};
@@ -22,7 +24,7 @@ const FLAGS_RECIPE: &str = "farm-3";
 /// How often a person who waits is told how far it is.
 const TELL_EVERY: Duration = Duration::from_secs(15);
 /// What is read of a failed build's complaints.
-const COMPLAINTS_BYTES: u64 = 1 << 20;
+const COMPLAINTS_BYTES: u64 = 4 << 20;
 /// How many of its errors are told.
 const ERRORS_TOLD: usize = 6;
 
@@ -66,10 +68,11 @@ pub(super) struct Make<'a> {
 impl Make<'_> {
     /// Runs `make` with these targets and settings to its end.
     pub(super) fn run(&self, arguments: &[&str]) -> Result<(), KernelError> {
-        let complaints = self.objects.join("farm-complaints");
-        let failed = |source| KernelError::Io { path: complaints.clone(), source };
+        let log = self.objects.join("farm-complaints");
+        let failed = |source| KernelError::Io { path: log.clone(), source };
+        let complaints = Complaints::new().map_err(failed)?;
         let mut command = self.command()?;
-        command.args(arguments).stdout(Stdio::piped()).stderr(File::create(&complaints).map_err(failed)?);
+        command.args(arguments).stdout(Stdio::piped()).stderr(complaints.stdio().map_err(failed)?);
         let at_work = self.objects.join(AT_WORK);
         fs::write(&at_work, "").map_err(failed)?;
         let began = Instant::now();
@@ -97,18 +100,17 @@ impl Make<'_> {
         if status.success() {
             return Ok(());
         }
-        let mut said = Vec::new();
-        let file = File::open(&complaints).map_err(failed)?;
-        file.take(COMPLAINTS_BYTES).read_to_end(&mut said).map_err(failed)?;
-        let said = String::from_utf8_lossy(&said).replace(&format!("{}/", self.source), "");
+        let said = complaints.read(COMPLAINTS_BYTES).map_err(failed)?;
+        let said = said.replace(&format!("{}/", self.source), "");
         // The host's trouble is none of the sources'.
-        if said.contains("No space left on device") {
+        if tells_of_a_full_disk(&said) {
             return Err(failed(std::io::ErrorKind::StorageFull.into()));
         }
+        fs::write(&log, &said).map_err(failed)?;
         if said.contains("Killed signal terminated program") {
             return Err(failed(std::io::ErrorKind::OutOfMemory.into()));
         }
-        Err(KernelError::Build { name: self.name.to_owned(), words: first_errors(&said), log: complaints })
+        Err(KernelError::Build { name: self.name.to_owned(), words: first_errors(&said), log })
     }
 
     pub(super) fn command(&self) -> Result<Command, ToolError> {

@@ -75,6 +75,13 @@ pub fn left_words(possible: usize, left: Seconds) -> String {
     }
 }
 
+fn signature(row: &Row) -> Option<&String> {
+    match &row.build {
+        Some(BuildRecord::Built { signature, .. }) => signature.as_ref(),
+        _ => None,
+    }
+}
+
 /// The whole answer, for a person and for a mail.
 pub fn answer_text(record: &BisectRecord, answer: &Answer) -> String {
     let mut out = conclusion_text(&answer.conclusion);
@@ -98,7 +105,7 @@ pub fn answer_text(record: &BisectRecord, answer: &Answer) -> String {
             short(&row.subject.id).to_owned(),
             counts.hit.to_string(),
             counts.clean.to_string(),
-            else_words(row),
+            else_words(row, &answer.tried),
             escape(row.subject.subject.as_bytes()),
         ]);
     }
@@ -124,10 +131,18 @@ pub fn answer_text(record: &BisectRecord, answer: &Answer) -> String {
     out
 }
 
-fn else_words(row: &Row) -> String {
+fn else_words(row: &Row, rows: &[Row]) -> String {
     let Row { build, counts, .. } = row;
-    if let Some(BuildRecord::CannotBuild { .. }) = build {
-        return "cannot be built".to_owned();
+    match build {
+        Some(BuildRecord::CannotBuild { .. }) => return "cannot be built".to_owned(),
+        // Trials of one kernel count for all its commits.
+        Some(BuildRecord::Built { signature: Some(_), .. }) if counts.all() == 0 => {
+            let is_same = |other: &&Row| signature(other) == signature(row) && other.counts.all() > 0;
+            if let Some(same) = rows.iter().find(is_same) {
+                return format!("the kernel of {}", short(&same.subject.id));
+            }
+        }
+        _ => {}
     }
     let words = [
         (counts.weak, "weak"),

@@ -108,16 +108,8 @@ pub(super) fn go_on(
     for (number, _) in built.iter().enumerate().filter(|(_, built)| **built) {
         search.record_cached(Commit(number));
     }
-    let testbed = Kernels {
-        environment,
-        runtime: &runtime,
-        interrupts,
-        store: writer.store(),
-        supply,
-        lives: Lives::new(load(&question.scenarios)?, &question.asked),
-        ready: None,
-        begun: None,
-    };
+    let lives = Lives::new(load(&question.scenarios)?, &question.asked);
+    let testbed = Kernels::new(environment, &runtime, interrupts, writer.store(), supply, lives);
     let drive = Drive::new(Bench::new(writer, entries, testbed, hunted)?, search, &record.subjects);
     conclude(environment, record, drive, Proof::ByRevert)
 }

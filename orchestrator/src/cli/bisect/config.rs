@@ -117,16 +117,8 @@ fn search(
         return conclude(environment, record, Steps::new(bench, configurator, difference, sampling));
     }
     let supply = Configurations { environment, tree, id, directory, limit: question.builds.build_limit };
-    let testbed = Kernels {
-        environment,
-        runtime: &runtime,
-        interrupts,
-        store: writer.store(),
-        supply,
-        lives: Lives::new(load(&question.scenarios)?, &question.asked),
-        ready: None,
-        begun: None,
-    };
+    let lives = Lives::new(load(&question.scenarios)?, &question.asked);
+    let testbed = Kernels::new(environment, &runtime, interrupts, writer.store(), supply, lives);
     let bench = Bench::new(writer, entries, testbed, hunted)?;
     conclude(environment, record, Steps::new(bench, configurator, difference, sampling))
 }

@@ -68,17 +68,31 @@ impl<'a> Lives<'a> {
 }
 
 pub(super) struct Kernels<'a, S> {
-    pub(super) environment: &'a Environment,
-    pub(super) runtime: &'a Runtime,
-    pub(super) interrupts: mpsc::Receiver<Interrupt>,
+    environment: &'a Environment,
+    runtime: &'a Runtime,
+    interrupts: mpsc::Receiver<Interrupt>,
     /// Where the runs go.
-    pub(super) store: Store,
-    pub(super) supply: S,
-    pub(super) lives: Lives<'a>,
+    store: Store,
+    supply: S,
+    lives: Lives<'a>,
     /// What was made last, and can be tried.
-    pub(super) ready: Option<Ready>,
+    ready: Option<Ready>,
     /// What is to begin, with the number of trials.
-    pub(super) begun: Option<(Begun, u32)>,
+    begun: Option<(Begun, u32)>,
+}
+
+impl<'a, S> Kernels<'a, S> {
+    /// The runs go into `store`.
+    pub(super) fn new(
+        environment: &'a Environment,
+        runtime: &'a Runtime,
+        interrupts: mpsc::Receiver<Interrupt>,
+        store: Store,
+        supply: S,
+        lives: Lives<'a>,
+    ) -> Self {
+        Self { environment, runtime, interrupts, store, supply, lives, ready: None, begun: None }
+    }
 }
 
 /// A kernel with guests that boot it.

@@ -59,16 +59,10 @@ pub(super) fn go_on(
         (0..=last).map(|place| place.checked_sub(1).into_iter().collect()).collect();
     let history = History::new(&parents, Commit(0), Commit(last))
         .map_err(|error| Failure::of(ExitCode::Fault, &error))?;
-    let testbed = Kernels {
-        environment,
-        runtime: &runtime,
-        interrupts: runtime.block_on(async { interrupts() })?,
-        store: writer.store(),
-        supply: Packages { environment, catalog: kernel_catalog()? },
-        lives: Lives::new(scenarios, &question.asked),
-        ready: None,
-        begun: None,
-    };
+    let interrupts = runtime.block_on(async { interrupts() })?;
+    let supply = Packages { environment, catalog: kernel_catalog()? };
+    let lives = Lives::new(scenarios, &question.asked);
+    let testbed = Kernels::new(environment, &runtime, interrupts, writer.store(), supply, lives);
     let search = Search::new(history, question.asked.search(FIRST_GUESS));
     let hunted = Hunted::of_words(&question.asked.hunt);
     let drive = Drive::new(Bench::new(writer, entries, testbed, hunted)?, search, &record.subjects);

@@ -1,0 +1,105 @@
+//! `farm repro`: a hit's exact cell once more, as often as is asked for.
+
+use std::fs;
+use std::sync::Arc;
+
+use tokio::runtime::Runtime;
+
+use crate::cli::args::{AccelArg, MachineArgs, ReproArgs};
+use crate::cli::environment::Environment;
+use crate::cli::perform::{Planned, assign, perform, warmth};
+use crate::cli::provision::{Asked, Grounds, Guests, kernel_again};
+use crate::cli::results::found_hit;
+use crate::cli::runtime;
+use crate::error::{ExitCode, Failure};
+use crate::kernel::sha256_hex;
+use crate::plan::{Accel, Cell, QemuKey};
+use crate::runner::FailFast;
+use crate::scenario::Action;
+use crate::store::{FoundHit, ReproRecord, StoredHit, read_cell};
+
+pub(super) fn repro(environment: &Environment, options: &ReproArgs) -> Result<ExitCode, Failure> {
+    let runtime = runtime()?;
+    again(environment, &runtime, options)
+}
+
+/// A hit's cell, ready to live again.
+struct HitCell {
+    found: FoundHit,
+    /// On this host's QEMU.
+    cell: Cell,
+    grounds: Grounds,
+    /// What is not as it was, for people.
+    differs: Vec<String>,
+}
+
+impl HitCell {
+    fn find(environment: &Environment, runtime: &Runtime, options: &ReproArgs) -> Result<Self, Failure> {
+        let found = found_hit(environment, &options.hit)?;
+        let FoundHit { run, life, .. } = &found;
+        let cell = read_cell(&run.directory, &life.life)?;
+        let recorded = run.record.kernels.iter().find(|kernel| kernel.key == cell.kernel);
+        let recorded = recorded.ok_or_else(|| {
+            let message = format!("run {} has no record of {}", run.record.id, cell.kernel.name);
+            Failure::new(ExitCode::Infra, message)
+        })?;
+        let kernels = || Ok(vec![kernel_again(environment, recorded)?]);
+        let machine = MachineArgs {
+            qemu: options.qemu.clone(),
+            accel: Some(match cell.shape.accel {
+                Accel::Tcg => AccelArg::Tcg,
+                Accel::Kvm => AccelArg::Kvm,
+            }),
+            cpu: Some(cell.shape.cpu_model.clone()),
+        };
+        let grounds = Grounds::with_kernels(environment, runtime, &machine, Asked::default(), kernels)?;
+        let now = QemuKey { version: grounds.qemu.full_version() };
+        let differs = differences(&cell, &now);
+        Ok(Self { cell: cell.on_qemu(now), found, grounds, differs })
+    }
+
+    fn record(&self) -> ReproRecord {
+        let FoundHit { run, life, hit: StoredHit { id, judged, .. } } = &self.found;
+        ReproRecord {
+            hit: id.to_string(),
+            run: run.record.id.clone(),
+            life: life.life,
+            fingerprint: judged.hit.fingerprint.clone(),
+            title: judged.hit.title.clone(),
+            differs: self.differs.clone(),
+        }
+    }
+}
+
+/// What of a cell's surroundings is not as it was.
+fn differences(cell: &Cell, now: &QemuKey) -> Vec<String> {
+    let mut differs = Vec::new();
+    if cell.shape.qemu != *now {
+        differs.push(format!("QEMU is {}, and was {}", now.version, cell.shape.qemu.version));
+    }
+    for step in &cell.steps {
+        if let Action::Exec { path, sha256, .. } = &step.action
+            && fs::read(path).map(|program| sha256_hex(&program)).ok().as_ref() != Some(sha256)
+        {
+            differs.push(format!("{path} is another program than it was, or gone"));
+        }
+    }
+    differs
+}
+
+/// How often does it come again?
+fn again(environment: &Environment, runtime: &Runtime, options: &ReproArgs) -> Result<ExitCode, Failure> {
+    let hit = HitCell::find(environment, runtime, options)?;
+    let record = hit.record();
+    let scenarios = [Arc::clone(&hit.cell.scenario)];
+    let assignment = assign(environment, &hit.grounds, hit.cell, &mut Guests::new())?;
+    let planned = Planned {
+        jobs: options.jobs,
+        repeat: options.repeat,
+        warmth: warmth(options.cold),
+        fail_fast: FailFast::No,
+        repro: Some(record),
+        ..Planned::new(&scenarios, vec![assignment])
+    };
+    perform(environment, runtime, hit.grounds, planned)
+}

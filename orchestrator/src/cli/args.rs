@@ -146,6 +146,17 @@ pub(super) struct ReproArgs {
     /// The QEMU to use [default: the newest of those that set-up fetched and those on PATH]
     #[arg(long, value_name = "PATH")]
     pub(super) qemu: Option<Utf8PathBuf>,
+
+    #[command(flatten)]
+    pub(super) dump: DumpArgs,
+}
+
+/// What lives are to leave beside their logs.
+#[derive(Debug, ClapArgs)]
+pub(super) struct DumpArgs {
+    /// Write the guest's memory to a file when its kernel crashes or hangs, for `crash` and drgn; of the first four such lives
+    #[arg(long)]
+    pub(super) dump: bool,
 }
 
 /// What `try` asks.
@@ -352,6 +363,9 @@ pub(super) struct RunArgs {
 
     #[command(flatten)]
     pub(super) guest: GuestArgs,
+
+    #[command(flatten)]
+    pub(super) dump: DumpArgs,
 
     /// Whether guests run as protected guests; a host that can't is said and the cell is skipped [default: the
     /// scenario's]

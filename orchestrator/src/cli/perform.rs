@@ -25,8 +25,8 @@ use crate::plan::{CalibrationRecord, Cell, Protection, expand};
 use crate::report;
 use crate::repro;
 use crate::runner::{
-    self, Assignment, Comparison, FailFast, GuestSize, Interrupt, Jobs, Limits, NoGuest, Options, Rechecks,
-    RunError, SearchRequest, Warmth, default_jobs, host_record, host_size,
+    self, Assignment, Comparison, FailFast, GuestSize, Interrupt, Jobs, Keepsakes, Limits, NoGuest, Options,
+    Rechecks, RunError, SearchRequest, Warmth, default_jobs, host_record, host_size,
 };
 use crate::scenario::Scenario;
 use crate::store::{
@@ -117,6 +117,7 @@ pub(super) struct Planned<'a> {
     pub(super) repro: Option<ReproRecord>,
     /// What `git bisect run` is to be told of.
     pub(super) git_bisect: Option<Hunted>,
+    pub(super) keepsakes: Keepsakes,
 }
 
 /// What `--cold` says.
@@ -142,6 +143,7 @@ impl<'a> Planned<'a> {
             mutation: None,
             repro: None,
             git_bisect: None,
+            keepsakes: Keepsakes::default(),
         }
     }
 }
@@ -253,6 +255,7 @@ pub(super) fn begin(store: &Store, grounds: &Grounds, planned: Planned<'_>) -> R
         launcher: launcher.clone(),
         comparison,
         warmth,
+        keepsakes: planned.keepsakes,
     };
     Ok(Begun { assignments, options, writer })
 }

@@ -14,7 +14,7 @@ use crate::machine::{Launcher, Qemu};
 use crate::plan::{
     Accel, Choice, Counting, DEFAULT_SEED, Emulator, Protection, Request, Schedule, Setting, choose_settings,
 };
-use crate::runner::{Comparison, FailFast, Rechecks, SearchRequest};
+use crate::runner::{Comparison, FailFast, Keepsakes, Rechecks, SearchRequest};
 use crate::scenario::{Fix, Scenario};
 use crate::store::{RecheckRecord, SearchAsked};
 
@@ -97,6 +97,7 @@ fn run_cells(environment: &Environment, options: &RunArgs) -> Result<ExitCode, F
         warmth: warmth(options.lives.cold),
         recheck,
         search,
+        keepsakes: Keepsakes { dump: options.dump.dump, ..Keepsakes::default() },
         ..Planned::new(&scenarios, assignments)
     };
     perform(environment, &runtime, grounds, planned)

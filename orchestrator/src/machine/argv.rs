@@ -31,6 +31,25 @@ pub struct Spec {
     /// None: the CPUs run as they can.
     pub turns: Option<Turns>,
     pub memory: Memory,
+    /// None: what happens is not to be repeated step by step.
+    pub recording: Option<Recording>,
+    /// The guest waits for a debugger, which says when it is to go on.
+    pub stub: Stub,
+}
+
+/// QEMU's record of all that reached the guest from outside, by which a life of one CPU is repeated instruction by
+/// instruction (<https://www.qemu.org/docs/master/system/replay.html>).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Recording {
+    Write(Utf8PathBuf),
+    Replay(Utf8PathBuf),
+}
+
+/// Whether QEMU's gdb stub is wired.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stub {
+    Absent,
+    Wired,
 }
 
 /// Where the guest's memory comes from, and whether it is kept.
@@ -81,6 +100,8 @@ pub struct Sockets {
     pub kmsg: RawFd,
     pub results: RawFd,
     pub qmp: RawFd,
+    /// Of the gdb stub, where one is wired.
+    pub gdb: Option<RawFd>,
 }
 
 /// Kernel arguments of every machine, in front of a scenario's own.
@@ -100,6 +121,9 @@ pub const KERNEL_ARGUMENTS: &[&str] = &[
     // Under TCG on a busy host a virtual CPU can be away for longer than a real one ever is: 60 s instead of 21 s.
     "rcupdate.rcu_cpu_stall_timeout=60",
 ];
+
+/// An instruction of a guest that is recorded, and has no turns of its own, lasts 2^5 ns.
+const RECORDED_SHIFT: u32 = 5;
 
 /// When a guest boots whose clock is no real one.
 const EXACT_DAY: &str = "2026-01-01";
@@ -138,9 +162,10 @@ pub(super) fn options(spec: &Spec, wiring: Wiring<'_>) -> Result<Vec<Vec<String>
     add("-cpu", spec.cpu_model.clone());
     add("-smp", spec.cpus.to_string());
     add("-m", format!("{}M", spec.memory_mib));
-    if let Some(turns) = &spec.turns {
-        // An idle guest does not wait for the host's clock: its own goes on to the next timer at once.
-        add("-icount", format!("shift={},sleep=off", turns.shift));
+    if let Some(counted) = counted(spec) {
+        add("-icount", counted);
+    }
+    if spec.turns.is_some() {
         // Of the random numbers that a CPU gives its kernel.
         add("-seed", "1".into());
         add("-rtc", format!("base={EXACT_DAY},clock=vm"));
@@ -168,6 +193,10 @@ pub(super) fn options(spec: &Spec, wiring: Wiring<'_>) -> Result<Vec<Vec<String>
         add("-chardev", format!("{chardev},id={stream}"));
     }
     add("-mon", "chardev=qmp,mode=control".into());
+    if let Wiring::Sockets(Sockets { gdb: Some(descriptor), .. }) = wiring {
+        add("-chardev", format!("socket,fd={descriptor},id=gdb"));
+        add("-gdb", "chardev:gdb".into());
+    }
     add("-device", "sclpconsole,chardev=console".into());
     // Without an ioeventfd the guest's kicks are handled on the virtual CPU's own thread, not whenever the
     // host runs QEMU's main loop: an exact schedule needs that, and the logs are too small to gain from it.
@@ -213,8 +242,24 @@ fn machine(spec: &Spec) -> String {
     format!("s390-ccw-virtio,dump-guest-core=off{protection}")
 }
 
+/// How instructions are the guest's clock, if they are.
+fn counted(spec: &Spec) -> Option<String> {
+    let recording = spec.recording.as_ref().map(|recording| match recording {
+        Recording::Write(path) => format!(",rr=record,rrfile={}", escape_commas(path)),
+        Recording::Replay(path) => format!(",rr=replay,rrfile={}", escape_commas(path)),
+    });
+    let shift = match (&spec.turns, &recording) {
+        (Some(turns), _) => turns.shift,
+        (None, Some(_)) => RECORDED_SHIFT,
+        (None, None) => return None,
+    };
+    // An idle guest does not wait for the host's clock: its own goes on to the next timer at once.
+    Some(format!("shift={shift},sleep=off{}", recording.unwrap_or_default()))
+}
+
 fn accel(spec: &Spec) -> String {
     match (spec.accel, spec.threads) {
+        (Accel::Tcg, _) if spec.recording.is_some() => "tcg,thread=single".into(),
         // Said aloud, because races depend on it.
         (Accel::Tcg, Threads::Multi) => "tcg,thread=multi".into(),
         (Accel::Tcg, Threads::Single) => "tcg,thread=single".into(),
@@ -234,7 +279,7 @@ fn kernel_command_line(extra: &[String]) -> Result<String, CommandLineTooLong> {
 /// Each stream's character device, short of its id.
 fn chardevs(wiring: Wiring<'_>) -> [(&'static str, String); 4] {
     match wiring {
-        Wiring::Sockets(Sockets { console, kmsg, results, qmp }) => {
+        Wiring::Sockets(Sockets { console, kmsg, results, qmp, gdb: _ }) => {
             [("console", console), ("kmsg", kmsg), ("results", results), ("qmp", qmp)]
                 .map(|(stream, descriptor)| (stream, format!("socket,fd={descriptor}")))
         }
@@ -294,7 +339,8 @@ pub(super) mod tests {
     use super::super::qemu::Version;
     use super::*;
 
-    const SOCKETS: Wiring<'_> = Wiring::Sockets(Sockets { console: 10, kmsg: 11, results: 12, qmp: 13 });
+    const SOCKETS: Wiring<'_> =
+        Wiring::Sockets(Sockets { console: 10, kmsg: 11, results: 12, qmp: 13, gdb: None });
 
     pub(crate) fn spec() -> Spec {
         Spec {
@@ -321,6 +367,8 @@ pub(super) mod tests {
             share: None,
             turns: None,
             memory: Memory::Fresh,
+            recording: None,
+            stub: Stub::Absent,
         }
     }
 
@@ -345,6 +393,14 @@ pub(super) mod tests {
         let turns = Turns { shift: 7, delay: 1, entropy: [0; 32] };
         let spec = Spec { threads: Threads::Single, turns: Some(turns), disks: Vec::new(), ..spec() };
         insta::assert_snapshot!(shown(&spec, SOCKETS));
+    }
+
+    #[test]
+    fn a_recording_that_a_debugger_looks_at() {
+        let recording = Some(Recording::Replay("/cell/replay.rr".into()));
+        let spec = Spec { cpus: 1, recording, stub: Stub::Wired, disks: Vec::new(), ..spec() };
+        let sockets = Sockets { console: 10, kmsg: 11, results: 12, qmp: 13, gdb: Some(14) };
+        insta::assert_snapshot!(shown(&spec, Wiring::Sockets(sockets)));
     }
 
     #[test]

@@ -9,14 +9,19 @@
 //! | `monitor` | QMP: commands, replies, events |
 //! | `session` | a QEMU process with its monitor negotiated |
 //! | `running` | the machine: start, streams, events, stop |
+//! | `gdb_stub` | the protocol of QEMU's gdb stub, as far as farm speaks it itself |
+//! | `dump` | the note that a dump of memory needs to be read |
+//! | `unwind` | the calls that a CPU is in, from its stack in the guest's memory |
 //! | `event`, `exit`, `state` | what it says while it runs, how it ended (pure), its CPUs' state |
 //!
 //! Farm's own trouble with a machine (no QEMU, a QEMU that dies at once) is an error; what became of a
 //! machine that did start is an [`Exit`], and the two are never one.
 
 mod argv;
+mod dump;
 mod event;
 mod exit;
+mod gdb_stub;
 mod launcher;
 mod monitor;
 mod preflight;
@@ -26,10 +31,15 @@ mod running;
 mod script;
 mod session;
 mod state;
+mod unwind;
 
-pub use argv::{Boot, CommandLineTooLong, KERNEL_ARGUMENTS, Memory, Sockets, Spec, Wiring, arguments};
+pub use argv::{
+    Boot, CommandLineTooLong, KERNEL_ARGUMENTS, Memory, Recording, Sockets, Spec, Stub, Wiring, arguments,
+};
+pub use dump::{DumpError, Dumped};
 pub use event::{MachineEvent, Panic, PanicReason};
 pub use exit::{Ended, Exit};
+pub use gdb_stub::{GdbStub, StubError};
 pub use launcher::{Launcher, launch_if_asked};
 pub use monitor::{Monitor, MonitorError, QmpEvent, Timeout};
 pub use preflight::{Access, Host, HostError, Preflight, Wanted, preflight};
@@ -38,3 +48,4 @@ pub use running::{Machine, SaveError, Stop, Streams, end_is_zero};
 pub use script::{BY_HAND, quote, script};
 pub use session::StartError;
 pub use state::{Cpu, CpuState, Psw};
+pub use unwind::Call;

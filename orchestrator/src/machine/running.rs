@@ -4,24 +4,31 @@ use std::io;
 use std::os::fd::RawFd;
 use std::time::Duration;
 
+use camino::Utf8Path;
 use qapi::qmp;
 use rustix::process::Signal;
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::argv::{Memory, Sockets, Spec, Wiring, arguments};
+use super::argv::{Memory, Sockets, Spec, Stub, Wiring, arguments};
+use super::dump::{DumpError, Dumped, add_vmcoreinfo};
 use super::event::{MachineEvent, interpret};
 use super::exit::{Ended, History, MonitorHistory, StopHistory, judge};
+use super::gdb_stub::GdbStub;
 use super::launcher::Launcher;
 use super::monitor::{Monitor, MonitorError, QmpEvent, Timeout};
 use super::process::{Death, Process};
 use super::session::{DEATH_GRACE, Inherited, START_LIMIT, StartError, converse, spawn};
 use super::state::CpuState;
+use super::unwind::{Words, calls};
 use crate::escape::escape;
 
 /// A dead QEMU's last events are in the socket; this bounds the time to read them.
 const DRAIN_LIMIT: Duration = Duration::from_secs(1);
+
+/// The CPUs whose calls are read.
+const MOST_TRACES: usize = 64;
 
 /// A running QEMU. Dropping it kills the process.
 #[derive(Debug)]
@@ -55,6 +62,8 @@ pub struct Streams {
     pub console: UnixStream,
     pub kmsg: UnixStream,
     pub results: UnixStream,
+    /// QEMU's gdb stub, where the machine has one.
+    pub stub: Option<GdbStub>,
 }
 
 /// A QEMU that dies while bytes are under way resets the connection: for whoever reads a stream that is its end.
@@ -88,8 +97,8 @@ pub enum SaveError {
 }
 
 impl Machine {
-    /// Starts a machine, and its guest with it: it boots, or goes on where it was saved. Must be called on the main
-    /// thread (see [`Launcher`]), within a tokio runtime.
+    /// Starts a machine, and its guest with it: it boots, or goes on where it was saved. A guest with a gdb stub waits until
+    /// that is told to let it go. Must be called on the main thread (see [`Launcher`]), within a tokio runtime.
     pub async fn start(spec: &Spec, launcher: &Launcher) -> Result<(Self, Streams), StartError> {
         let program = &spec.qemu.binary;
         let no_socket = |source: io::Error| StartError::Spawn { program: program.clone(), source };
@@ -99,7 +108,9 @@ impl Machine {
         let (results, results_fd) = far_ends.socket().map_err(no_socket)?;
         let (qmp, qmp_fd) = far_ends.socket().map_err(no_socket)?;
         let memory = spec.memory.file().map(|file| far_ends.file(file)).transpose().map_err(no_socket)?;
-        let sockets = Sockets { console: console_fd, kmsg: kmsg_fd, results: results_fd, qmp: qmp_fd };
+        let stub = (spec.stub == Stub::Wired).then(|| far_ends.socket()).transpose().map_err(no_socket)?;
+        let (stub, gdb) = stub.unzip();
+        let sockets = Sockets { console: console_fd, kmsg: kmsg_fd, results: results_fd, qmp: qmp_fd, gdb };
         let arguments = arguments(spec, Wiring::Sockets(sockets))?;
 
         let mut process = spawn(launcher, program, &arguments, far_ends)?;
@@ -108,13 +119,16 @@ impl Machine {
             if let (Memory::Saved(_), Some(memory)) = (&spec.memory, memory) {
                 load(&monitor, &mut events, memory).await?;
             }
-            monitor.execute(qmp::cont {}, START_LIMIT).await?;
+            if spec.stub == Stub::Absent {
+                monitor.execute(qmp::cont {}, START_LIMIT).await?;
+            }
             Ok((monitor, events))
         };
         let ((monitor, events), death) = converse(program, &mut process, conversation).await?;
         let (link, history, ended) = (Link::Open, History::default(), None);
         let machine = Self { process, monitor, events, link, death, history, ended, memory };
-        Ok((machine, Streams { console, kmsg, results }))
+        let stub = stub.map(GdbStub::new);
+        Ok((machine, Streams { console, kmsg, results, stub }))
     }
 
     /// QEMU's process id, as long as it has not been reaped.
@@ -172,10 +186,49 @@ impl Machine {
             self.ask(qmp::stop {}, limit).await?;
         }
         let cpus = self.ask(qmp::query_cpus_fast {}, limit).await?;
-        let command = "info registers -a".to_owned();
-        let registers =
-            self.ask(qmp::human_monitor_command { command_line: command, cpu_index: None }, limit).await?;
-        Ok(CpuState::new(&status, &cpus, &registers))
+        let registers = self.ask_monitor("info registers -a".to_owned(), limit).await?;
+        let mut state = CpuState::new(&status, &cpus, &registers);
+        let mut words = Words::default();
+        for cpu in state.cpus.iter_mut().take(MOST_TRACES) {
+            cpu.trace = loop {
+                match calls(cpu.number, cpu.psw, &registers, &words) {
+                    Ok(trace) => break trace,
+                    Err(wanted) => words.take(wanted, &self.ask_monitor(wanted.command(), limit).await?),
+                }
+            };
+        }
+        Ok(state)
+    }
+
+    /// What QEMU's monitor for people prints.
+    async fn ask_monitor(&mut self, command_line: String, limit: Timeout) -> Result<String, MonitorError> {
+        self.ask(qmp::human_monitor_command { command_line, cpu_index: None }, limit).await
+    }
+
+    /// Writes the guest's memory and CPUs to a file of the ELF core format, which `crash` and drgn read. The guest stands still
+    /// meanwhile, and goes on if it ran.
+    pub async fn dump(&mut self, file: &Utf8Path, limit: Timeout) -> Result<Dumped, DumpError> {
+        let dump = qmp::dump_guest_memory {
+            paging: false,
+            protocol: format!("file:{file}"),
+            detach: None,
+            begin: None,
+            length: None,
+            format: None,
+        };
+        self.ask(dump, limit).await?;
+        add_vmcoreinfo(file)
+    }
+
+    /// How many instructions of a recording the guest has executed.
+    pub async fn replayed(&mut self, limit: Timeout) -> Result<u64, MonitorError> {
+        Ok(u64::try_from(self.ask(qmp::query_replay {}, limit).await?.icount).unwrap_or(0))
+    }
+
+    /// The guest is to stop when it has executed so many instructions of a recording.
+    pub async fn stop_at(&mut self, instructions: u64, limit: Timeout) -> Result<(), MonitorError> {
+        let icount = i64::try_from(instructions).unwrap_or(i64::MAX);
+        self.ask(qmp::replay_break { icount }, limit).await.map(|_| ())
     }
 
     /// Stops the guest and writes all its state to the file that the machine was started with.

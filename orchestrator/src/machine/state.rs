@@ -5,6 +5,8 @@ use std::fmt;
 use qapi::qmp;
 use serde::{Deserialize, Serialize};
 
+use super::unwind::Call;
+
 /// The registers' text is kept up to here: some 2.5 KiB for each of up to 248 CPUs.
 const REGISTERS_LIMIT: usize = 1 << 20;
 
@@ -25,6 +27,9 @@ pub struct Cpu {
     pub state: String,
     /// `None` if the monitor's text about this CPU was not understood; the text is kept all the same.
     pub psw: Option<Psw>,
+    /// Where it is in the kernel, and the calls that brought it there, the innermost first. Empty if it is in user space.
+    #[serde(default)]
+    pub trace: Vec<Call>,
 }
 
 /// All CPUs of a paused guest.
@@ -49,7 +54,7 @@ impl CpuState {
             })
             .filter_map(|(base, s390x)| {
                 let number = u32::try_from(base.cpu_index).ok()?;
-                Some(Cpu { number, state: name(s390x.cpu_state), psw: psw_of(number) })
+                Some(Cpu { number, state: name(s390x.cpu_state), psw: psw_of(number), trace: Vec::new() })
             })
             .collect();
         cpus.sort_by_key(|cpu| cpu.number);
@@ -81,6 +86,15 @@ fn psws(registers: &str) -> Vec<(u32, Psw)> {
     found
 }
 
+/// A register of a CPU in that text: `R15=0000000000f3fe08` among others in a line.
+pub(super) fn register(registers: &str, number: u32, name: &str) -> Option<u64> {
+    let heading = format!("CPU#{number}");
+    let lines = registers.lines().skip_while(|line| line.trim_end() != heading).skip(1);
+    let words = lines.take_while(|line| !line.starts_with("CPU#")).flat_map(str::split_ascii_whitespace);
+    let value = words.filter_map(|word| word.split_once('=')).find(|(known, _)| *known == name)?.1;
+    u64::from_str_radix(value, 16).ok()
+}
+
 fn psw(text: &str) -> Option<Psw> {
     let mut words = text.split_ascii_whitespace();
     let mut field = |name| {
@@ -98,14 +112,16 @@ impl fmt::Display for Psw {
 
 /// 64-bit words as hexadecimal text: as JSON numbers they would lose bits in many readers, and nobody knows a PSW
 /// by its decimal.
-mod hex {
+pub(super) mod hex {
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
-    pub(super) fn serialize<S: Serializer>(word: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(in crate::machine) fn serialize<S: Serializer>(word: &u64, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&format!("{word:016x}"))
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    pub(in crate::machine) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<u64, D::Error> {
         u64::from_str_radix(&String::deserialize(deserializer)?, 16).map_err(D::Error::custom)
     }
 }
@@ -123,6 +139,15 @@ mod tests {
             (1, Psw { mask: 0x0706_c001_8000_0000, addr: 0xb2_a3f6 }),
         ];
         assert_eq!(psws(text), expected);
+    }
+
+    #[test]
+    fn registers_are_those_of_the_cpu() {
+        let text = "CPU#0\nPSW=mask 0 addr 0 cc 00\nR14=01 R15=0f\nC13=a0\nCPU#1\nR14=02 R15=1f\n";
+        assert_eq!(register(text, 0, "R15"), Some(0xf));
+        assert_eq!(register(text, 1, "R15"), Some(0x1f));
+        assert_eq!(register(text, 0, "C13"), Some(0xa0));
+        assert_eq!((register(text, 1, "C13"), register(text, 2, "R15")), (None, None));
     }
 
     #[test]
@@ -160,12 +185,14 @@ mod tests {
               "psw": {
                 "mask": "0002000180000000",
                 "addr": "000000000000dead"
-              }
+              },
+              "trace": []
             },
             {
               "number": 1,
               "state": "stopped",
-              "psw": null
+              "psw": null,
+              "trace": []
             }
           ],
           "registers": "CPU#0\nPSW=mask 0002000180000000 addr 000000000000dead cc 00\n\\x1b"

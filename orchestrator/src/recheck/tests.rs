@@ -108,6 +108,8 @@ pub(crate) fn life(cell: &str, number: u32, verdict: Verdict, ending: Ending, hi
         image_sha256: String::new(),
         streams: StreamRecord::default(),
         timings: Timings::default(),
+        cpus: Vec::new(),
+        dump: None,
     }
 }
 

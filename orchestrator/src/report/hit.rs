@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::life::{cpu_text, dump_text};
 use super::recheck::seen;
 use super::{Align, Table, trace_lines};
 use crate::escape::escape;
@@ -129,6 +130,9 @@ pub fn hit_text(found: &FoundHit) -> String {
     }
     let directory = found.run.directory.join("cells").join(life.life.to_string());
     line("logs", directory.to_string());
+    if let Some(dump) = dump_text(life, &directory) {
+        line("dump", dump);
+    }
     if let Some(step) = found.hit.step {
         let name = life.steps.iter().find(|s| s.step == step).map_or("", |s| s.name.as_str());
         line("step", format!("{step} {}", escape(name.as_bytes())));
@@ -149,6 +153,9 @@ pub fn hit_text(found: &FoundHit) -> String {
         for line in trace_lines(&hit.frames, &found.hit.places) {
             out += &format!("  {line}\n");
         }
+    }
+    if hit.ends_the_guest() {
+        out += &cpu_text(life);
     }
     out
 }

@@ -1,10 +1,12 @@
 //! One life of a cell: its steps, their workers, its hits.
 
+use camino::Utf8Path;
+
 use super::hit::standing_word;
 use super::{Align, Table, seconds, size, thousands};
 use crate::escape::escape;
 use crate::plan::{Counting, Protection};
-use crate::store::{LifeRecord, Started, StoredRun};
+use crate::store::{CallRecord, DumpRecord, LifeRecord, Started, StoredRun};
 use crate::verdict::signal_name;
 use crate::workload::{ProgramEnd, ProgramReport, StepOutcome, TestResult};
 
@@ -73,7 +75,11 @@ pub fn life_text(run: &StoredRun, life: &LifeRecord) -> String {
             line("start", format!("booted, as it could not be resumed: {}", escape(reason.as_bytes())));
         }
     }
-    line("logs", run.directory.join("cells").join(life.life.to_string()).to_string());
+    let directory = run.directory.join("cells").join(life.life.to_string());
+    line("logs", directory.to_string());
+    if let Some(dump) = dump_text(life, &directory) {
+        line("dump", dump);
+    }
 
     if !life.steps.is_empty() {
         out += &format!("\n{}", step_table(life));
@@ -102,8 +108,41 @@ pub fn life_text(run: &StoredRun, life: &LifeRecord) -> String {
         let standing = standing_word(&hit.judged.standing);
         out += &format!("\nhit {} ({standing}): {}\n", hit.id, escape(hit.judged.hit.title.as_bytes()));
     }
+    out += &cpu_text(life);
     for missed in &life.missed {
         out += &format!("\nmissed: {}\n", escape(missed.as_bytes()));
+    }
+    out
+}
+
+/// Where the dump of a life is and what it shows.
+pub(super) fn dump_text(life: &LifeRecord, directory: &Utf8Path) -> Option<String> {
+    let DumpRecord { file, at, vmcoreinfo, trouble } = life.dump.as_ref()?;
+    if let Some(trouble) = trouble {
+        return Some(format!("none: {}", escape(trouble.as_bytes())));
+    }
+    let note = if *vmcoreinfo {
+        ""
+    } else {
+        "; without VMCOREINFO, which drgn and crash need: this kernel has none (CONFIG_KEXEC, CONFIG_CRASH_DUMP)"
+    };
+    Some(format!("{} (made {at}{note})", directory.join(file)))
+}
+
+/// What the CPUs of a guest were doing that crashed or hung.
+pub(super) fn cpu_text(life: &LifeRecord) -> String {
+    let mut out = String::new();
+    for cpu in &life.cpus {
+        let psw = cpu.psw.map_or_else(|| "not known".to_owned(), |psw| psw.to_string());
+        out += &format!("\nCPU {}: {}, PSW {psw}\n", cpu.number, escape(cpu.state.as_bytes()));
+        for CallRecord { call, places } in &cpu.trace {
+            let mut places = places.iter().map(ToString::to_string);
+            let innermost = places.next().unwrap_or_default();
+            out += &format!("  [{:016x}] {}\n", call.address, escape(innermost.as_bytes()));
+            for place in places {
+                out += &format!("  {:18} inlined into {}\n", "", escape(place.as_bytes()));
+            }
+        }
     }
     out
 }

@@ -13,7 +13,7 @@ use crate::guest::{
 };
 use crate::kernel::{Kernel, SharedSources, sha256_hex};
 use crate::machine::{
-    BY_HAND, Boot, CommandLineTooLong, KERNEL_ARGUMENTS, Memory, Qemu, Spec, quote, script,
+    BY_HAND, Boot, CommandLineTooLong, KERNEL_ARGUMENTS, Memory, Qemu, Spec, Stub, quote, script,
 };
 use crate::plan::{Cell, LifeId, Shape};
 use crate::store::{LifeFiles, StoreError};
@@ -152,6 +152,8 @@ impl Guest {
             share: cell.shape.share.then(|| directory.join(SHARE_TAG)),
             turns: cell.turns(),
             memory,
+            recording: None,
+            stub: Stub::Absent,
         }
     }
 

@@ -106,6 +106,7 @@ mod tests {
             number: u32::try_from(number).unwrap(),
             state: "operating".to_owned(),
             psw: Some(Psw { mask: *mask, addr: 0x1000 }),
+            trace: Vec::new(),
         };
         let cpus = masks.iter().enumerate().map(cpu).collect();
         CpuState { status: "paused".to_owned(), cpus, registers: String::new() }

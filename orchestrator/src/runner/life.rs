@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -16,17 +17,19 @@ use super::recheck::Found;
 use super::record::{Lived, record_of};
 use super::transcript::{Heard, Told, Transcript};
 use super::warm::{self, WarmGuests};
-use super::{Assignment, NoGuest};
+use super::{Assignment, Keepsakes, NoGuest};
 use crate::console::bounded;
 use crate::detect::Fingerprint;
 use crate::error::{chain, is_full_disk};
 use crate::event::{StopCause, What};
 use crate::machine::{
-    CpuState, Ended, Exit, Launcher, Machine, MachineEvent, Memory, Stop, Streams, Timeout, end_is_zero,
+    CpuState, Dumped, Ended, Exit, GdbStub, Launcher, Machine, MachineEvent, Memory, Recording, Stop,
+    Streams, Stub, StubError, Timeout, end_is_zero,
 };
 use crate::plan::{Cell, LifeId, Schedule};
 use crate::store::{
-    LifeFiles, LifeRecord, RecheckOf, RunId, Started, StepRecord, StoreError, StoredHit, Timings,
+    CpuRecord, DUMP_FILE, DumpRecord, LifeFiles, LifeRecord, RECORDING_FILE, RecheckOf, RunId, Started,
+    StepRecord, StoreError, StoredHit, Timings,
 };
 use crate::verdict::{Ending, Verdict, signal_name};
 
@@ -78,6 +81,8 @@ const POWER_OFF: Duration = Duration::from_secs(10);
 /// A limit that is noticed so much too late says that farm itself was stopped (Ctrl-Z, a suspended host), not the guest.
 const STALL: Duration = Duration::from_secs(1);
 const CHUNK: usize = 64 << 10;
+/// QEMU writes some GiB in a second, and a slow disk takes a minute for what a guest has.
+const DUMP_LIMIT: Timeout = Timeout(Duration::from_secs(300));
 
 /// All that drives one life. Ends in a verdict, whatever happens.
 pub(super) struct Task {
@@ -89,6 +94,9 @@ pub(super) struct Task {
     pub(super) launcher: Launcher,
     /// None: each guest boots.
     pub(super) warm: Option<Arc<WarmGuests>>,
+    pub(super) keepsakes: Keepsakes,
+    /// How many more dumps the run may have.
+    pub(super) dumps: Arc<AtomicU32>,
     pub(super) tell: mpsc::Sender<What>,
     pub(super) stopping: watch::Receiver<Option<StopCause>>,
     /// QEMU fell silent while the guest went off.
@@ -123,8 +131,12 @@ pub(super) struct MachineWords {
     pub(super) cpus: Option<CpuState>,
     /// Where they stand, of a guest that is silent.
     pub(super) stands: Stands,
+    /// What they were doing, with places in the source.
+    pub(super) cpu_records: Vec<CpuRecord>,
     /// QEMU's stderr.
     pub(super) stderr: String,
+    /// Its memory, in a file.
+    pub(super) dump: Option<DumpRecord>,
 }
 
 impl Task {
@@ -205,6 +217,7 @@ impl Task {
                 let ending = self.run_guest(guest, began, timings, &mut words, &mut transcript).await;
                 timings.ended_us.get_or_insert(micros(began));
                 words.stands = self.stands(guest, &ending, words.cpus.clone()).await;
+                words.cpu_records = self.cpus(guest, words.cpus.clone()).await;
                 match transcript.finish() {
                     Ok(told) => (ending, told),
                     Err(error) => (Err(error.into()), Told::default()),
@@ -267,14 +280,26 @@ impl Task {
             cause = stop_cause(&mut stopping) => return Ok(Ending::Stopped { cause }),
         };
         let memory = copy.as_ref().map_or(Memory::Fresh, |copy| Memory::Saved(Arc::clone(&copy.memory)));
-        let prepared = guest.prepare(&cell, memory, &job, &self.files)?;
+        let mut prepared = guest.prepare(&cell, memory, &job, &self.files)?;
+        if self.keepsakes.recording {
+            prepared.spec.recording = Some(Recording::Write(self.files.path(RECORDING_FILE)));
+        }
+        if !self.keepsakes.dump_at.is_empty() {
+            prepared.spec.stub = Stub::Wired;
+        }
         let started = Machine::start(&prepared.spec, &self.launcher).await;
         // QEMU has read kernel and initrd by now and holds the disks open.
         let served = prepared.opened()?;
         let (mut machine, mut streams) = started?;
         timings.spawned_us = Some(micros(began));
+        if let Some(stub) = &mut streams.stub {
+            for address in &self.keepsakes.dump_at {
+                stub.break_at(*address).await?;
+            }
+            stub.go().await?;
+        }
 
-        let mut ending = self.listen(&mut machine, &mut streams, began, timings, transcript).await;
+        let mut ending = self.listen(&mut machine, &mut streams, began, timings, words, transcript).await;
         timings.ended_us = Some(micros(began));
         if copy.is_some() && matches!(ending, Ok(Ending::BootLimit)) {
             ending = Err(Trouble("the saved guest does not go on".to_owned()));
@@ -299,7 +324,12 @@ impl Task {
                 }
             }
         }
-        words.stderr = machine.stop(Stop::Now).await.stderr;
+        if words.cpus.is_some() && words.dump.is_none() {
+            words.dump = self.dump(&mut machine, "at its end").await;
+        }
+        // A recording is whole when QEMU has ended by itself.
+        let stop = if self.keepsakes.recording { Stop::Nicely(CAPTURE_LIMIT) } else { Stop::Now };
+        words.stderr = machine.stop(stop).await.stderr;
         if let (Some(copy), Some(warm)) = (copy, &self.warm) {
             warm.give_back(copy);
         }
@@ -341,12 +371,13 @@ impl Task {
         streams: &mut Streams,
         began: Instant,
         timings: &mut Timings,
+        words: &mut MachineWords,
         transcript: &mut Transcript,
     ) -> Result<Ending, Trouble> {
-        let cell = &self.assignment.cell;
+        let cell = Arc::clone(&self.assignment.cell);
         let heartbeat = cell.scenario.heartbeat.0;
         let steps: Duration = cell.steps.iter().map(|step| step.limit + STEP_SLACK).sum();
-        let boot = self.limits.boot_of(cell);
+        let boot = self.limits.boot_of(&cell);
         let mut whole = Clock::now() + boot + heartbeat + steps;
         // Until init is ready, the boot limit counts; then the time since something was heard from it.
         let mut deadline = (Clock::now() + boot, Ending::BootLimit);
@@ -387,6 +418,19 @@ impl Task {
                 event = machine.next_event() => if let Some(ending) = ending_of(event)? {
                     return Ok(ending);
                 },
+                stopped = stop_of(&mut streams.stub) => {
+                    stopped?;
+                    let began = Clock::now();
+                    words.dump = self.dump(machine, "just before the kernel complained").await;
+                    if let Some(stub) = &mut streams.stub {
+                        for address in &self.keepsakes.dump_at {
+                            stub.unbreak(*address).await?;
+                        }
+                        stub.go().await?;
+                    }
+                    whole += began.elapsed();
+                    deadline.0 += began.elapsed();
+                }
                 () = sleep_until(quiet), if unsettled.is_some() => {
                     unsettled = None;
                     transcript.settle(&mut heard);
@@ -431,6 +475,24 @@ impl Task {
                 return Ok(Ending::JobDone);
             }
         }
+    }
+
+    /// Writes the guest's memory to a file, if that is wanted. A failure is told in the record: it says nothing of the kernel.
+    async fn dump(&self, machine: &mut Machine, at: &str) -> Option<DumpRecord> {
+        let Keepsakes { dump, dump_at, .. } = &self.keepsakes;
+        let left = |left: u32| left.checked_sub(1);
+        if !dump && dump_at.is_empty() || self.dumps.fetch_update(Relaxed, Relaxed, left).is_err() {
+            return None;
+        }
+        let path = self.files.path(DUMP_FILE);
+        let (vmcoreinfo, trouble) = match machine.dump(&path, DUMP_LIMIT).await {
+            Ok(dumped) => (dumped == Dumped::WithVmcoreinfo, None),
+            Err(error) => {
+                let Trouble(trouble) = error.into();
+                (false, Some(trouble))
+            }
+        };
+        Some(DumpRecord { file: DUMP_FILE.to_owned(), at: at.to_owned(), vmcoreinfo, trouble })
     }
 
     /// A life that was to be short does not wait for its guest to go off, which takes up to a tenth of a second and now and
@@ -507,6 +569,14 @@ impl Task {
     pub(super) async fn say(&self, what: What) {
         // The dispatcher listens for as long as it has lives; if it is gone, this task is being dropped.
         let _ = self.tell.send(what).await;
+    }
+}
+
+/// Waits until a guest with a gdb stub has been stopped by it.
+async fn stop_of(stub: &mut Option<GdbStub>) -> Result<String, StubError> {
+    match stub {
+        Some(stub) => stub.stopped().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -20,6 +20,7 @@ mod warm;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
@@ -109,7 +110,22 @@ pub struct Options {
     pub comparison: Comparison,
     /// None: each cell is run `repeat` times.
     pub search: Option<SearchRequest>,
+    pub keepsakes: Keepsakes,
 }
+
+/// What lives are to leave beside their logs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Keepsakes {
+    /// The guest's memory when it has crashed or hangs, of the first few such lives.
+    pub dump: bool,
+    /// The same when it is about to execute the instruction at one of these addresses, after which it goes on.
+    pub dump_at: Vec<u64>,
+    /// A recording by which QEMU repeats the life; of guests with one CPU, which then boot.
+    pub recording: bool,
+}
+
+/// Dumps are as large as the guests' memory.
+const MOST_DUMPS: u32 = 4;
 
 /// Whether lives of one cell are to be the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -177,6 +193,7 @@ pub async fn run(
         rechecker: Rechecker::new(assignments.iter().map(|a| a.cell.id), options.repeat),
         running: JoinSet::new(),
         verdicts: BTreeMap::new(),
+        dumps: Arc::new(AtomicU32::new(MOST_DUMPS)),
         exactness: (options.comparison == Comparison::Exact).then(Exactness::default),
         not_begun: 0,
         panic: None,
@@ -239,6 +256,8 @@ struct Dispatcher<'a, D> {
     running: JoinSet<Over>,
     /// Of the lives that were asked for.
     verdicts: BTreeMap<Verdict, u32>,
+    /// How many more there may be.
+    dumps: Arc<AtomicU32>,
     exactness: Option<Exactness>,
     not_begun: u32,
     /// A life that ended in a fault of farm's own.
@@ -280,6 +299,8 @@ impl<D: FnMut(&Event)> Dispatcher<'_, D> {
                 limits: self.options.limits,
                 launcher: self.options.launcher.clone(),
                 warm: self.warm.clone(),
+                keepsakes: self.options.keepsakes.clone(),
+                dumps: Arc::clone(&self.dumps),
                 tell: self.tell.clone(),
                 stopping: self.stopping.clone(),
                 locked_up: false,

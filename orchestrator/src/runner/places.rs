@@ -5,8 +5,8 @@ use super::hang::{self, Stands};
 use super::life::{Task, Trouble};
 use crate::event::What;
 use crate::kernel::{Place, Sources, Spot};
-use crate::machine::CpuState;
-use crate::store::LifeRecord;
+use crate::machine::{Call, Cpu, CpuState};
+use crate::store::{CallRecord, CpuRecord, LifeRecord};
 use crate::verdict::Ending;
 
 /// Frames of a life's hits that are looked up in the kernel's debug information: those of sixty long reports. A guest in a
@@ -27,6 +27,23 @@ impl Task {
             }
             _ => Stands::default(),
         }
+    }
+
+    /// What the CPUs of a guest were doing that crashed or hangs.
+    pub(super) async fn cpus(&self, guest: &Guest, cpus: Option<CpuState>) -> Vec<CpuRecord> {
+        let Some(CpuState { cpus, .. }) = cpus else { return Vec::new() };
+        let plain = |cpu: &Cpu, places: &mut dyn FnMut(Call) -> Vec<Place>| CpuRecord {
+            number: cpu.number,
+            state: cpu.state.clone(),
+            psw: cpu.psw,
+            trace: cpu.trace.iter().map(|call| CallRecord { call: *call, places: places(*call) }).collect(),
+        };
+        let known = cpus.clone();
+        let located = self.ask(guest, move |sources| {
+            let mut places = |Call { address, returns }| sources.places_at(address - u64::from(returns));
+            known.iter().map(|cpu| plain(cpu, &mut places)).collect()
+        });
+        located.await.unwrap_or_else(|| cpus.iter().map(|cpu| plain(cpu, &mut |_| Vec::new())).collect())
     }
 
     /// The record, with where in the source the traces of its hits stand.

@@ -102,6 +102,8 @@ pub(super) fn record_of(lived: Lived<'_>) -> LifeRecord {
         hits_dropped,
         streams,
         timings,
+        cpus: words.cpu_records.clone(),
+        dump: words.dump.clone(),
     }
 }
 

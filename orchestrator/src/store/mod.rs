@@ -13,6 +13,7 @@
 //!     console.log kmsg.log results.log     the guest's three streams, bounded
 //!     qemu.log       what QEMU wrote to its standard error
 //!     cpus.json      PSW and registers, if the guest crashed or hung
+//!     dump.elf       its memory, if it was asked for; replay.rr, by which QEMU repeats the life
 //!     result.json    verdict, hits, steps, times
 //! ```
 //!
@@ -32,7 +33,8 @@ pub use bisect::{
 pub use files::{LifeFiles, RunWriter, Store, StoreError};
 pub use find::{Found, FoundHit, find, read_cell};
 pub use record::{
-    Difference, ExactRecord, HitId, HostRecord, KernelRecord, LifeRecord, MutationRecord, MutationRow,
-    RecheckOf, RecheckRecord, ReproRecord, RunId, RunRecord, RunSummary, SearchAsked, SearchFinding,
-    SearchRecord, SearchTally, Started, StepRecord, StoredHit, StoredRun, StreamRecord, Timings, TrialRecord,
+    CallRecord, CpuRecord, DUMP_FILE, Difference, DumpRecord, ExactRecord, HitId, HostRecord, KernelRecord,
+    LifeRecord, MutationRecord, MutationRow, RECORDING_FILE, RecheckOf, RecheckRecord, ReproRecord, RunId,
+    RunRecord, RunSummary, SearchAsked, SearchFinding, SearchRecord, SearchTally, Started, StepRecord,
+    StoredHit, StoredRun, StreamRecord, Timings, TrialRecord,
 };

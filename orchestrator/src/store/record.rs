@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 
 use crate::detect::Fingerprint;
 use crate::kernel::{Origin, Place};
+use crate::machine::{Call, Psw};
 use crate::plan::{CalibrationRecord, Counting, Emulator, KernelKey, LifeId, Protection, Setting};
 use crate::verdict::{Ending, JudgedHit, Standing, Verdict};
 use crate::workload::{Attempts, BesideReport, Ready, StepOutcome, WorkerReport};
@@ -284,7 +285,49 @@ pub struct LifeRecord {
     pub image_sha256: String,
     pub streams: StreamRecord,
     pub timings: Timings,
+    /// Of a guest that crashed or hung: what its CPUs were doing.
+    #[serde(default)]
+    pub cpus: Vec<CpuRecord>,
+    /// None: none was wanted, or the guest lived on.
+    #[serde(default)]
+    pub dump: Option<DumpRecord>,
 }
+
+/// One virtual CPU of a guest that crashed or hung. Its registers are in `cpus.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CpuRecord {
+    pub number: u32,
+    /// QEMU's word.
+    pub state: String,
+    pub psw: Option<Psw>,
+    /// From the innermost call on.
+    pub trace: Vec<CallRecord>,
+}
+
+/// A place in a CPU's call trace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallRecord {
+    #[serde(flatten)]
+    pub call: Call,
+    /// Where that stands in the source, and where what holds it was inlined; as far as the kernel's files tell.
+    pub places: Vec<Place>,
+}
+
+/// A guest's memory in a file of the life's directory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DumpRecord {
+    pub file: String,
+    /// When it was made, for people.
+    pub at: String,
+    /// It has the note by which `crash` and drgn find their way.
+    pub vmcoreinfo: bool,
+    /// Why there is none, or it is not whole.
+    pub trouble: Option<String>,
+}
+
+/// What a dump is called in a life's directory, and a recording.
+pub const DUMP_FILE: &str = "dump.elf";
+pub const RECORDING_FILE: &str = "replay.rr";
 
 impl LifeRecord {
     pub fn ops(&self) -> u64 {

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use farm::machine::{
-    Boot, Cpu, Exit, Launcher, Machine, MachineEvent, MonitorError, Panic, PanicReason, Psw, StartError,
-    Stop, Timeout,
+    Boot, Call, Cpu, Exit, Launcher, Machine, MachineEvent, MonitorError, Panic, PanicReason, Psw,
+    StartError, Stop, Timeout,
 };
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::AsyncReadExt;
@@ -58,7 +58,9 @@ async fn panic_is_kept_to_be_looked_at() {
 
         let state = machine.capture_state(AMPLE).await.unwrap();
         assert_eq!(state.status, "guest-panicked");
-        assert_eq!(state.cpus, [Cpu { number: 0, state: "operating".into(), psw: Some(PANIC.psw) }]);
+        // It has no stack.
+        let trace = vec![Call { address: PANIC.psw.addr, returns: false }];
+        assert_eq!(state.cpus, [Cpu { number: 0, state: "operating".into(), psw: Some(PANIC.psw), trace }]);
         assert!(state.registers.contains("R15="), "{}", state.registers);
 
         let ended = machine.stop(Stop::Nicely(AMPLE)).await;

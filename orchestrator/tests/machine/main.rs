@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use farm::machine::{
-    Boot, Candidate, Discovery, Ended, Launcher, Machine, MachineEvent, Memory, Qemu, Spec, Streams, Timeout,
-    discover,
+    Boot, Candidate, Discovery, Ended, Launcher, Machine, MachineEvent, Memory, Qemu, Spec, Streams, Stub,
+    Timeout, discover,
 };
 use farm::plan::{Accel, Threads};
 
@@ -72,6 +72,8 @@ fn spec(qemu: &Qemu, kernel: Utf8PathBuf) -> Spec {
         share: None,
         turns: None,
         memory: Memory::Fresh,
+        recording: None,
+        stub: Stub::Absent,
     }
 }
 

@@ -11,10 +11,11 @@ use crate::cli::perform::{Planned, assign, perform, warmth};
 use crate::cli::provision::{Asked, Grounds, Guests, kernel_again};
 use crate::cli::results::found_hit;
 use crate::cli::runtime;
+use crate::detect::{Hit, Site};
 use crate::error::{ExitCode, Failure};
 use crate::kernel::sha256_hex;
 use crate::plan::{Accel, Cell, QemuKey};
-use crate::runner::FailFast;
+use crate::runner::{FailFast, Keepsakes};
 use crate::scenario::Action;
 use crate::store::{FoundHit, ReproRecord, StoredHit, read_cell};
 
@@ -87,10 +88,20 @@ fn differences(cell: &Cell, now: &QemuKey) -> Vec<String> {
     differs
 }
 
+/// A dump of a complaint is worth most of the moment when the kernel is about to make it: the stack is still that of what went wrong.
+fn keepsakes(hit: &Hit, dump: bool) -> Keepsakes {
+    let dump_at = match hit.site() {
+        Site::Instruction(address) if dump => vec![address],
+        _ => Vec::new(),
+    };
+    Keepsakes { dump, dump_at, ..Keepsakes::default() }
+}
+
 /// How often does it come again?
 fn again(environment: &Environment, runtime: &Runtime, options: &ReproArgs) -> Result<ExitCode, Failure> {
     let hit = HitCell::find(environment, runtime, options)?;
     let record = hit.record();
+    let keepsakes = keepsakes(&hit.found.hit.judged.hit, options.dump.dump);
     let scenarios = [Arc::clone(&hit.cell.scenario)];
     let assignment = assign(environment, &hit.grounds, hit.cell, &mut Guests::new())?;
     let planned = Planned {
@@ -99,6 +110,7 @@ fn again(environment: &Environment, runtime: &Runtime, options: &ReproArgs) -> R
         warmth: warmth(options.cold),
         fail_fast: FailFast::No,
         repro: Some(record),
+        keepsakes,
         ..Planned::new(&scenarios, vec![assignment])
     };
     perform(environment, runtime, hit.grounds, planned)

@@ -1,0 +1,78 @@
+//! Where a guest is to be stopped to see a hit happen.
+
+use super::hit::{Hit, Kind};
+
+/// The instruction by which s390 kernels report WARN() and BUG(), MONITOR CALL (arch/s390/include/asm/bug.h).
+const MONITOR_CALL: &str = "af00";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Site {
+    /// The instruction that makes the kernel complain, and which is executed for nothing else.
+    Instruction(u64),
+    /// The kernel's function that reports hits of this kind.
+    Function(&'static str),
+    /// Nothing in the kernel is executed when it happens.
+    Nowhere,
+}
+
+impl Hit {
+    /// Of the kernel that the report is of, if it runs at the same addresses.
+    pub fn site(&self) -> Site {
+        if let Some(address) = self.text.lines().find_map(monitor_call) {
+            return Site::Instruction(address);
+        }
+        use Kind::*;
+        match self.kind {
+            // kernel/panic.c, arch/s390/kernel/dumpstack.c, mm/page_alloc.c, mm/kasan/report.c, mm/kfence/report.c, lib/ubsan.c, kernel/sched/core.c
+            Warning => Site::Function("__warn"),
+            Panic => Site::Function("panic"),
+            Oops | Bug => Site::Function("die"),
+            BadPage => Site::Function("bad_page"),
+            Kasan => Site::Function("kasan_report"),
+            Kfence => Site::Function("kfence_report_error"),
+            Ubsan => Site::Function("ubsan_epilogue"),
+            SchedulingWhileAtomic => Site::Function("__schedule_bug"),
+            HungTask | RcuStall | SoftLockup | WorkqueueLockup | Lockdep | SleepingInAtomic
+            | ListCorruption | Refcount | Data | Hang => Site::Nowhere,
+        }
+    }
+}
+
+/// The address in a line of the report's code: `#000003ff7ff028fe: af000000  mc  0,0`. The mark is of the instruction in front
+/// of the PSW's, which was executed last (arch/s390/kernel/dis.c, `show_code()`).
+fn monitor_call(line: &str) -> Option<u64> {
+    let line = line.trim_start().trim_start_matches("Krnl Code:").trim_start();
+    let (address, code) = line.strip_prefix('#')?.split_once(':')?;
+    code.trim_start().starts_with(MONITOR_CALL).then_some(())?;
+    u64::from_str_radix(address, 16).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hit(kind: Kind, text: &str) -> Hit {
+        Hit { kind, text: text.to_owned(), ..Hit::hang("f") }
+    }
+
+    #[test]
+    fn a_warning_is_at_its_monitor_call() {
+        let code = "Krnl Code: 000003ff7ff028f4: a7f4ffbb\\x09\\x09brc\\x0915,000003ff7ff0286a\n\
+                    \x20          #000003ff7ff028fe: af000000\\x09\\x09mc\\x090,0\n\
+                    \x20          >000003ff7ff02902: 07fe\\x09\\x09bcr\\x0915,%r14\n";
+        assert_eq!(hit(Kind::Warning, code).site(), Site::Instruction(0x3ff_7ff0_28fe));
+        let first = "Krnl Code:#00000000004c1906: af000000 mc 0,0\n";
+        assert_eq!(hit(Kind::Refcount, first).site(), Site::Instruction(0x4c_1906));
+    }
+
+    #[test]
+    fn what_has_no_instruction_of_its_own_is_at_its_reporter_or_nowhere() {
+        // The instruction in front of a fault is one that all callers execute.
+        let fault =
+            "           #00000000004c1906: e3102000 lg %r1,0(%r2)\n           >00000000004c190c: 07fe\n";
+        assert_eq!(hit(Kind::Oops, fault).site(), Site::Function("die"));
+        assert_eq!(hit(Kind::Warning, "").site(), Site::Function("__warn"));
+        assert_eq!(hit(Kind::Hang, "").site(), Site::Nowhere);
+        assert_eq!(hit(Kind::Warning, "#zz: af00\n#af00").site(), Site::Function("__warn"));
+    }
+}

@@ -147,6 +147,19 @@ pub(super) struct ReproArgs {
     #[arg(long, value_name = "PATH")]
     pub(super) qemu: Option<Utf8PathBuf>,
 
+    /// Halt the guest where its kernel is about to complain, and start gdb there: with vmlinux and the modules, a breakpoint at that
+    /// place, and what stands behind `--` as gdb's arguments
+    #[arg(long, conflicts_with_all = ["jobs", "dump"])]
+    pub(super) gdb: bool,
+
+    /// With --gdb: record the life first, so that gdb can also go backwards (reverse-stepi, reverse-continue); of a cell with one CPU
+    #[arg(long, requires = "gdb")]
+    pub(super) record: bool,
+
+    /// As in `farm repro HIT --gdb -- -batch -ex bt`
+    #[arg(last = true, requires = "gdb", value_name = "GDB-ARGUMENT")]
+    pub(super) gdb_arguments: Vec<String>,
+
     #[command(flatten)]
     pub(super) dump: DumpArgs,
 }

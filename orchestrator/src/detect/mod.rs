@@ -34,5 +34,5 @@ pub use detector::{Detector, Options, Timestamps};
 pub use hit::{Fingerprint, Frame, Hit, Kind, Reliability, SourceLocation, Stream, Task};
 pub use merge::merge;
 pub use scan::Scan;
-pub use site::Site;
+pub use site::{Loaded, Site};
 pub use streams::{Console, Kmsg, KmsgState, USER_RECORD_LIMIT};

@@ -38,6 +38,37 @@ impl Hit {
     }
 }
 
+/// A function of a module where the guest had it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Loaded {
+    pub module: String,
+    pub function: String,
+    pub start: u64,
+}
+
+impl Hit {
+    /// One function of each module in the report's trace.
+    pub fn loaded(&self) -> Vec<Loaded> {
+        let mut all: Vec<Loaded> = Vec::new();
+        for loaded in self.text.lines().filter_map(loaded) {
+            if all.iter().all(|known| known.module != loaded.module) {
+                all.push(loaded);
+            }
+        }
+        all
+    }
+}
+
+/// A line of a trace with a module: `[<000003ff7ff02902>] tripwire_warn_once_one+0xa/0x10 [tripwire]`.
+fn loaded(line: &str) -> Option<Loaded> {
+    let (address, frame) = line.trim().strip_prefix("[<")?.split_once(">] ")?;
+    let (place, module) = frame.trim().split_once(" [")?;
+    let (function, offset) = place.split_once("+0x")?;
+    let offset = u64::from_str_radix(offset.split_once('/')?.0, 16).ok()?;
+    let start = u64::from_str_radix(address, 16).ok()?.checked_sub(offset)?;
+    Some(Loaded { module: module.strip_suffix(']')?.to_owned(), function: function.to_owned(), start })
+}
+
 /// The address in a line of the report's code: `#000003ff7ff028fe: af000000  mc  0,0`. The mark is of the instruction in front
 /// of the PSW's, which was executed last (arch/s390/kernel/dis.c, `show_code()`).
 fn monitor_call(line: &str) -> Option<u64> {
@@ -63,6 +94,16 @@ mod tests {
         assert_eq!(hit(Kind::Warning, code).site(), Site::Instruction(0x3ff_7ff0_28fe));
         let first = "Krnl Code:#00000000004c1906: af000000 mc 0,0\n";
         assert_eq!(hit(Kind::Refcount, first).site(), Site::Instruction(0x4c_1906));
+    }
+
+    #[test]
+    fn modules_are_where_their_functions_are() {
+        let trace = " [<000003ff7ff02902>] tripwire_warn_once_one+0xa/0x10 [tripwire] \n\
+                     \x20[<000003ff7ff028be>] trip_write+0xfe/0x138 [tripwire] \n\
+                     \x20[<00000000004e6e26>] full_proxy_write+0x76/0xb0 \n [<zz>] f+0x1/0x2 [m]\n [<1>] g+0x9/0x9 [n]\n";
+        let found = hit(Kind::Warning, trace).loaded();
+        let (module, function) = ("tripwire".to_owned(), "tripwire_warn_once_one".to_owned());
+        assert_eq!(found, [Loaded { module, function, start: 0x3ff_7ff0_28f8 }]);
     }
 
     #[test]

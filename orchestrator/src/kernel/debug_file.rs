@@ -111,6 +111,24 @@ impl DebugFile {
         self.symbols.function_at(address)
     }
 
+    /// Where a function begins, if only one has the name.
+    pub(super) fn address_of(&self, function: &str) -> Option<u64> {
+        let mut starts = self.symbols.functions_named(function).map(|(function, _)| function.start);
+        starts.next().filter(|_| starts.next().is_none())
+    }
+
+    /// How far behind the beginning of a module's `.text` a function begins; none if it is in another section.
+    pub(super) fn offset_in_text(&self, function: &str) -> Result<Option<u64>, DebugFileError> {
+        let read = |source| DebugFileError::Read { path: self.path.clone(), source };
+        let bytes = std::fs::read(&self.path).map_err(read)?;
+        let no_module = |_| DebugFileError::NoModule { path: self.path.clone() };
+        let file = object::File::parse(&*bytes).map_err(no_module)?;
+        let text = file.section_by_name(".text").map(|section| section.index());
+        let of_text = |symbol: &object::Symbol<'_, '_>| symbol.section_index() == text && text.is_some();
+        let found = file.symbols().filter(of_text).find(|symbol| symbol.name() == Ok(function));
+        Ok(found.map(|symbol| symbol.address()))
+    }
+
     /// The places of an instruction: first where it stands, then where what holds it was inlined. Empty if two functions
     /// could be meant.
     pub(super) fn places(&self, spot: &Spot) -> Result<Vec<Place>, DebugFileError> {

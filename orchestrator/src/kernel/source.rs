@@ -81,8 +81,9 @@ pub struct Sources {
 
 #[derive(Default)]
 struct Source {
-    /// Not opened yet.
     path: Option<Utf8PathBuf>,
+    /// Whether it was tried to open it.
+    tried: bool,
     file: Option<DebugFile>,
     in_trouble: bool,
 }
@@ -118,6 +119,23 @@ impl Sources {
     /// The places of such an address.
     pub fn places_at(&mut self, address: u64) -> Vec<Place> {
         self.ask(None, |file| file.places_at(address)).unwrap_or_default()
+    }
+
+    /// Where a function of the kernel begins that runs where it was linked.
+    pub fn address_of(&mut self, function: &str) -> Option<u64> {
+        self.ask(None, |file| Ok(file.address_of(function))).flatten()
+    }
+
+    /// The vmlinux, if there is one.
+    pub fn vmlinux(&self) -> Option<&Utf8Path> {
+        self.vmlinux.path.as_deref()
+    }
+
+    /// A module's file, and where its `.text` is in a guest that has the function at this address.
+    pub fn module_at(&mut self, name: &str, function: &str, start: u64) -> Option<(Utf8PathBuf, u64)> {
+        let within = self.ask(Some(name), |file| file.offset_in_text(function))??;
+        let path = self.modules.get(&printed_name(name))?.path.clone()?;
+        Some((path, start.checked_sub(within)?))
     }
 
     /// What has gone wrong since this was asked last; of each file no more than the first.
@@ -164,8 +182,9 @@ impl Source {
         &mut self,
         open: impl FnOnce(&Utf8Path) -> Result<DebugFile, DebugFileError>,
     ) -> Result<Option<&DebugFile>, DebugFileError> {
-        if let Some(path) = self.path.take() {
-            self.file = Some(open(&path)?);
+        if let Some(path) = self.path.as_deref().filter(|_| !self.tried) {
+            self.tried = true;
+            self.file = Some(open(path)?);
         }
         Ok(self.file.as_ref())
     }

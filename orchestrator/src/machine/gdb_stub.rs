@@ -96,6 +96,7 @@ impl GdbStub {
     async fn packet(&mut self) -> Result<String, StubError> {
         loop {
             if let Some((body, length)) = whole(&self.unread) {
+                let body = String::from_utf8_lossy(body).into_owned();
                 self.unread.drain(..length);
                 self.socket.write_all(b"+").await?;
                 return Ok(body);
@@ -113,17 +114,17 @@ impl GdbStub {
 }
 
 /// A body as it goes over the wire.
-pub(super) fn framed(body: &str) -> String {
+pub(crate) fn framed(body: &str) -> String {
     let sum = body.bytes().fold(0_u8, u8::wrapping_add);
     format!("${body}#{sum:02x}")
 }
 
 /// The first packet that is all there: its body, and how many bytes it took with what stood before it.
-pub(super) fn whole(bytes: &[u8]) -> Option<(String, usize)> {
+pub(crate) fn whole(bytes: &[u8]) -> Option<(&[u8], usize)> {
     let start = bytes.iter().position(|byte| *byte == b'$')? + 1;
     let end = start + bytes[start..].iter().position(|byte| *byte == b'#')?;
     let length = end + 3;
-    (bytes.len() >= length).then(|| (String::from_utf8_lossy(&bytes[start..end]).into_owned(), length))
+    (bytes.len() >= length).then(|| (&bytes[start..end], length))
 }
 
 #[cfg(test)]
@@ -134,7 +135,7 @@ mod tests {
     #[test]
     fn packets_are_framed_and_read_back() {
         assert_eq!(framed("OK"), "$OK#9a");
-        assert_eq!(whole(b"+$OK#9a$T05"), Some(("OK".to_owned(), 7)));
+        assert_eq!(whole(b"+$OK#9a$T05"), Some((&b"OK"[..], 7)));
         for part in ["", "+", "$", "$OK", "$OK#", "$OK#9"] {
             assert_eq!(whole(part.as_bytes()), None, "{part}");
         }

@@ -10,6 +10,7 @@
 //! | `session` | a QEMU process with its monitor negotiated |
 //! | `running` | the machine: start, streams, events, stop |
 //! | `gdb_stub` | the protocol of QEMU's gdb stub, as far as farm speaks it itself |
+//! | `debugger` | gdb on the user's terminal |
 //! | `dump` | the note that a dump of memory needs to be read |
 //! | `unwind` | the calls that a CPU is in, from its stack in the guest's memory |
 //! | `event`, `exit`, `state` | what it says while it runs, how it ended (pure), its CPUs' state |
@@ -18,6 +19,7 @@
 //! machine that did start is an [`Exit`], and the two are never one.
 
 mod argv;
+mod debugger;
 mod dump;
 mod event;
 mod exit;
@@ -36,10 +38,12 @@ mod unwind;
 pub use argv::{
     Boot, CommandLineTooLong, KERNEL_ARGUMENTS, Memory, Recording, Sockets, Spec, Stub, Wiring, arguments,
 };
+pub use debugger::{Debugger, DebuggerError, Target, find_gdb};
 pub use dump::{DumpError, Dumped};
 pub use event::{MachineEvent, Panic, PanicReason};
 pub use exit::{Ended, Exit};
 pub use gdb_stub::{GdbStub, StubError};
+pub(crate) use gdb_stub::{framed, whole};
 pub use launcher::{Launcher, launch_if_asked};
 pub use monitor::{Monitor, MonitorError, QmpEvent, Timeout};
 pub use preflight::{Access, Host, HostError, Preflight, Wanted, preflight};

@@ -5,6 +5,7 @@
 //! events that pass through here, in one order.
 
 mod capacity;
+mod debug;
 mod exact;
 mod guest;
 mod hang;
@@ -14,6 +15,7 @@ mod life;
 mod places;
 mod recheck;
 mod record;
+mod rewind;
 mod search;
 mod transcript;
 mod warm;
@@ -28,6 +30,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant as Clock, MissedTickBehavior, interval_at};
 
 pub use capacity::{GuestSize, HostSize, Jobs, default_jobs};
+pub use debug::{DebugError, Inspection, Source, inspect};
 pub use guest::Guest;
 pub use host::{host_record, host_size};
 pub use interactive::{ShellError, interact};

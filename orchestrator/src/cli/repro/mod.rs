@@ -1,5 +1,7 @@
 //! `farm repro`: a hit's exact cell once more, as often as is asked for.
 
+mod debugger;
+
 use std::fs;
 use std::sync::Arc;
 
@@ -21,6 +23,9 @@ use crate::store::{FoundHit, ReproRecord, StoredHit, read_cell};
 
 pub(super) fn repro(environment: &Environment, options: &ReproArgs) -> Result<ExitCode, Failure> {
     let runtime = runtime()?;
+    if options.gdb {
+        return debugger::debug(environment, &runtime, options);
+    }
     again(environment, &runtime, options)
 }
 

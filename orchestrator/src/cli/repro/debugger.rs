@@ -1,0 +1,174 @@
+//! `farm repro HIT --gdb`: a hit's cell, halted where its kernel is about to complain, in gdb.
+
+use std::fs;
+use std::sync::Arc;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::HitCell;
+use crate::cli::args::ReproArgs;
+use crate::cli::environment::Environment;
+use crate::cli::output;
+use crate::cli::perform::{Planned, assign, begin, interrupts};
+use crate::cli::progress::Progress;
+use crate::cli::provision::{Grounds, Guests};
+use crate::detect::{Hit, Site};
+use crate::error::{ExitCode, Failure};
+use crate::kernel::SharedSources;
+use crate::machine::{DebuggerError, Target};
+use crate::plan::{Accel, Cell};
+use crate::runner::{
+    Assignment, DebugError, FailFast, Inspection, Keepsakes, NoGuest, Source, Warmth, inspect,
+};
+use crate::scenario::Pattern;
+use crate::store::{LifeFiles, RECORDING_FILE, ReproRecord, Started, Store};
+
+pub(super) fn debug(
+    environment: &Environment,
+    runtime: &Runtime,
+    options: &ReproArgs,
+) -> Result<ExitCode, Failure> {
+    let hit = HitCell::find(environment, runtime, options)?;
+    if hit.cell.shape.accel != Accel::Tcg {
+        let message = "the hit is of a guest under KVM, whose gdb stub farm does not drive";
+        return Err(Failure::new(ExitCode::Usage, message).hint("run its scenario with --accel tcg"));
+    }
+    if options.record && hit.cell.shape.cpus != 1 {
+        let message = format!("the hit's guest has {} CPUs, and QEMU records one", hit.cell.shape.cpus);
+        let hint =
+            "leave out --record: under --schedule deterministic each life comes to the same moment again";
+        return Err(Failure::new(ExitCode::Usage, message).hint(hint));
+    }
+    for difference in &hit.differs {
+        output::note(&format!("not as it was: {difference}"));
+    }
+    let record = hit.record();
+    let HitCell { found, cell, grounds, .. } = hit;
+    let complaint = &found.hit.judged.hit;
+    let Assignment { cell, guest, .. } = assign(environment, &grounds, cell, &mut Guests::new())?;
+    let guest = guest.map_err(|lacking| match lacking {
+        NoGuest::Skipped(reason) => Failure::new(ExitCode::NothingRan, reason),
+        NoGuest::NotBuilt(reason) => Failure::new(ExitCode::BuildFailed, reason),
+        NoGuest::Infra(trouble) => Failure::new(ExitCode::Infra, trouble),
+    })?;
+    let (halt, target) = aim(complaint, &guest.sources);
+    if target.vmlinux.is_none() {
+        let name = &cell.kernel.name;
+        output::note(&format!("gdb will show no functions: `farm kernel symbols {name}` fetches them"));
+    }
+    if halt.is_none() {
+        output::note(
+            "nothing in the kernel is executed when this happens: gdb gets the guest at its start; `continue`, and Ctrl-C",
+        );
+    }
+    let launcher = grounds.launcher.clone();
+    let source = if options.record {
+        recorded(environment, runtime, &grounds, record, &cell, guest.clone(), options.repeat)?
+    } else if found.life.timings.start == Started::Resumed && !options.cold {
+        Source::Resumed
+    } else {
+        Source::Booted
+    };
+    let scratch = tempfile::tempdir().map_err(|error| Failure::of(ExitCode::Infra, &error))?;
+    let directory = Utf8PathBuf::try_from(scratch.path().to_owned())
+        .map_err(|error| Failure::of(ExitCode::Infra, &error.into_io_error()))?;
+    let files = LifeFiles::at(directory);
+    output::note(&format!("the guest's console is in {}", files.path("console.log")));
+    let inspection = Inspection {
+        guest: &guest,
+        cell: &cell,
+        files: &files,
+        launcher: &launcher,
+        source,
+        halt,
+        tries: options.repeat,
+        target,
+        arguments: &options.gdb_arguments,
+    };
+    runtime.block_on(async {
+        // Ctrl-C is for gdb, on whose terminal farm is.
+        let _interrupts =
+            signal(SignalKind::interrupt()).map_err(|error| Failure::of(ExitCode::Fault, &error))?;
+        inspect(&inspection, output::note).await.map_err(Failure::from)
+    })?;
+    Ok(ExitCode::Passed)
+}
+
+/// Where the guest is to be halted, and what gdb is told of it.
+fn aim(hit: &Hit, sources: &SharedSources) -> (Option<u64>, Target) {
+    let mut sources = sources.lock();
+    let (halt, breakpoint) = match hit.site() {
+        Site::Instruction(address) => (Some(address), Some(format!("*{address:#x}"))),
+        Site::Function(name) => (sources.address_of(name), Some(name.to_owned())),
+        Site::Nowhere => (None, None),
+    };
+    let loaded = hit.loaded();
+    let modules = loaded.iter().filter_map(|one| sources.module_at(&one.module, &one.function, one.start));
+    let modules = modules.collect();
+    let vmlinux = sources.vmlinux().map(Utf8Path::to_owned);
+    // Without symbols gdb knows no function.
+    let breakpoint = breakpoint.filter(|place| place.starts_with('*') || vmlinux.is_some());
+    (halt, Target { vmlinux, modules, breakpoint, ..Target::default() })
+}
+
+/// Lets the cell live, recorded, until the hit comes.
+fn recorded(
+    environment: &Environment,
+    runtime: &Runtime,
+    grounds: &Grounds,
+    record: ReproRecord,
+    cell: &Arc<Cell>,
+    guest: Arc<crate::runner::Guest>,
+    repeat: u32,
+) -> Result<Source, Failure> {
+    let fingerprint = record.fingerprint.clone();
+    let scenarios = [Arc::clone(&cell.scenario)];
+    let assignment = Assignment { cell: Arc::clone(cell), guest: Ok(guest), at_least: 1, recheck_of: None };
+    let planned = Planned {
+        jobs: Some(1),
+        repeat,
+        warmth: Warmth::Cold,
+        fail_fast: FailFast::Hunted(vec![Pattern::Fingerprint(fingerprint.as_str().to_owned())]),
+        repro: Some(record),
+        keepsakes: Keepsakes { recording: true, ..Keepsakes::default() },
+        ..Planned::new(&scenarios, vec![assignment])
+    };
+    let store: &Store = &environment.store;
+    let begun = begin(store, grounds, planned)?;
+    let directory = begun.directory().to_owned();
+    let mut progress = Progress::new();
+    let mut interrupted = runtime.block_on(async { interrupts() })?;
+    let exit = begun.live(runtime, &mut interrupted, |event| progress.show(event))?;
+    drop(progress);
+    if exit == ExitCode::Interrupted {
+        return Err(Failure::new(ExitCode::Interrupted, "interrupted while the life was recorded"));
+    }
+    let run = store.read_run(&directory)?;
+    let shows = |life: &&crate::store::LifeRecord| {
+        life.hits.iter().any(|stored| stored.judged.hit.fingerprint == fingerprint)
+    };
+    let Some(life) = run.lives.iter().find(shows) else {
+        let message = format!("the hit did not come in {} recorded lives", run.lives.len());
+        return Err(Failure::new(ExitCode::NoAnswer, message).hint(
+            "--repeat N records more; a recording has a schedule of its own, which may not show a race",
+        ));
+    };
+    let place = directory.join("cells").join(life.life.to_string());
+    let job = fs::read(place.join("job.cpio")).map_err(|error| Failure::of(ExitCode::Infra, &error))?;
+    Ok(Source::Recorded { recording: place.join(RECORDING_FILE), job })
+}
+
+impl From<DebugError> for Failure {
+    fn from(error: DebugError) -> Self {
+        match &error {
+            DebugError::Debugger(DebuggerError::None) => {
+                Failure::of(ExitCode::Infra, &error).hint("apt-get install gdb-multiarch")
+            }
+            DebugError::NotReached { .. } => Failure::of(ExitCode::NoAnswer, &error)
+                .hint("--repeat N tries more lives; `farm repro HIT` says how often it comes"),
+            _ => Failure::of(ExitCode::Infra, &error),
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! A guest in the hands of a debugger: brought to where its kernel complains, then handed over.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::time::Duration;
+
+use camino::Utf8PathBuf;
+use tokio::io::{AsyncRead, AsyncReadExt, copy_bidirectional};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::time::timeout;
+
+use super::guest::{Guest, PrepareError, Scratch};
+use super::life::Limits;
+use super::rewind;
+use super::warm::{Copy, WarmGuests};
+use crate::machine::{
+    Debugger, DebuggerError, GdbStub, Launcher, Machine, MachineEvent, Memory, MonitorError, Recording,
+    StartError, Stop, Streams, Stub, StubError, Target, Timeout, find_gdb,
+};
+use crate::plan::{Cell, LifeId};
+use crate::store::LifeFiles;
+
+/// A life that a debugger is to look at.
+pub struct Inspection<'a> {
+    pub guest: &'a Guest,
+    pub cell: &'a Cell,
+    /// Where the session's files go.
+    pub files: &'a LifeFiles,
+    pub launcher: &'a Launcher,
+    pub source: Source,
+    /// The instruction at which the guest is halted before gdb gets it. None: it gets it before the first.
+    pub halt: Option<u64>,
+    /// Lives that may go by without coming there.
+    pub tries: u32,
+    /// For gdb; its socket is put in.
+    pub target: Target,
+    /// The user's own, for gdb.
+    pub arguments: &'a [String],
+}
+
+/// Where the life comes from.
+pub enum Source {
+    /// It boots.
+    Booted,
+    /// It goes on from a saved guest, where that can be.
+    Resumed,
+    /// It is repeated from what QEMU has recorded of it, with the job that it had: then gdb can go backwards, too.
+    Recorded { recording: Utf8PathBuf, job: Vec<u8> },
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum DebugError {
+    #[error("the debugger")]
+    Debugger(#[from] DebuggerError),
+    #[error("cannot prepare the guest")]
+    Prepare(#[from] PrepareError),
+    #[error(transparent)]
+    Start(#[from] StartError),
+    #[error(transparent)]
+    Stub(#[from] StubError),
+    #[error(transparent)]
+    Monitor(#[from] MonitorError),
+    #[error("the session's files or sockets")]
+    Io(#[from] io::Error),
+    #[error("the guest did not come to the hit in {lives} lives")]
+    NotReached { lives: u32 },
+}
+
+/// A guest that stands still, with its stub.
+pub(super) struct Halted {
+    pub(super) machine: Machine,
+    pub(super) stub: GdbStub,
+    _copy: Option<Copy>,
+    /// What QEMU opens again and again while the guest runs.
+    _served: Scratch,
+}
+
+/// For each question to a guest that stands still.
+pub(super) const ANSWER: Timeout = Timeout(Duration::from_secs(30));
+/// What is kept of a stream while a debugger looks at the guest.
+const STREAM_LIMIT: usize = 16 << 20;
+/// What a life may take to come to the hit, over what its scenario allows its steps.
+const SLACK: Duration = Duration::from_secs(60);
+
+/// Brings a life to its hit, and lets gdb have it until that ends.
+pub async fn inspect(inspection: &Inspection<'_>, mut say: impl FnMut(&str)) -> Result<(), DebugError> {
+    let gdb = find_gdb().await?;
+    let Inspection { files, tries, halt, .. } = inspection;
+    for number in 1..=*tries {
+        let mut halted = inspection.start(number).await?;
+        if let Some(address) = halt {
+            if !inspection.bring(&mut halted, *address).await? {
+                halted.machine.stop(Stop::Now).await;
+                say(&format!("life {number} of {tries}: it does not come"));
+                continue;
+            }
+            say(&format!("life {number} of {tries}: halted where the kernel is about to complain"));
+        }
+        let socket = files.path("gdb.sock");
+        let listener = UnixListener::bind(&socket)?;
+        let target = Target { socket, ..inspection.target.clone() };
+        let debugger = Debugger::start(gdb, &target, &files.path("session.gdb"), inspection.arguments)?;
+        return inspection.hand_over(halted, &listener, debugger).await;
+    }
+    Err(DebugError::NotReached { lives: *tries })
+}
+
+impl Inspection<'_> {
+    /// Starts a guest, which stands still before its first instruction.
+    pub(super) async fn start(&self, number: u32) -> Result<Halted, DebugError> {
+        let life = LifeId { cell: self.cell.id, number };
+        let job = match &self.source {
+            Source::Recorded { job, .. } => job.clone(),
+            Source::Booted | Source::Resumed => self.guest.job(self.cell, &life, self.files)?,
+        };
+        let copy = match &self.source {
+            Source::Resumed => {
+                let directory = self.files.directory().to_owned();
+                let warm = WarmGuests::new(self.launcher.clone(), Limits::default(), directory);
+                warm.copy(self.guest, self.cell, &job, self.files).await.ok()
+            }
+            Source::Booted | Source::Recorded { .. } => None,
+        };
+        let memory = copy.as_ref().map_or(Memory::Fresh, |copy| Memory::Saved(copy.memory.clone()));
+        let mut prepared = self.guest.prepare(self.cell, memory, &job, self.files)?;
+        prepared.spec.stub = Stub::Wired;
+        if let Source::Recorded { recording, .. } = &self.source {
+            prepared.spec.recording = Some(Recording::Replay(recording.clone()));
+        }
+        let started = Machine::start(&prepared.spec, self.launcher).await;
+        let _served = prepared.opened()?;
+        let (machine, streams) = started?;
+        let Streams { console, kmsg, results, stub } = streams;
+        for (stream, name) in [(console, "console.log"), (kmsg, "kmsg.log"), (results, "results.log")] {
+            tokio::spawn(keep(stream, File::create(self.files.path(name))?));
+        }
+        let stub = stub.ok_or(StubError::Closed)?;
+        Ok(Halted { machine, stub, _copy: copy, _served })
+    }
+
+    /// Whether the guest comes to the instruction; it then stands in front of it.
+    pub(super) async fn bring(&self, halted: &mut Halted, address: u64) -> Result<bool, DebugError> {
+        let steps: Duration = self.cell.steps.iter().map(|step| step.limit).sum();
+        let limit = Limits::default().boot_of(self.cell) + steps + SLACK;
+        let Halted { machine, stub, .. } = halted;
+        stub.break_at(address).await?;
+        stub.go().await?;
+        let coming = async {
+            loop {
+                tokio::select! {
+                    stopped = stub.stopped() => return stopped.map(|_| true),
+                    event = machine.next_event() => match event {
+                        Some(MachineEvent::Paused | MachineEvent::Resumed) => {}
+                        _ => return Ok(false),
+                    }
+                }
+            }
+        };
+        let came = timeout(limit, coming).await.unwrap_or(Ok(false));
+        match came {
+            Ok(true) => stub.unbreak(address).await.map(|()| true).map_err(DebugError::from),
+            // A guest that has gone off takes its stub along.
+            Ok(false) | Err(StubError::Closed) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn hand_over(
+        &self,
+        halted: Halted,
+        listener: &UnixListener,
+        mut debugger: Debugger,
+    ) -> Result<(), DebugError> {
+        let gdb = tokio::select! {
+            accepted = listener.accept() => accepted?.0,
+            // It did not even connect: its own message says why.
+            ended = debugger.wait() => return ended.map(drop).map_err(DebugError::from),
+        };
+        let session = async {
+            match &self.source {
+                Source::Recorded { .. } => rewind::serve(self, halted, gdb).await,
+                Source::Booted | Source::Resumed => pass_through(halted, gdb).await,
+            }
+        };
+        tokio::select! {
+            ended = debugger.wait() => {
+                ended?;
+                return Ok(());
+            }
+            served = session => served?,
+        }
+        debugger.wait().await?;
+        Ok(())
+    }
+}
+
+/// gdb and the stub speak for themselves.
+async fn pass_through(halted: Halted, mut gdb: UnixStream) -> Result<(), DebugError> {
+    let Halted { mut machine, stub, _copy, _served } = halted;
+    let mut stub = stub.into_socket();
+    let talk = copy_bidirectional(&mut gdb, &mut stub);
+    tokio::pin!(talk);
+    loop {
+        tokio::select! {
+            // Whoever of the two has ended it knows why.
+            _ = &mut talk => break,
+            event = machine.next_event() => if event.is_none() {
+                break;
+            },
+        }
+    }
+    machine.stop(Stop::Now).await;
+    Ok(())
+}
+
+/// Writes a stream to a file, as far as that may grow. A stream that nobody reads would hold the guest up.
+async fn keep(mut stream: impl AsyncRead + Unpin, mut file: File) {
+    let mut room = STREAM_LIMIT;
+    let mut bytes = vec![0; 64 << 10];
+    while let Ok(length @ 1..) = stream.read(&mut bytes).await {
+        let kept = length.min(room);
+        room -= kept;
+        if let Err(error) = file.write_all(&bytes[..kept]) {
+            tracing::warn!(%error, "a stream of the guest's is not kept");
+            room = 0;
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! Backwards in a recorded life: gdb's `reverse-step` and `reverse-continue`.
+//!
+//! QEMU offers both itself, by snapshots that it takes while it replays. But none that it goes back to goes on: on s390x a clock
+//! comparator that was never set counts as expired when it is loaded, and the replay waits for an event that was never recorded
+//! (seen with QEMU 10.0; 7.2 does not record with a snapshot at all). A recording repeats to the instruction, though. So to go back is to
+//! replay anew, up to one instruction less: a boot for each step, a second for a small kernel.
+
+use std::collections::BTreeSet;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+
+use super::debug::{ANSWER, DebugError, Halted, Inspection};
+use crate::machine::{GdbStub, StubError, framed, whole};
+
+/// gdb asks for 32 KiB of memory at most in one packet.
+const PACKET_LIMIT: usize = 1 << 20;
+/// By which gdb asks where it is, and what happened there (GDB manual, "Stop Reply Packets").
+const WHERE: &str = "?";
+/// What it is told at the beginning of all.
+const AT_THE_BEGINNING: &str = "T05replaylog:begin;";
+
+/// What comes from gdb.
+#[derive(Debug, PartialEq, Eq)]
+enum Word {
+    /// That a packet came, or is to be sent again.
+    Ack(u8),
+    /// Ctrl-C.
+    Interrupt,
+    /// What it says, and how: memory that is written may be any bytes.
+    Packet { says: String, bytes: Vec<u8> },
+}
+
+/// The first word that is all there, which is taken off.
+fn next_word(bytes: &mut Vec<u8>) -> Option<Word> {
+    let (word, length) = match *bytes.first()? {
+        b'$' => {
+            let (body, length) = whole(bytes)?;
+            let says = String::from_utf8_lossy(body).into_owned();
+            (Word::Packet { says, bytes: bytes[..length].to_vec() }, length)
+        }
+        0x03 => (Word::Interrupt, 1),
+        byte => (Word::Ack(byte), 1),
+    };
+    bytes.drain(..length);
+    Some(word)
+}
+
+/// What a stub knows of its debugger, and each new one is told.
+#[derive(Debug, Default)]
+struct Known {
+    /// What the two can do, and which CPU is spoken of; the last of each.
+    manners: Vec<String>,
+    /// Breakpoints and watchpoints: `0,3ff7ff028fe,2`.
+    points: BTreeSet<String>,
+}
+
+impl Known {
+    fn note(&mut self, packet: &str) {
+        if let Some(point) = packet.strip_prefix('Z') {
+            self.points.insert(point.to_owned());
+        } else if let Some(point) = packet.strip_prefix('z') {
+            self.points.remove(point);
+        } else if packet.starts_with("qSupported") || packet.starts_with('H') {
+            let kind = &packet[..2];
+            self.manners.retain(|known| !known.starts_with(kind));
+            self.manners.push(packet.to_owned());
+        }
+    }
+
+    async fn tell(&self, stub: &mut GdbStub) -> Result<(), StubError> {
+        for packet in &self.manners {
+            stub.ask(packet).await?;
+        }
+        Ok(())
+    }
+
+    async fn set_points(&self, stub: &mut GdbStub) -> Result<(), StubError> {
+        for point in &self.points {
+            stub.order(&format!("Z{point}")).await?;
+        }
+        Ok(())
+    }
+}
+
+/// A life of which each moment can be had again.
+struct Rewinder<'a> {
+    inspection: &'a Inspection<'a>,
+    known: Known,
+    lives: u32,
+}
+
+/// Where gdb is after it went back.
+enum Reached {
+    Moment(Box<Halted>),
+    TheBeginning(Box<Halted>),
+}
+
+impl Rewinder<'_> {
+    /// The moment when the guest has executed so many instructions.
+    async fn at(&mut self, instructions: u64) -> Result<Halted, DebugError> {
+        self.lives += 1;
+        let mut halted = self.inspection.start(self.lives).await?;
+        self.known.tell(&mut halted.stub).await?;
+        if instructions > 0 {
+            halted.machine.stop_at(instructions, ANSWER).await?;
+            halted.stub.go().await?;
+            halted.stub.stopped().await?;
+        }
+        Ok(halted)
+    }
+
+    /// One instruction back.
+    async fn step(&mut self, now: u64) -> Result<Reached, DebugError> {
+        match now.checked_sub(1) {
+            Some(before) => Ok(Reached::Moment(Box::new(self.at(before).await?))),
+            None => Ok(Reached::TheBeginning(Box::new(self.at(0).await?))),
+        }
+    }
+
+    /// Back to the last time that the guest came by a breakpoint.
+    async fn run(&mut self, now: u64) -> Result<Reached, DebugError> {
+        let mut halted = self.at(0).await?;
+        let mut last = None;
+        if let Some(until) = now.checked_sub(1).filter(|until| *until > 0) {
+            halted.machine.stop_at(until, ANSWER).await?;
+            loop {
+                self.known.set_points(&mut halted.stub).await?;
+                halted.stub.go().await?;
+                halted.stub.stopped().await?;
+                let at = halted.machine.replayed(ANSWER).await?;
+                if at >= until {
+                    break;
+                }
+                last = Some(at);
+                // Past the breakpoint, as gdb itself does it.
+                for point in &self.known.points {
+                    halted.stub.order(&format!("z{point}")).await?;
+                }
+                halted.stub.step().await?;
+            }
+        }
+        drop(halted);
+        match last {
+            Some(last) => Ok(Reached::Moment(Box::new(self.at(last).await?))),
+            None => Ok(Reached::TheBeginning(Box::new(self.at(0).await?))),
+        }
+    }
+}
+
+/// Passes on what gdb and the stub say, and goes back when gdb asks for it.
+pub(super) async fn serve(
+    inspection: &Inspection<'_>,
+    halted: Halted,
+    mut gdb: UnixStream,
+) -> Result<(), DebugError> {
+    let mut rewinder = Rewinder { inspection, known: Known::default(), lives: 1 };
+    let Halted { mut machine, stub, .. } = halted;
+    let mut stub = stub.into_socket();
+    let (mut heard, mut said) = (Vec::new(), vec![0; 64 << 10]);
+    let mut answer = vec![0; 64 << 10];
+    // Acknowledgements of what farm said in the stub's place.
+    let mut own = 0_u32;
+    loop {
+        tokio::select! {
+            length = gdb.read(&mut said) => match length {
+                Ok(length @ 1..) if heard.len() < PACKET_LIMIT => heard.extend(&said[..length]),
+                _ => return Ok(()),
+            },
+            length = stub.read(&mut answer) => match length {
+                Ok(length @ 1..) => gdb.write_all(&answer[..length]).await?,
+                _ => return Ok(()),
+            },
+            event = machine.next_event() => if event.is_none() {
+                return Ok(());
+            },
+        }
+        while let Some(word) = next_word(&mut heard) {
+            match word {
+                Word::Ack(_) if own > 0 => own -= 1,
+                Word::Ack(byte) => stub.write_all(&[byte]).await?,
+                Word::Interrupt => stub.write_all(&[0x03]).await?,
+                Word::Packet { says, .. } if says == "bs" || says == "bc" => {
+                    gdb.write_all(b"+").await?;
+                    let now = machine.replayed(ANSWER).await?;
+                    let reached =
+                        if says == "bs" { rewinder.step(now).await? } else { rewinder.run(now).await? };
+                    let (Halted { machine: earlier, stub: mut its, .. }, answer) = match reached {
+                        Reached::Moment(halted) => (*halted, None),
+                        Reached::TheBeginning(halted) => (*halted, Some(AT_THE_BEGINNING.to_owned())),
+                    };
+                    let place = its.ask(WHERE).await?;
+                    rewinder.known.set_points(&mut its).await?;
+                    (machine, stub) = (earlier, its.into_socket());
+                    own += 1;
+                    gdb.write_all(framed(&answer.unwrap_or(place)).as_bytes()).await?;
+                }
+                Word::Packet { says, bytes } => {
+                    rewinder.known.note(&says);
+                    stub.write_all(&bytes).await?;
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_of_gdb_are_told_apart_and_waited_for() {
+        let mut bytes = b"+$bs#d5\x03-$m0".to_vec();
+        let words: Vec<Word> = std::iter::from_fn(|| next_word(&mut bytes)).collect();
+        let packet = Word::Packet { says: "bs".to_owned(), bytes: b"$bs#d5".to_vec() };
+        assert_eq!(words, [Word::Ack(b'+'), packet, Word::Interrupt, Word::Ack(b'-')]);
+        assert_eq!(bytes, b"$m0");
+    }
+
+    #[test]
+    fn a_new_stub_is_told_what_the_last_one_knew() {
+        let mut known = Known::default();
+        for packet in
+            ["qSupported:multiprocess+", "Hg0", "Z0,10,2", "Z0,20,2", "Hgp1.1", "z0,10,2", "Hc-1", "g", "?"]
+        {
+            known.note(packet);
+        }
+        assert_eq!(known.manners, ["qSupported:multiprocess+", "Hgp1.1", "Hc-1"]);
+        assert_eq!(known.points.into_iter().collect::<Vec<_>>(), ["0,20,2"]);
+    }
+}

@@ -26,6 +26,7 @@ pub mod calibration;
 pub mod trial;
 pub mod mutation;
 pub mod repro;
+pub mod bundle;
 pub mod bisect;
 pub mod report;
 pub mod runner;

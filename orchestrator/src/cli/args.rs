@@ -96,6 +96,9 @@ pub(super) enum Command {
     /// The same kernel, scenario, seed, schedule and machine; what is not as it was is said. In how many lives it came, with an interval of
     /// 95 % for how often it comes. Under the deterministic schedule each life is the same to the bit. Exits with 0 if it came again, with 107
     /// if not.
+    ///
+    /// With --bundle all of that goes into one file, which a colleague unpacks (tar xf) and runs without farm (./run.sh); `farm repro FILE` runs it here.
+    /// A bundle may come from anybody: it is checked, and runs from its own kernel and image in guests that boot.
     Repro(ReproArgs),
     /// Find the change that brought a bug, also where it shows only now and then
     #[command(subcommand)]
@@ -127,9 +130,22 @@ pub(super) enum Command {
 /// What `repro` asks.
 #[derive(Debug, ClapArgs)]
 pub(super) struct ReproArgs {
-    /// The hit, by its id or the beginning of that, as `farm hits` prints it
-    #[arg(value_name = "HIT")]
+    /// The hit, by its id or the beginning of that, as `farm hits` prints it; or a bundle's file (its name has a / or ends in .tar.zst)
+    #[arg(value_name = "HIT|BUNDLE")]
     pub(super) hit: String,
+
+    /// Write the hit into one file (NAME.tar.zst) for somebody who has no farm: kernel, initrd, and a run.sh that needs QEMU, a shell and
+    /// coreutils only. First boots the guest 3 times, or 2 times under the deterministic schedule, to see that the hit comes
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["repeat", "cold"])]
+    pub(super) bundle: Option<Utf8PathBuf>,
+
+    /// Write the bundle without that; what its console should be is then not known
+    #[arg(long, requires = "bundle")]
+    pub(super) unchecked: bool,
+
+    /// Put the kernel's vmlinux into the bundle, for gdb
+    #[arg(long, requires = "bundle")]
+    pub(super) with_vmlinux: bool,
 
     /// How many lives
     #[arg(long, value_name = "N", default_value = "10", value_parser = clap::value_parser!(u32).range(1..))]

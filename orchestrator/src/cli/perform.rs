@@ -25,8 +25,8 @@ use crate::plan::{CalibrationRecord, Cell, Protection, expand};
 use crate::report;
 use crate::repro;
 use crate::runner::{
-    self, Assignment, Comparison, FailFast, GuestSize, Interrupt, Jobs, Keepsakes, Limits, NoGuest, Options,
-    Rechecks, RunError, SearchRequest, Warmth, default_jobs, host_record, host_size,
+    self, Assignment, Comparison, FailFast, Guest, GuestSize, Interrupt, Jobs, Keepsakes, Limits, NoGuest,
+    Options, Rechecks, RunError, SearchRequest, Warmth, default_jobs, host_record, host_size,
 };
 use crate::scenario::Scenario;
 use crate::store::{
@@ -67,6 +67,15 @@ pub(super) fn assign(
         None => grounds.provision.guest(environment, &cell, &grounds.qemu, guests)?,
     };
     Ok(Assignment { cell: Arc::new(cell), guest, at_least: 1, recheck_of: None })
+}
+
+/// The same with a guest that is there.
+pub(super) fn assign_to(grounds: &Grounds, cell: Cell, guest: Guest) -> Assignment {
+    let guest = match lacks(grounds, &cell) {
+        Some(reason) => Err(NoGuest::Skipped(reason)),
+        None => Ok(Arc::new(guest)),
+    };
+    Assignment { cell: Arc::new(cell), guest, at_least: 1, recheck_of: None }
 }
 
 /// All cells with what they boot. A scenario or kernel named twice is meant once; `--repeat` is for more.

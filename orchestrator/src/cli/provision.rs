@@ -72,10 +72,30 @@ impl Grounds {
         asked: Asked,
         kernels: impl FnOnce() -> Result<Vec<Kernel>, Failure>,
     ) -> Result<Self, Failure> {
+        Self::with(environment, runtime, options, asked, || Provision::new(environment, kernels()?))
+    }
+
+    /// The same for a kernel whose image is there, too: nothing is compiled or fetched.
+    pub(super) fn with_brought(
+        environment: &Environment,
+        runtime: &Runtime,
+        options: &MachineArgs,
+        kernel: Kernel,
+    ) -> Result<Self, Failure> {
+        Self::with(environment, runtime, options, Asked::default(), || Provision::brought(kernel))
+    }
+
+    fn with(
+        environment: &Environment,
+        runtime: &Runtime,
+        options: &MachineArgs,
+        asked: Asked,
+        provision: impl FnOnce() -> Result<Provision, Failure>,
+    ) -> Result<Self, Failure> {
         let host = Host::of_this_machine().map_err(|error| Failure::of(ExitCode::Infra, &error))?;
         let launcher = Launcher::this_program();
         let qemu = runtime.block_on(find_qemu(environment, options, &launcher))?;
-        let provision = Provision::new(environment, kernels()?)?;
+        let provision = provision()?;
         let accel = accel(options, &host, &qemu);
         let Asked { protection, fixes, schedule, seed, counting } = asked;
         let request = Request {
@@ -150,6 +170,12 @@ fn sources_of(kernel: &Kernel, own_modules: &OwnModules, made: &Guests) -> Share
 pub(super) struct Provision {
     catalog: Catalog,
     kernels: Vec<Kernel>,
+    /// None: images are brought.
+    makings: Option<Makings>,
+}
+
+/// What images are made of, beside a kernel's modules.
+struct Makings {
     programs: Programs,
     manifest: Manifest,
     busybox: Utf8PathBuf,
@@ -163,7 +189,11 @@ impl Provision {
         let library = library()?;
         let programs = compile(&environment.cache, &assets::GUESTS, &library.catalog, &output::note)?;
         let manifest = Manifest::parse(assets::LITE_YAML)?;
-        Ok(Self { catalog, kernels, programs, manifest, busybox })
+        Ok(Self { catalog, kernels, makings: Some(Makings { programs, manifest, busybox }) })
+    }
+
+    fn brought(kernel: Kernel) -> Result<Self, Failure> {
+        Ok(Self { catalog: kernel_catalog()?, kernels: vec![kernel], makings: None })
     }
 
     fn keys(&self) -> Vec<KernelKey> {
@@ -199,34 +229,19 @@ impl Provision {
         if let Some(guest) = made.get(&key) {
             return Ok(guest.clone());
         }
+        let Some(makings) = &self.makings else {
+            return Err(Failure::new(ExitCode::Fault, "there is nothing here to make an image of"));
+        };
         let guest = match self.own_modules(environment, kernel, &modules)? {
             Ok(own) => {
-                let manifest = self.manifest.with_requested(&modules);
+                let manifest = makings.manifest.with_requested(&modules);
                 let sources = sources_of(kernel, &own, made);
-                Ok(self.make_guest(environment, kernel, &manifest, &own, sources, qemu)?)
+                Ok(makings.guest(environment, kernel, &manifest, &own, sources, qemu)?)
             }
             Err(no_guest) => Err(no_guest),
         };
         made.insert(key, guest.clone());
         Ok(guest)
-    }
-
-    fn make_guest(
-        &self,
-        environment: &Environment,
-        kernel: &Kernel,
-        manifest: &Manifest,
-        own_modules: &OwnModules,
-        sources: SharedSources,
-        qemu: &Qemu,
-    ) -> Result<Arc<Guest>, Failure> {
-        let Self { programs, busybox, .. } = self;
-        let own_modules =
-            own_modules.iter().map(|(name, own)| (name.clone(), own.stripped.clone())).collect();
-        let parts = ImageParts { kernel, programs, busybox, manifest, own_modules: &own_modules };
-        let image = lite_image(&environment.cache, parts, &output::note)?;
-        let (kernel, qemu, cache) = (kernel.clone(), qemu.clone(), environment.cache.clone());
-        Ok(Arc::new(Guest { kernel, image, qemu, sources, cache }))
     }
 
     /// The modules of farm's own among these names, built against the kernel where they have not been before.
@@ -278,6 +293,26 @@ impl Provision {
     fn kernel(&self, key: &KernelKey) -> Result<&Kernel, Failure> {
         let found = self.kernels.iter().find(|kernel| kernel.key == *key);
         found.ok_or_else(|| Failure::new(ExitCode::Fault, format!("no kernel {} was provided", key.name)))
+    }
+}
+
+impl Makings {
+    fn guest(
+        &self,
+        environment: &Environment,
+        kernel: &Kernel,
+        manifest: &Manifest,
+        own_modules: &OwnModules,
+        sources: SharedSources,
+        qemu: &Qemu,
+    ) -> Result<Arc<Guest>, Failure> {
+        let Self { programs, busybox, .. } = self;
+        let own_modules =
+            own_modules.iter().map(|(name, own)| (name.clone(), own.stripped.clone())).collect();
+        let parts = ImageParts { kernel, programs, busybox, manifest, own_modules: &own_modules };
+        let image = lite_image(&environment.cache, parts, &output::note)?;
+        let (kernel, qemu, cache) = (kernel.clone(), qemu.clone(), environment.cache.clone());
+        Ok(Arc::new(Guest { kernel, image, qemu, sources, cache, brought: None }))
     }
 }
 

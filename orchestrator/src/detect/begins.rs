@@ -91,6 +91,20 @@ pub(super) fn begins(text: &[u8]) -> Option<Begins> {
     fits(&PROGRAM_CHECK, text)
 }
 
+/// Whether this line, without what the log puts before it, opens a report.
+pub fn opens_report(line: &str) -> bool {
+    matches!(begins(line.as_bytes()), Some(Begins::Report(..)))
+}
+
+/// How all reports open: for each form the words that its line has, in their order. For those who can only look for words.
+pub fn report_openings() -> Vec<Vec<&'static str>> {
+    let words = |rule: &Rule| {
+        let words = [rule.begins].into_iter().chain(rule.contains.iter().copied());
+        words.filter(|word| !word.is_empty()).collect()
+    };
+    RULES.iter().chain([&PROGRAM_CHECK]).map(words).collect()
+}
+
 /// Opening lines are shorter than this; what is longer is read up to here.
 const OPENING_LIMIT: usize = 2048;
 

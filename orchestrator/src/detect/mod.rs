@@ -30,6 +30,7 @@ mod trace;
 mod uvsim;
 mod wrapped;
 
+pub use begins::{opens_report, report_openings};
 pub use detector::{Detector, Options, Timestamps};
 pub use hit::{Fingerprint, Frame, Hit, Kind, Reliability, SourceLocation, Stream, Task};
 pub use merge::merge;

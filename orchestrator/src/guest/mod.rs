@@ -3,6 +3,7 @@
 mod archive;
 mod compile;
 mod disk;
+mod disk_parts;
 mod image;
 mod initrd;
 mod job;
@@ -20,6 +21,7 @@ use camino::Utf8PathBuf;
 
 pub use self::compile::{Programs, compile};
 pub use self::disk::{disk_template, fresh_disk};
+pub use self::disk_parts::{Extent, fit, lay_out, lay_out_command, take_apart};
 pub use self::image::{ImageParts, LiteImage, lite_image};
 pub use self::initrd::write_initrd;
 pub use self::job::{CellJob, Entropy, Executable, Job, JobAction, JobRequest, JobStep, Mount, Work};

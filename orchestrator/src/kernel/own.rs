@@ -65,6 +65,27 @@ impl Kernel {
     }
 }
 
+impl Kernel {
+    /// The kernel that a bundle brings, under the name that it had where it was found. Of its files only the boot image.
+    pub fn brought(boot: &Utf8Path, key: KernelKey) -> Result<Self, KernelError> {
+        let facts = inspect(&read(boot)?).map_err(|NotBootable { looks_like }| KernelError::NotAKernel {
+            path: boot.to_owned(),
+            looks_like,
+        })?;
+        Ok(Self {
+            key,
+            boot: boot.to_owned(),
+            modules: None,
+            vmlinux: None,
+            debug_modules: None,
+            config: None,
+            headers: None,
+            origin: Origin::Own { boot: boot.to_owned() },
+            command_line_bytes: facts.command_line_bytes,
+        })
+    }
+}
+
 fn absolute(path: &Utf8Path) -> Result<Utf8PathBuf, KernelError> {
     path.canonicalize_utf8().map_err(|source| KernelError::Io { path: path.to_owned(), source })
 }

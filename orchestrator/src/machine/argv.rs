@@ -91,6 +91,9 @@ pub enum Wiring<'a> {
     Sockets(Sockets),
     /// Files and a QMP socket in a directory: for starting by hand. The guest runs at once.
     Files { directory: &'a Utf8Path },
+    /// Files in a directory and no monitor: for a script, which only sees whether QEMU is still there. The guest runs at
+    /// once, and a panic ends it.
+    Unattended { directory: &'a Utf8Path },
 }
 
 /// Numbers of inherited descriptors, one for each stream.
@@ -186,13 +189,19 @@ pub(super) fn options(spec: &Spec, wiring: Wiring<'_>) -> Result<Vec<Vec<String>
         }
     }
     add("-display", "none".into());
-    // A panicked guest waits to be looked at; one that reboots ends instead.
-    add("-action", "panic=pause,reboot=shutdown".into());
+    // A panicked guest waits to be looked at, if anybody can; one that reboots ends instead.
+    let panic = match wiring {
+        Wiring::Sockets(_) | Wiring::Files { .. } => "pause",
+        Wiring::Unattended { .. } => "exit-failure",
+    };
+    add("-action", format!("panic={panic},reboot=shutdown"));
 
     for (stream, chardev) in chardevs(wiring) {
         add("-chardev", format!("{chardev},id={stream}"));
     }
-    add("-mon", "chardev=qmp,mode=control".into());
+    if !matches!(wiring, Wiring::Unattended { .. }) {
+        add("-mon", "chardev=qmp,mode=control".into());
+    }
     if let Wiring::Sockets(Sockets { gdb: Some(descriptor), .. }) = wiring {
         add("-chardev", format!("socket,fd={descriptor},id=gdb"));
         add("-gdb", "chardev:gdb".into());
@@ -277,22 +286,25 @@ fn kernel_command_line(extra: &[String]) -> Result<String, CommandLineTooLong> {
 }
 
 /// Each stream's character device, short of its id.
-fn chardevs(wiring: Wiring<'_>) -> [(&'static str, String); 4] {
+fn chardevs(wiring: Wiring<'_>) -> Vec<(&'static str, String)> {
+    let files = |directory: &Utf8Path| {
+        ["console", "kmsg", "results"].map(|stream| {
+            let path = escape_commas(&directory.join(format!("{stream}.log")));
+            (stream, format!("file,path={path}"))
+        })
+    };
     match wiring {
         Wiring::Sockets(Sockets { console, kmsg, results, qmp, gdb: _ }) => {
             [("console", console), ("kmsg", kmsg), ("results", results), ("qmp", qmp)]
                 .map(|(stream, descriptor)| (stream, format!("socket,fd={descriptor}")))
+                .into()
         }
         Wiring::Files { directory } => {
-            let file = |name| format!("file,path={}", escape_commas(&directory.join(name)));
             let socket = escape_commas(&directory.join("qmp.sock"));
-            [
-                ("console", file("console.log")),
-                ("kmsg", file("kmsg.log")),
-                ("results", file("results.log")),
-                ("qmp", format!("socket,path={socket},server=on,wait=off")),
-            ]
+            let qmp = ("qmp", format!("socket,path={socket},server=on,wait=off"));
+            files(directory).into_iter().chain([qmp]).collect()
         }
+        Wiring::Unattended { directory } => files(directory).into(),
     }
 }
 
@@ -423,6 +435,11 @@ pub(super) mod tests {
         spec.qemu.sandbox = Feature::Absent;
         let directory = Utf8Path::new("/cells/a,b");
         insta::assert_snapshot!(shown(&spec, Wiring::Files { directory }));
+    }
+
+    #[test]
+    fn nobody_watches() {
+        insta::assert_snapshot!(shown(&spec(), Wiring::Unattended { directory: Utf8Path::new("") }));
     }
 
     #[test]

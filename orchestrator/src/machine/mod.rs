@@ -49,7 +49,7 @@ pub use monitor::{Monitor, MonitorError, QmpEvent, Timeout};
 pub use preflight::{Access, Host, HostError, Preflight, Wanted, preflight};
 pub use qemu::{Candidate, Discovery, Feature, Qemu, QemuError, Version, discover, find, inspect};
 pub use running::{Machine, SaveError, Stop, Streams, end_is_zero};
-pub use script::{BY_HAND, quote, script};
+pub use script::{BY_HAND, quote, script, unattended_options};
 pub use session::StartError;
 pub use state::{Cpu, CpuState, Psw};
 pub use unwind::Call;

@@ -24,13 +24,22 @@ pub fn script(spec: &Spec, preparation: &[String]) -> Result<String, CommandLine
         text.push('\n');
     }
     text.push_str(&format!("exec {}", quote(spec.qemu.binary.as_str())));
-    for words in options {
-        let words: Vec<String> = words.iter().map(|word| quote(word)).collect();
-        text.push_str(" \\\n    ");
-        text.push_str(&words.join(" "));
-    }
+    text.push_str(&lines(&options));
     text.push('\n');
     Ok(text)
+}
+
+/// What stands behind QEMU's name in a shell script that only waits for its end, whose working directory the streams go to.
+pub fn unattended_options(spec: &Spec) -> Result<String, CommandLineTooLong> {
+    Ok(lines(&options(spec, Wiring::Unattended { directory: "".into() })?))
+}
+
+fn lines(options: &[Vec<String>]) -> String {
+    let line = |words: &Vec<String>| {
+        let words: Vec<String> = words.iter().map(|word| quote(word)).collect();
+        format!(" \\\n    {}", words.join(" "))
+    };
+    options.iter().map(line).collect()
 }
 
 /// A word as a POSIX shell reads it back: bare where no character has a meaning, else in single quotes.

@@ -8,12 +8,12 @@ use jiff::Timestamp;
 
 use crate::cache::{Cache, quiet};
 use crate::guest::{
-    CellJob, Entropy, GuestError, Job, JobRequest, LiteImage, SHARE_TAG, disk_template, fresh_disk,
-    fresh_share, share_command, write_initrd,
+    CellJob, Entropy, Extent, GuestError, Job, JobRequest, LiteImage, SHARE_TAG, disk_template, fresh_disk,
+    fresh_share, lay_out, share_command, write_initrd,
 };
 use crate::kernel::{Kernel, SharedSources, sha256_hex};
 use crate::machine::{
-    BY_HAND, Boot, CommandLineTooLong, KERNEL_ARGUMENTS, Memory, Qemu, Spec, Stub, quote, script,
+    BY_HAND, Boot, CommandLineTooLong, Feature, KERNEL_ARGUMENTS, Memory, Qemu, Spec, Stub, quote, script,
 };
 use crate::plan::{Cell, LifeId, Shape};
 use crate::store::{LifeFiles, StoreError};
@@ -31,6 +31,17 @@ pub struct Guest {
     /// Of the kernel and the modules that its image has, farm's own among them.
     pub sources: SharedSources,
     pub cache: Cache,
+    /// None: the cell makes its job and its disks.
+    pub brought: Option<Brought>,
+}
+
+/// What a guest has that was not made here, from its cell.
+#[derive(Debug, Clone)]
+pub struct Brought {
+    /// The archive with the job, as it once ran.
+    pub job: Vec<u8>,
+    /// Of the formatted disks that are not made here either: number, file with the pieces, where they belong.
+    pub disks: Vec<(usize, Utf8PathBuf, Vec<Extent>)>,
 }
 
 /// A guest ready to start, and its scratch files.
@@ -66,6 +77,10 @@ pub enum PrepareError {
 impl Guest {
     /// Writes down the cell's job, and gives the archive with it.
     pub(super) fn job(&self, cell: &Cell, life: &LifeId, files: &LifeFiles) -> Result<Vec<u8>, PrepareError> {
+        if let Some(brought) = &self.brought {
+            files.bytes("job.cpio", &brought.job)?;
+            return Ok(brought.job.clone());
+        }
         let job = CellJob::new(request(cell, life)?, &self.image)?;
         self.write_job(cell, &job, files)
     }
@@ -127,6 +142,19 @@ impl Guest {
         Ok(archive)
     }
 
+    /// The machine for a script that has its scratch files in its working directory and the kernel elsewhere. What belongs to
+    /// farm's own QEMU is left out: another starts it.
+    pub fn unattended(&self, cell: &Cell, kernel: &Utf8Path) -> Spec {
+        let spec = self.spec(cell, Memory::Fresh, Utf8Path::new(""));
+        let boot = Boot::Direct {
+            kernel: kernel.to_owned(),
+            initrd: Some("initrd".into()),
+            kernel_args: cell.shape.kernel_args.clone(),
+        };
+        let qemu = Qemu { data: None, sandbox: Feature::Absent, ..spec.qemu };
+        Spec { qemu, boot, ..spec }
+    }
+
     /// The machine, with its scratch files in `directory`.
     fn spec(&self, cell: &Cell, memory: Memory, directory: &Utf8Path) -> Spec {
         let initrd = match memory {
@@ -169,9 +197,14 @@ impl Guest {
             prepared.scratch.0.push(initrd.clone());
             write_initrd(&self.image, job, &initrd)?;
         }
-        for (disk, path) in cell.shape.disks.iter().zip(&prepared.spec.disks) {
+        let brought = self.brought.iter().flat_map(|brought| &brought.disks);
+        let brought: Vec<_> = brought.collect();
+        for (number, (disk, path)) in cell.shape.disks.iter().zip(&prepared.spec.disks).enumerate() {
             prepared.scratch.0.push(path.clone());
-            fresh_disk(&self.cache, *disk, path, &quiet)?;
+            match brought.iter().find(|(of, ..)| *of == number) {
+                Some((_, pieces, extents)) => lay_out(pieces, extents, disk.size_mib, path)?,
+                None => fresh_disk(&self.cache, *disk, path, &quiet)?,
+            }
         }
         if let Some(share) = &prepared.spec.share {
             prepared.served.0.push(share.clone());

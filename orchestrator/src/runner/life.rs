@@ -53,7 +53,7 @@ const COUNTED: u32 = 5;
 
 impl Limits {
     /// From QEMU's start to init's `ready`.
-    pub(super) fn boot_of(self, cell: &Cell) -> Duration {
+    pub fn boot_of(self, cell: &Cell) -> Duration {
         if cell.turns().is_some() { self.boot * COUNTED } else { self.boot }
     }
 }
@@ -72,7 +72,7 @@ const CAPTURE_LIMIT: Timeout = Timeout(Duration::from_secs(5));
 /// For streams of a dead QEMU to reach their end.
 const DRAIN_LIMIT: Duration = Duration::from_secs(5);
 /// What a step may take beyond its own wall limit: stuck workers, draining the kernel log.
-const STEP_SLACK: Duration = Duration::from_secs(20);
+pub const STEP_SLACK: Duration = Duration::from_secs(20);
 /// From the end of the job until the guest is off, a tenth of a second for a stock kernel. Under TCG with a thread for
 /// each CPU QEMU (7.2 and 10.0) can lock up here for good: the CPU that powers off waits inside its SIGP STOP order for
 /// the other one (target/s390x/sigp.c, run_on_cpu), and that waits for the first to leave the guest, to flush TLBs

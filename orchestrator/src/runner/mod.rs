@@ -31,10 +31,10 @@ use tokio::time::{Instant as Clock, MissedTickBehavior, interval_at};
 
 pub use capacity::{GuestSize, HostSize, Jobs, default_jobs};
 pub use debug::{DebugError, Inspection, Source, inspect};
-pub use guest::Guest;
+pub use guest::{Brought, Guest};
 pub use host::{host_record, host_size};
 pub use interactive::{ShellError, interact};
-pub use life::Limits;
+pub use life::{Limits, STEP_SLACK};
 pub use recheck::Rechecks;
 pub use search::{SearchRequest, Until};
 

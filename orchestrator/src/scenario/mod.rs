@@ -19,6 +19,7 @@ pub mod pattern;
 pub mod problem;
 pub mod programs;
 
+mod bounds;
 mod check;
 mod fields;
 mod read;
@@ -32,6 +33,7 @@ use std::time::Duration;
 use camino::Utf8PathBuf;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use bounds::outside_bounds;
 pub use check::{Source, check};
 pub(crate) use fields::{MOST_BESIDE, MOST_STEPS, MOST_TOUCHES, MOST_WORKERS};
 

@@ -11,6 +11,7 @@ mod beside;
 mod bisect;
 mod boot;
 mod built;
+mod bundle;
 mod crash;
 mod data;
 mod emulated;

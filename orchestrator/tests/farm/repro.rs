@@ -41,6 +41,9 @@ fn a_kernel_that_is_gone_is_named() {
     let refused = farm.run(&["repro", hit]).with_code(2).stderr;
     assert!(refused.contains("is not here any more, or another is in its place"), "{refused}");
     assert!(refused.contains(&format!("it was {kernel}, with the SHA-256 ")), "{refused}");
+    let bundle = farm.path("hit.tar.zst");
+    let refused = farm.run(&["repro", hit, "--bundle", bundle.as_str()]).with_code(2).stderr;
+    assert!(refused.contains("is not here any more") && !bundle.exists(), "{refused}");
     fs::remove_file(&kernel).unwrap();
     assert!(farm.run(&["repro", hit]).with_code(2).stderr.contains("vmlinuz"));
 }

@@ -1,5 +1,6 @@
 //! `farm repro`: a hit's exact cell once more, as often as is asked for.
 
+mod bundle;
 mod debugger;
 
 use std::fs;
@@ -23,10 +24,28 @@ use crate::store::{FoundHit, ReproRecord, StoredHit, read_cell};
 
 pub(super) fn repro(environment: &Environment, options: &ReproArgs) -> Result<ExitCode, Failure> {
     let runtime = runtime()?;
+    if bundle::is_file(&options.hit) {
+        return bundle::live(environment, &runtime, options);
+    }
+    if let Some(file) = &options.bundle {
+        return bundle::make(environment, &runtime, options, file);
+    }
     if options.gdb {
         return debugger::debug(environment, &runtime, options);
     }
     again(environment, &runtime, options)
+}
+
+/// The machine that a cell asks for, on the QEMU that the user asks for.
+fn machine_of(cell: &Cell, options: &ReproArgs) -> MachineArgs {
+    MachineArgs {
+        qemu: options.qemu.clone(),
+        accel: Some(match cell.shape.accel {
+            Accel::Tcg => AccelArg::Tcg,
+            Accel::Kvm => AccelArg::Kvm,
+        }),
+        cpu: Some(cell.shape.cpu_model.clone()),
+    }
 }
 
 /// A hit's cell, ready to live again.
@@ -50,14 +69,7 @@ impl HitCell {
             Failure::new(ExitCode::Infra, message)
         })?;
         let kernels = || Ok(vec![kernel_again(environment, recorded)?]);
-        let machine = MachineArgs {
-            qemu: options.qemu.clone(),
-            accel: Some(match cell.shape.accel {
-                Accel::Tcg => AccelArg::Tcg,
-                Accel::Kvm => AccelArg::Kvm,
-            }),
-            cpu: Some(cell.shape.cpu_model.clone()),
-        };
+        let machine = machine_of(&cell, options);
         let grounds = Grounds::with_kernels(environment, runtime, &machine, Asked::default(), kernels)?;
         let now = QemuKey { version: grounds.qemu.full_version() };
         let differs = differences(&cell, &now);

@@ -92,6 +92,13 @@ pub(crate) const REQUIREMENTS: &[Requirement] = &[
         fedora: "ccache",
     },
     Requirement {
+        purpose: "debugs guests",
+        proof: Proof::Program("gdb-multiarch"),
+        debian: "gdb-multiarch",
+        ubuntu: "gdb-multiarch",
+        fedora: "gdb",
+    },
+    Requirement {
         // Debian 12 has it in qemu-system-misc, which provides this name.
         purpose: "runs guests",
         proof: Proof::Program("qemu-system-s390x"),

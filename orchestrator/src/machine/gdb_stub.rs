@@ -148,7 +148,7 @@ mod tests {
         let peer = async {
             let mut asked = [0; 12];
             theirs.read_exact(&mut asked).await.unwrap();
-            assert_eq!(&asked, b"$Z0,1a2,2#bd");
+            assert_eq!(&asked, b"$Z0,1a2,2#d8");
             theirs.write_all(b"+$O").await.unwrap();
             tokio::task::yield_now().await;
             theirs.write_all(b"K#9a").await.unwrap();

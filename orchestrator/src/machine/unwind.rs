@@ -239,7 +239,7 @@ mod tests {
         loops.put(0x8000 + RETURN_ADDRESS, 0x2000);
         assert_eq!(walked(&loops, STACK).unwrap().len(), MOST_CALLS);
         // An odd stack, and one beyond the table.
-        for stack in [STACK + 1, u64::MAX & !7] {
+        for stack in [STACK + 1, 1 << 60] {
             assert_eq!(walked(&memory(), stack), Ok(vec![at(0x1234)]));
         }
         let mut invalid = memory();

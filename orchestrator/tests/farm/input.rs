@@ -21,11 +21,11 @@ fn names_that_are_not_known() {
     "#);
     insta::assert_snapshot!(refused(&farm, &["run", "smoke", "--kernel", "debain-12"]), @r#"
     error: there is no kernel 'debain-12'
-      hint: did you mean 'debian-12'? Known are debian-12, debian-13, debian-14, debug-vm-6.1, debug-vm-6.12, fault-injection-6.1, fault-injection-6.12, kasan-6.1, kasan-6.12, lean-6.1, lean-6.12, lean-clang-6.1, lean-clang-6.12, lockdep-6.1, lockdep-6.12
+      hint: did you mean 'debian-12'? Known are debian-12, debian-13, debian-14, debug-info-6.1, debug-info-6.12, debug-vm-6.1, debug-vm-6.12, fault-injection-6.1, fault-injection-6.12, kasan-6.1, kasan-6.12, lean-6.1, lean-6.12, lean-clang-6.1, lean-clang-6.12, lockdep-6.1, lockdep-6.12
     "#);
     insta::assert_snapshot!(refused(&farm, &["run", "smoke", "--kernel", "mainline"]), @r#"
     error: there is no kernel 'mainline'
-      hint: known are debian-12, debian-13, debian-14, debug-vm-6.1, debug-vm-6.12, fault-injection-6.1, fault-injection-6.12, kasan-6.1, kasan-6.12, lean-6.1, lean-6.12, lean-clang-6.1, lean-clang-6.12, lockdep-6.1, lockdep-6.12; a kernel of your own is given by its path, its sources by --tree
+      hint: known are debian-12, debian-13, debian-14, debug-info-6.1, debug-info-6.12, debug-vm-6.1, debug-vm-6.12, fault-injection-6.1, fault-injection-6.12, kasan-6.1, kasan-6.12, lean-6.1, lean-6.12, lean-clang-6.1, lean-clang-6.12, lockdep-6.1, lockdep-6.12; a kernel of your own is given by its path, its sources by --tree
     "#);
     insta::assert_snapshot!(refused(&farm, &["show", "last"]), @r#"
     error: there is no run yet

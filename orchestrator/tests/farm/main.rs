@@ -14,6 +14,7 @@ mod built;
 mod bundle;
 mod crash;
 mod data;
+mod debugger;
 mod emulated;
 mod exact;
 mod flood;

@@ -53,7 +53,15 @@ pub(super) fn debug(
         NoGuest::NotBuilt(reason) => Failure::new(ExitCode::BuildFailed, reason),
         NoGuest::Infra(trouble) => Failure::new(ExitCode::Infra, trouble),
     })?;
-    let (halt, target) = aim(complaint, &guest.sources);
+    let launcher = grounds.launcher.clone();
+    let (source, complaint) = if options.record {
+        recorded(environment, runtime, &grounds, record, &cell, guest.clone(), options.repeat)?
+    } else if found.life.timings.start == Started::Resumed && !options.cold {
+        (Source::Resumed, complaint.clone())
+    } else {
+        (Source::Booted, complaint.clone())
+    };
+    let (halt, target) = aim(&complaint, &guest.sources);
     if target.vmlinux.is_none() {
         let name = &cell.kernel.name;
         output::note(&format!("gdb will show no functions: `farm kernel symbols {name}` fetches them"));
@@ -63,14 +71,6 @@ pub(super) fn debug(
             "nothing in the kernel is executed when this happens: gdb gets the guest at its start; `continue`, and Ctrl-C",
         );
     }
-    let launcher = grounds.launcher.clone();
-    let source = if options.record {
-        recorded(environment, runtime, &grounds, record, &cell, guest.clone(), options.repeat)?
-    } else if found.life.timings.start == Started::Resumed && !options.cold {
-        Source::Resumed
-    } else {
-        Source::Booted
-    };
     let scratch = tempfile::tempdir().map_err(|error| Failure::of(ExitCode::Infra, &error))?;
     let directory = Utf8PathBuf::try_from(scratch.path().to_owned())
         .map_err(|error| Failure::of(ExitCode::Infra, &error.into_io_error()))?;
@@ -113,7 +113,7 @@ fn aim(hit: &Hit, sources: &SharedSources) -> (Option<u64>, Target) {
     (halt, Target { vmlinux, modules, breakpoint, ..Target::default() })
 }
 
-/// Lets the cell live, recorded, until the hit comes.
+/// Lets the cell live, recorded, until the hit comes. A module may be elsewhere in the memory of this life, as the hit then tells.
 fn recorded(
     environment: &Environment,
     runtime: &Runtime,
@@ -122,7 +122,7 @@ fn recorded(
     cell: &Arc<Cell>,
     guest: Arc<crate::runner::Guest>,
     repeat: u32,
-) -> Result<Source, Failure> {
+) -> Result<(Source, Hit), Failure> {
     let fingerprint = record.fingerprint.clone();
     let scenarios = [Arc::clone(&cell.scenario)];
     let assignment = Assignment { cell: Arc::clone(cell), guest: Ok(guest), at_least: 1, recheck_of: None };
@@ -146,10 +146,11 @@ fn recorded(
         return Err(Failure::new(ExitCode::Interrupted, "interrupted while the life was recorded"));
     }
     let run = store.read_run(&directory)?;
-    let shows = |life: &&crate::store::LifeRecord| {
-        life.hits.iter().any(|stored| stored.judged.hit.fingerprint == fingerprint)
-    };
-    let Some(life) = run.lives.iter().find(shows) else {
+    let shown = run.lives.iter().find_map(|life| {
+        let hits = life.hits.iter().map(|stored| &stored.judged.hit);
+        Some((life, hits.into_iter().find(|hit| hit.fingerprint == fingerprint)?))
+    });
+    let Some((life, hit)) = shown else {
         let message = format!("the hit did not come in {} recorded lives", run.lives.len());
         return Err(Failure::new(ExitCode::NoAnswer, message).hint(
             "--repeat N records more; a recording has a schedule of its own, which may not show a race",
@@ -157,7 +158,7 @@ fn recorded(
     };
     let place = directory.join("cells").join(life.life.to_string());
     let job = fs::read(place.join("job.cpio")).map_err(|error| Failure::of(ExitCode::Infra, &error))?;
-    Ok(Source::Recorded { recording: place.join(RECORDING_FILE), job })
+    Ok((Source::Recorded { recording: place.join(RECORDING_FILE), job }, hit.clone()))
 }
 
 impl From<DebugError> for Failure {
@@ -167,7 +168,7 @@ impl From<DebugError> for Failure {
                 Failure::of(ExitCode::Infra, &error).hint("apt-get install gdb-multiarch")
             }
             DebugError::NotReached { .. } => Failure::of(ExitCode::NoAnswer, &error)
-                .hint("--repeat N tries more lives; `farm repro HIT` says how often it comes"),
+                .hint("--repeat N tries more lives; a module may be elsewhere in each life that boots: --record, or a hit of a saved guest or of --schedule deterministic, is not misled by that"),
             _ => Failure::of(ExitCode::Infra, &error),
         }
     }

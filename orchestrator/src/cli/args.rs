@@ -163,6 +163,11 @@ pub(super) struct ReproArgs {
     #[arg(long, value_name = "PATH")]
     pub(super) qemu: Option<Utf8PathBuf>,
 
+    /// Boot the hit's guest, with its modules, disks and knobs, and give you a shell on its console; the commands that bring the
+    /// hit are printed, to be typed
+    #[arg(long, conflicts_with_all = ["jobs", "dump", "gdb"])]
+    pub(super) shell: bool,
+
     /// Halt the guest where its kernel is about to complain, and start gdb there: with vmlinux and the modules, a breakpoint at that
     /// place, and what stands behind `--` as gdb's arguments
     #[arg(long, conflicts_with_all = ["jobs", "dump"])]

@@ -166,6 +166,16 @@ fn sources_of(kernel: &Kernel, own_modules: &OwnModules, made: &Guests) -> Share
     sources
 }
 
+impl From<NoGuest> for Failure {
+    fn from(lacking: NoGuest) -> Self {
+        match lacking {
+            NoGuest::Skipped(reason) => Failure::new(ExitCode::NothingRan, reason),
+            NoGuest::NotBuilt(reason) => Failure::new(ExitCode::BuildFailed, reason),
+            NoGuest::Infra(trouble) => Failure::new(ExitCode::Infra, trouble),
+        }
+    }
+}
+
 /// The kernels of a command, ready to boot, and what all their images hold.
 pub(super) struct Provision {
     catalog: Catalog,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use camino::Utf8PathBuf;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
+use tokio::runtime::Runtime;
 
 use super::args::ShellArgs;
 use super::environment::Environment;
@@ -12,9 +13,9 @@ use super::provision::{Asked, Grounds, Guests};
 use super::scenarios::library;
 use super::{output, runtime};
 use crate::error::{ExitCode, Failure};
-use crate::machine::Exit;
-use crate::plan::{Counting, Schedule, expand};
-use crate::runner::{NoGuest, ShellError, interact};
+use crate::machine::{Exit, Launcher};
+use crate::plan::{Cell, Counting, Schedule, expand};
+use crate::runner::{Guest, ShellError, interact};
 use crate::store::LifeFiles;
 
 /// Whose machine a shell gets where no scenario is named.
@@ -36,25 +37,29 @@ pub(super) fn shell(environment: &Environment, options: &ShellArgs) -> Result<Ex
     let Some(cell) = cells.first().filter(|_| request.kernels.len() == 1) else {
         return Err(Failure::new(ExitCode::Usage, "a shell takes one --kernel"));
     };
-    let guest = match provision.guest(environment, cell, &qemu, &mut Guests::new())? {
-        Ok(guest) => guest,
-        Err(NoGuest::Skipped(reason)) => return Err(Failure::new(ExitCode::NothingRan, reason)),
-        Err(NoGuest::NotBuilt(reason)) => return Err(Failure::new(ExitCode::BuildFailed, reason)),
-        Err(NoGuest::Infra(trouble)) => return Err(Failure::new(ExitCode::Infra, trouble)),
-    };
+    let guest = provision.guest(environment, cell, &qemu, &mut Guests::new())?.map_err(Failure::from)?;
+    hand_over(runtime, &guest, cell, &launcher)
+}
 
+/// Boots the cell's guest into a shell, which the user has until the guest goes off.
+pub(super) fn hand_over(
+    runtime: Runtime,
+    guest: &Guest,
+    cell: &Cell,
+    launcher: &Launcher,
+) -> Result<ExitCode, Failure> {
     let scratch = tempfile::tempdir().map_err(|error| Failure::of(ExitCode::Infra, &error))?;
     let directory = Utf8PathBuf::try_from(scratch.path().to_owned())
         .map_err(|error| Failure::of(ExitCode::Infra, &error.into_io_error()))?;
     let files = LifeFiles::at(directory);
     output::note(&format!(
         "booting {} under QEMU {}; `poweroff` or Ctrl-] ends it. Its console is shown as it is.",
-        cell.kernel.release, qemu.version
+        cell.kernel.release, guest.qemu.version
     ));
     let ended = {
         let _raw = RawTerminal::enter()?;
         let (input, output) = (tokio::io::stdin(), tokio::io::stdout());
-        runtime.block_on(interact(&guest, cell, &files, &launcher, input, output))
+        runtime.block_on(interact(guest, cell, &files, launcher, input, output))
     };
     // A thread of tokio's may still wait for a key.
     runtime.shutdown_background();

@@ -4,6 +4,7 @@
 
 pub mod bisect;
 pub mod config;
+mod by_hand;
 mod calibration;
 mod trial;
 mod mutation;
@@ -17,6 +18,7 @@ mod search;
 mod table;
 mod trace;
 
+pub use by_hand::command_lines;
 pub use hit::{finding_table, hit_text};
 pub use life::life_text;
 pub use recheck::{recheck_list, recheck_text};

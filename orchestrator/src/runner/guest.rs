@@ -85,6 +85,12 @@ impl Guest {
         self.write_job(cell, &job, files)
     }
 
+    /// What init is told in a life of the cell.
+    pub fn job_of(&self, cell: &Cell) -> Result<Job, PrepareError> {
+        let life = LifeId { cell: cell.id, number: 1 };
+        Ok(CellJob::new(request(cell, &life)?, &self.image)?.job)
+    }
+
     /// Makes what the guest needs in the life's directory: disks and, if it boots for a life, an initrd with the job.
     pub(super) fn prepare(
         &self,
@@ -130,7 +136,9 @@ impl Guest {
         files: &LifeFiles,
     ) -> Result<PreparedGuest, PrepareError> {
         let job = Job::shell(request(cell, life)?, &self.image)?;
-        let archive = self.write_job(cell, &CellJob { job, executables: Vec::new() }, files)?;
+        // The user's own programs are there to be started by hand.
+        let CellJob { executables, .. } = CellJob::new(request(cell, life)?, &self.image)?;
+        let archive = self.write_job(cell, &CellJob { job, executables }, files)?;
         self.prepare(cell, Memory::Fresh, &archive, files)
     }
 

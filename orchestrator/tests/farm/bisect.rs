@@ -210,6 +210,33 @@ fn what_cannot_be_bisected_is_refused_before_anything_is_kept() {
 }
 
 #[test]
+fn a_hit_says_what_a_bisect_is_to_ask() {
+    let repository = Repository::new(3, 2);
+    let farm = &repository.farm;
+    let scenario = farm.scenario("crash", "steps: [{write: /proc/sysrq-trigger, text: c}]\n");
+    let ran = farm.run(&["run", &scenario, "--kernel", "debian-12", "--json"]).with_code(100).json();
+    let hit = ran["lives"][0]["hits"][0]["id"].as_str().unwrap();
+    let bisect =
+        |more: &[&str]| farm.run(&[&["bisect", "commits", "--hit", hit, "--good", "c1"], more].concat());
+    let no_tree = bisect(&[]).with_code(2).stderr;
+    assert!(
+        no_tree.contains("was not built from a tree of yours") && no_tree.contains("--tree DIR"),
+        "{no_tree}"
+    );
+    // What it stands for is told, before anything is looked at.
+    let told = bisect(&["--tree", repository.path.as_str()]).with_code(2).stderr;
+    let spelled = format!(
+        "as in: farm bisect commits --good c1 --tree {} --scenario {scenario} --hunt panic:sysrq-triggered-crash\n",
+        repository.path
+    );
+    assert!(told.contains(&spelled), "{told}\n{spelled}");
+    assert!(told.contains("no kernel"), "{told}");
+    fs::remove_file(&scenario).unwrap();
+    let gone = bisect(&["--tree", repository.path.as_str()]).with_code(2).stderr;
+    assert!(gone.contains("the scenario crash of the hit is not there any more"), "{gone}");
+}
+
+#[test]
 fn a_code_that_means_trouble_stops_and_the_bisect_can_be_gone_on_with() {
     let repository = Repository::new(20, 12);
     let trouble = repository.farm.path("trouble");

@@ -58,11 +58,16 @@ pub(in crate::cli) struct BisectCommitsArgs {
     ])]
     pub(in crate::cli) resume: Option<Option<String>>,
 
+    /// From a hit to the commit that brought it: takes the tree (if it is not given), the configuration and the scenario of the run
+    /// that showed it, and hunts its fingerprint
+    #[arg(long, value_name = "HIT", conflicts_with_all = ["resume", "scenarios", "run", "hunt"])]
+    pub(in crate::cli) hit: Option<String>,
+
     /// The kernel tree, a git repository; what is checked out or changed there does not matter, and stays
     #[arg(
         long,
         value_name = "DIR",
-        required_unless_present = "resume",
+        required_unless_present_any = ["resume", "hit"],
         default_value = "",
         hide_default_value = true
     )]
@@ -83,7 +88,7 @@ pub(in crate::cli) struct BisectCommitsArgs {
     pub(in crate::cli) bad: String,
 
     /// A scenario that shows it, by name or by path; can be given several times
-    #[arg(long = "scenario", required_unless_present_any = ["resume", "run"], conflicts_with = "run", value_name = "SCENARIO")]
+    #[arg(long = "scenario", required_unless_present_any = ["resume", "run", "hit"], conflicts_with = "run", value_name = "SCENARIO")]
     pub(in crate::cli) scenarios: Vec<String>,
 
     /// Try commits of any repository by this command, in a checkout of farm's own: to be given last, with its arguments.

@@ -27,7 +27,11 @@ use crate::store::{BisectRecord, BisectWriter, Entry, Probe, SubjectRecord};
 /// So many take 1.25 GB of memory, and their square.
 const MOST_COMMITS: usize = 100_000;
 
-pub(super) fn begin(environment: &Environment, question: &BisectCommitsArgs) -> Result<ExitCode, Failure> {
+pub(super) fn begin(
+    environment: &Environment,
+    question: &BisectCommitsArgs,
+    command: Vec<String>,
+) -> Result<ExitCode, Failure> {
     // Whatever can be wrong with what was typed is told before anything is kept.
     let directory = absolute(&question.tree)?;
     let range = Range::new(&directory, &question.good, &question.bad)?;
@@ -51,7 +55,7 @@ pub(super) fn begin(environment: &Environment, question: &BisectCommitsArgs) -> 
     let inputs = inputs_of(question)?;
     let asked = format!("{} candidates", range.between.len());
     let subjects = std::iter::once(&range.good).chain(&range.between).map(subject).collect();
-    let (record, writer) = begun(environment, Beginning { subjects, inputs, files: &[], asked })?;
+    let (record, writer) = begun(environment, Beginning { subjects, inputs, files: &[], asked, command })?;
     go_on(environment, question, &record, writer, Vec::new())
 }
 

@@ -49,7 +49,10 @@ pub(super) fn begin(environment: &Environment, question: &BisectConfigArgs) -> R
     let asked = format!("{} options differ", difference.changes().len());
     let files = [(GOOD, good.to_string()), (BAD, bad.to_string())];
     let subjects = vec![end("good"), end("bad")];
-    let (record, writer) = begun(environment, Beginning { subjects, inputs, files: &files, asked })?;
+    let (record, writer) = begun(
+        environment,
+        Beginning { subjects, inputs, files: &files, asked, command: std::env::args().collect() },
+    )?;
     search(environment, question, &record, Ground { tree, id, configurator }, writer, Vec::new())
 }
 

@@ -8,6 +8,7 @@ mod conclude;
 mod config;
 mod drive;
 mod ends;
+mod from_hit;
 mod kernels;
 mod packaged;
 mod simulate;
@@ -27,6 +28,7 @@ use super::output;
 use crate::bisect::{Costs, Options, Seconds};
 use crate::error::{ExitCode, Failure};
 use crate::kernel::{ConfigRecipe, sha256_hex};
+use crate::machine::quote;
 use crate::scenario::Scenario;
 use crate::store::{BisectRecord, BisectWriter, RunId, SubjectRecord};
 pub(super) use testbed::Hunted;
@@ -41,7 +43,10 @@ pub(super) fn bisect(environment: &Environment, command: &BisectCommand) -> Resu
     match command {
         BisectCommand::Commits(options) => match &options.resume {
             Some(id) => resume(environment, id.as_deref()),
-            None => commits::begin(environment, options),
+            None => match &options.hit {
+                Some(hit) => begin_with_hit(environment, hit),
+                None => commits::begin(environment, options, std::env::args().collect()),
+            },
         },
         BisectCommand::Config(options) => config::begin(environment, options),
         BisectCommand::Kernels(options) => packaged::begin(environment, options),
@@ -58,6 +63,8 @@ struct Beginning<'a> {
     files: &'a [(&'a str, String)],
     /// How much there is to search, for people.
     asked: String,
+    /// What was typed, or what that stands for.
+    command: Vec<String>,
 }
 
 /// A hash of what is read again when a bisect goes on.
@@ -76,15 +83,29 @@ fn check_inputs(record: &BisectRecord, inputs: &str) -> Result<(), Failure> {
     Err(Failure::new(ExitCode::Usage, message).hint("put it back, or begin anew"))
 }
 
+fn begin_with_hit(environment: &Environment, hit: &str) -> Result<ExitCode, Failure> {
+    let asked: Vec<String> = std::env::args().collect();
+    let command = from_hit::spelled_out(environment, hit, &asked)?;
+    let words: Vec<String> = command.iter().skip(1).map(|word| quote(word)).collect();
+    output::note(&format!("as in: farm {}", words.join(" ")));
+    let parsed = Args::try_parse_from(&command).map_err(|error| {
+        Failure::new(ExitCode::Usage, format!("what the hit's run was asked is not understood: {error}"))
+    })?;
+    match &parsed.command {
+        Command::Bisect(BisectCommand::Commits(question)) => commits::begin(environment, question, command),
+        _ => Err(Failure::new(ExitCode::Fault, "a bisect of commits turned into something else")),
+    }
+}
+
 /// Makes the directory of a new bisect, and says how to go on with it.
 fn begun(environment: &Environment, new: Beginning<'_>) -> Result<(BisectRecord, BisectWriter), Failure> {
-    let Beginning { subjects, inputs, files, asked } = new;
+    let Beginning { subjects, inputs, files, asked, command } = new;
     let started = Timestamp::now();
     let record = BisectRecord {
         id: RunId::new(started, std::process::id()),
         started,
         farm: env!("CARGO_PKG_VERSION").to_owned(),
-        command: std::env::args().collect(),
+        command,
         directory: absolute(".".into())?,
         subjects,
         inputs,

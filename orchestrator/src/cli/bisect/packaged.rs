@@ -40,7 +40,10 @@ pub(super) fn begin(environment: &Environment, question: &BisectKernelsArgs) -> 
     };
     let subjects = question.kernels.iter().enumerate().map(subject).collect();
     let asked = format!("{} candidates", question.kernels.len() - 1);
-    let (record, writer) = begun(environment, Beginning { subjects, inputs, files: &[], asked })?;
+    let (record, writer) = begun(
+        environment,
+        Beginning { subjects, inputs, files: &[], asked, command: std::env::args().collect() },
+    )?;
     go_on(environment, question, &record, writer, Vec::new())
 }
 

@@ -19,9 +19,7 @@ use crate::error::{ExitCode, Failure};
 use crate::kernel::SharedSources;
 use crate::machine::{DebuggerError, Target};
 use crate::plan::{Accel, Cell};
-use crate::runner::{
-    Assignment, DebugError, FailFast, Inspection, Keepsakes, NoGuest, Source, Warmth, inspect,
-};
+use crate::runner::{Assignment, DebugError, FailFast, Inspection, Keepsakes, Source, Warmth, inspect};
 use crate::scenario::Pattern;
 use crate::store::{LifeFiles, RECORDING_FILE, ReproRecord, Started, Store};
 
@@ -48,11 +46,7 @@ pub(super) fn debug(
     let HitCell { found, cell, grounds, .. } = hit;
     let complaint = &found.hit.judged.hit;
     let Assignment { cell, guest, .. } = assign(environment, &grounds, cell, &mut Guests::new())?;
-    let guest = guest.map_err(|lacking| match lacking {
-        NoGuest::Skipped(reason) => Failure::new(ExitCode::NothingRan, reason),
-        NoGuest::NotBuilt(reason) => Failure::new(ExitCode::BuildFailed, reason),
-        NoGuest::Infra(trouble) => Failure::new(ExitCode::Infra, trouble),
-    })?;
+    let guest = guest.map_err(Failure::from)?;
     let launcher = grounds.launcher.clone();
     let (source, complaint) = if options.record {
         recorded(environment, runtime, &grounds, record, &cell, guest.clone(), options.repeat)?

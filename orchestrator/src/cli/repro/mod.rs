@@ -13,12 +13,15 @@ use crate::cli::environment::Environment;
 use crate::cli::perform::{Planned, assign, perform, warmth};
 use crate::cli::provision::{Asked, Grounds, Guests, kernel_again};
 use crate::cli::results::found_hit;
-use crate::cli::runtime;
+use crate::cli::shell::hand_over;
+use crate::cli::{output, runtime};
 use crate::detect::{Hit, Site};
 use crate::error::{ExitCode, Failure};
+use crate::escape::escape;
 use crate::kernel::sha256_hex;
 use crate::plan::{Accel, Cell, QemuKey};
-use crate::runner::{FailFast, Keepsakes};
+use crate::report::command_lines;
+use crate::runner::{Assignment, FailFast, Keepsakes};
 use crate::scenario::Action;
 use crate::store::{FoundHit, ReproRecord, StoredHit, read_cell};
 
@@ -29,6 +32,9 @@ pub(super) fn repro(environment: &Environment, options: &ReproArgs) -> Result<Ex
     }
     if let Some(file) = &options.bundle {
         return bundle::make(environment, &runtime, options, file);
+    }
+    if options.shell {
+        return in_shell(environment, runtime, options);
     }
     if options.gdb {
         return debugger::debug(environment, &runtime, options);
@@ -112,6 +118,23 @@ fn keepsakes(hit: &Hit, dump: bool) -> Keepsakes {
         _ => Vec::new(),
     };
     Keepsakes { dump, dump_at, ..Keepsakes::default() }
+}
+
+/// The guest, before anything was done in it.
+fn in_shell(environment: &Environment, runtime: Runtime, options: &ReproArgs) -> Result<ExitCode, Failure> {
+    let HitCell { cell, grounds, differs, .. } = HitCell::find(environment, &runtime, options)?;
+    for difference in differs {
+        output::note(&format!("not as it was: {difference}"));
+    }
+    let launcher = grounds.launcher.clone();
+    let Assignment { cell, guest, .. } = assign(environment, &grounds, cell, &mut Guests::new())?;
+    let guest = guest.map_err(Failure::from)?;
+    let job = guest.job_of(&cell).map_err(|error| Failure::of(ExitCode::Infra, &error))?;
+    output::note("what its life does, to be typed:");
+    for line in command_lines(&job) {
+        output::note(&format!("  {}", escape(line.as_bytes())));
+    }
+    hand_over(runtime, &guest, &cell, &launcher)
 }
 
 /// How often does it come again?

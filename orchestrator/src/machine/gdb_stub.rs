@@ -39,7 +39,7 @@ pub enum StubError {
 }
 
 impl GdbStub {
-    pub(super) fn new(socket: UnixStream) -> Self {
+    pub(crate) fn new(socket: UnixStream) -> Self {
         Self { socket, unread: Vec::new() }
     }
 

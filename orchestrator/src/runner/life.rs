@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::AtomicU32;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -13,23 +13,23 @@ use tokio::time::{Instant as Clock, sleep_until, timeout_at};
 use super::exact::GuestEnding;
 use super::guest::Guest;
 use super::hang::Stands;
+use super::keepsakes::{AT_ITS_END, Keepsakes, halted};
 use super::recheck::Found;
 use super::record::{Lived, record_of};
 use super::transcript::{Heard, Told, Transcript};
 use super::warm::{self, WarmGuests};
-use super::{Assignment, Keepsakes, NoGuest};
+use super::{Assignment, NoGuest};
 use crate::console::bounded;
 use crate::detect::Fingerprint;
 use crate::error::{chain, is_full_disk};
 use crate::event::{StopCause, What};
 use crate::machine::{
-    CpuState, Dumped, Ended, Exit, GdbStub, Launcher, Machine, MachineEvent, Memory, Recording, Stop,
-    Streams, Stub, StubError, Timeout, end_is_zero,
+    CpuState, Ended, Exit, Launcher, Machine, MachineEvent, Memory, Stop, Streams, Timeout, end_is_zero,
 };
 use crate::plan::{Cell, LifeId, Schedule};
 use crate::store::{
-    CpuRecord, DUMP_FILE, DumpRecord, LifeFiles, LifeRecord, RECORDING_FILE, RecheckOf, RunId, Started,
-    StepRecord, StoreError, StoredHit, Timings,
+    CpuRecord, DumpRecord, LifeFiles, LifeRecord, RecheckOf, RunId, Started, StepRecord, StoreError,
+    StoredHit, Timings,
 };
 use crate::verdict::{Ending, Verdict, signal_name};
 
@@ -81,8 +81,6 @@ const POWER_OFF: Duration = Duration::from_secs(10);
 /// A limit that is noticed so much too late says that farm itself was stopped (Ctrl-Z, a suspended host), not the guest.
 const STALL: Duration = Duration::from_secs(1);
 const CHUNK: usize = 64 << 10;
-/// QEMU writes some GiB in a second, and a slow disk takes a minute for what a guest has.
-const DUMP_LIMIT: Timeout = Timeout(Duration::from_secs(300));
 
 /// All that drives one life. Ends in a verdict, whatever happens.
 pub(super) struct Task {
@@ -281,23 +279,13 @@ impl Task {
         };
         let memory = copy.as_ref().map_or(Memory::Fresh, |copy| Memory::Saved(Arc::clone(&copy.memory)));
         let mut prepared = guest.prepare(&cell, memory, &job, &self.files)?;
-        if self.keepsakes.recording {
-            prepared.spec.recording = Some(Recording::Write(self.files.path(RECORDING_FILE)));
-        }
-        if !self.keepsakes.dump_at.is_empty() {
-            prepared.spec.stub = Stub::Wired;
-        }
+        self.keepsakes.equip(&mut prepared.spec, &self.files);
         let started = Machine::start(&prepared.spec, &self.launcher).await;
         // QEMU has read kernel and initrd by now and holds the disks open.
         let served = prepared.opened()?;
         let (mut machine, mut streams) = started?;
         timings.spawned_us = Some(micros(began));
-        if let Some(stub) = &mut streams.stub {
-            for address in &self.keepsakes.dump_at {
-                stub.break_at(*address).await?;
-            }
-            stub.go().await?;
-        }
+        self.set_out(&mut streams).await?;
 
         let mut ending = self.listen(&mut machine, &mut streams, began, timings, words, transcript).await;
         timings.ended_us = Some(micros(began));
@@ -325,7 +313,7 @@ impl Task {
             }
         }
         if words.cpus.is_some() && words.dump.is_none() {
-            words.dump = self.dump(&mut machine, "at its end").await;
+            words.dump = self.dump(&mut machine, AT_ITS_END).await;
         }
         // A recording is whole when QEMU has ended by itself.
         let stop = if self.keepsakes.recording { Stop::Nicely(CAPTURE_LIMIT) } else { Stop::Now };
@@ -418,16 +406,9 @@ impl Task {
                 event = machine.next_event() => if let Some(ending) = ending_of(event)? {
                     return Ok(ending);
                 },
-                stopped = stop_of(&mut streams.stub) => {
-                    stopped?;
+                () = halted(&mut streams.stub) => {
                     let began = Clock::now();
-                    words.dump = self.dump(machine, "just before the kernel complained").await;
-                    if let Some(stub) = &mut streams.stub {
-                        for address in &self.keepsakes.dump_at {
-                            stub.unbreak(*address).await?;
-                        }
-                        stub.go().await?;
-                    }
+                    self.dump_and_go_on(machine, streams, words).await?;
                     whole += began.elapsed();
                     deadline.0 += began.elapsed();
                 }
@@ -475,24 +456,6 @@ impl Task {
                 return Ok(Ending::JobDone);
             }
         }
-    }
-
-    /// Writes the guest's memory to a file, if that is wanted. A failure is told in the record: it says nothing of the kernel.
-    async fn dump(&self, machine: &mut Machine, at: &str) -> Option<DumpRecord> {
-        let Keepsakes { dump, dump_at, .. } = &self.keepsakes;
-        let left = |left: u32| left.checked_sub(1);
-        if !dump && dump_at.is_empty() || self.dumps.fetch_update(Relaxed, Relaxed, left).is_err() {
-            return None;
-        }
-        let path = self.files.path(DUMP_FILE);
-        let (vmcoreinfo, trouble) = match machine.dump(&path, DUMP_LIMIT).await {
-            Ok(dumped) => (dumped == Dumped::WithVmcoreinfo, None),
-            Err(error) => {
-                let Trouble(trouble) = error.into();
-                (false, Some(trouble))
-            }
-        };
-        Some(DumpRecord { file: DUMP_FILE.to_owned(), at: at.to_owned(), vmcoreinfo, trouble })
     }
 
     /// A life that was to be short does not wait for its guest to go off, which takes up to a tenth of a second and now and
@@ -569,14 +532,6 @@ impl Task {
     pub(super) async fn say(&self, what: What) {
         // The dispatcher listens for as long as it has lives; if it is gone, this task is being dropped.
         let _ = self.tell.send(what).await;
-    }
-}
-
-/// Waits until a guest with a gdb stub has been stopped by it.
-async fn stop_of(stub: &mut Option<GdbStub>) -> Result<String, StubError> {
-    match stub {
-        Some(stub) => stub.stopped().await,
-        None => std::future::pending().await,
     }
 }
 

@@ -11,6 +11,7 @@ mod guest;
 mod hang;
 mod host;
 mod interactive;
+mod keepsakes;
 mod life;
 mod places;
 mod recheck;
@@ -34,6 +35,7 @@ pub use debug::{DebugError, Inspection, Source, inspect};
 pub use guest::{Brought, Guest};
 pub use host::{host_record, host_size};
 pub use interactive::{ShellError, interact};
+pub use keepsakes::Keepsakes;
 pub use life::{Limits, STEP_SLACK};
 pub use recheck::Rechecks;
 pub use search::{SearchRequest, Until};
@@ -114,17 +116,6 @@ pub struct Options {
     /// None: each cell is run `repeat` times.
     pub search: Option<SearchRequest>,
     pub keepsakes: Keepsakes,
-}
-
-/// What lives are to leave beside their logs.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Keepsakes {
-    /// The guest's memory when it has crashed or hangs, of the first few such lives.
-    pub dump: bool,
-    /// The same when it is about to execute the instruction at one of these addresses, after which it goes on.
-    pub dump_at: Vec<u64>,
-    /// A recording by which QEMU repeats the life; of guests with one CPU, which then boot.
-    pub recording: bool,
 }
 
 /// Dumps are as large as the guests' memory.

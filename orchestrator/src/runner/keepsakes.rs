@@ -1,0 +1,126 @@
+//! What a life leaves beside its logs: a dump of its guest's memory, and a recording.
+
+use std::fs;
+use std::io;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use super::life::{MachineWords, Task, Trouble};
+use crate::machine::{Dumped, GdbStub, Machine, Recording, Spec, Streams, Stub, Timeout};
+use crate::store::{DUMP_FILE, DumpRecord, LifeFiles, RECORDING_FILE};
+
+/// QEMU writes some GiB in a second, and a slow disk takes a minute for what a guest has.
+const DUMP_LIMIT: Timeout = Timeout(Duration::from_secs(300));
+
+/// When a dump was made.
+pub(super) const AT_ITS_END: &str = "at its end";
+const BEFORE_THE_COMPLAINT: &str = "just before the kernel complained";
+
+/// What lives are to leave beside their logs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Keepsakes {
+    /// The guest's memory when it has crashed or hangs, of the first few such lives.
+    pub dump: bool,
+    /// The same when it is about to execute the instruction at one of these addresses, after which it goes on. Under TCG only.
+    pub dump_at: Vec<u64>,
+    /// A recording by which QEMU repeats the life; of guests with one CPU, which then boot.
+    pub recording: bool,
+}
+
+impl Keepsakes {
+    /// What the machine needs for them.
+    pub(super) fn equip(&self, spec: &mut Spec, files: &LifeFiles) {
+        if self.recording {
+            spec.recording = Some(Recording::Write(files.path(RECORDING_FILE)));
+        }
+        if !self.dump_at.is_empty() {
+            spec.stub = Stub::Wired;
+        }
+    }
+}
+
+impl Task {
+    /// Lets a guest go that waits for its stub.
+    pub(super) async fn set_out(&self, streams: &mut Streams) -> Result<(), Trouble> {
+        let Some(stub) = &mut streams.stub else { return Ok(()) };
+        for address in &self.keepsakes.dump_at {
+            stub.break_at(*address).await?;
+        }
+        Ok(stub.go().await?)
+    }
+
+    /// Of a guest that its stub has halted. It is not halted again.
+    pub(super) async fn dump_and_go_on(
+        &self,
+        machine: &mut Machine,
+        streams: &mut Streams,
+        words: &mut MachineWords,
+    ) -> Result<(), Trouble> {
+        words.dump = self.dump(machine, BEFORE_THE_COMPLAINT).await;
+        let Some(stub) = &mut streams.stub else { return Ok(()) };
+        for address in &self.keepsakes.dump_at {
+            stub.unbreak(*address).await?;
+        }
+        Ok(stub.go().await?)
+    }
+
+    /// Writes the guest's memory to a file, if that is wanted. A failure is told in the record: it says nothing of the kernel.
+    pub(super) async fn dump(&self, machine: &mut Machine, at: &str) -> Option<DumpRecord> {
+        let Keepsakes { dump, dump_at, .. } = &self.keepsakes;
+        let left = |left: u32| left.checked_sub(1);
+        if !dump && dump_at.is_empty() || self.dumps.fetch_update(Relaxed, Relaxed, left).is_err() {
+            return None;
+        }
+        let path = self.files.path(DUMP_FILE);
+        let (vmcoreinfo, trouble) = match machine.dump(&path, DUMP_LIMIT).await {
+            Ok(dumped) => (dumped == Dumped::WithVmcoreinfo, None),
+            Err(error) => {
+                let Trouble(mut trouble) = error.into();
+                // What there is of it only takes room.
+                if let Err(error) = fs::remove_file(&path)
+                    && error.kind() != io::ErrorKind::NotFound
+                {
+                    trouble += &format!("; a part of it stays: {error}");
+                }
+                (false, Some(trouble))
+            }
+        };
+        Some(DumpRecord { file: DUMP_FILE.to_owned(), at: at.to_owned(), vmcoreinfo, trouble })
+    }
+}
+
+/// Waits until a guest with a gdb stub has been halted by it.
+pub(super) async fn halted(stub: &mut Option<GdbStub>) {
+    if let Some(known) = stub {
+        match known.stopped().await {
+            Ok(_) => return,
+            // It is gone with its QEMU, of whose end the machine tells.
+            Err(error) => {
+                tracing::debug!(%error, "no more of the gdb stub");
+                *stub = None;
+            }
+        }
+    }
+    std::future::pending().await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::net::UnixStream;
+    use tokio::time::timeout;
+
+    use super::*;
+
+    /// A guest that goes off takes its stub along, and that says nothing of how it went.
+    #[tokio::test]
+    async fn a_stub_that_is_gone_halts_nothing() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let mut stub = Some(GdbStub::new(ours));
+        drop(theirs);
+        while stub.is_some() {
+            assert!(timeout(Duration::from_millis(10), halted(&mut stub)).await.is_err());
+        }
+    }
+}

@@ -77,6 +77,14 @@ fn execute(args: &Args) -> Result<error::ExitCode, Failure> {
     }
 }
 
+/// A directory that goes when the first of these does.
+fn scratch() -> Result<(tempfile::TempDir, camino::Utf8PathBuf), Failure> {
+    let failed = |error: std::io::Error| Failure::of(error::ExitCode::Infra, &error);
+    let directory = tempfile::tempdir().map_err(failed)?;
+    let path = camino::Utf8PathBuf::try_from(directory.path().to_owned());
+    Ok((directory, path.map_err(|error| failed(error.into_io_error()))?))
+}
+
 /// A current-thread runtime: QEMU is killed when the thread that started it dies, and the main thread lives as long as farm.
 fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     tokio::runtime::Builder::new_current_thread()

@@ -30,7 +30,8 @@ use crate::runner::{
 };
 use crate::scenario::Scenario;
 use crate::store::{
-    MutationRecord, RecheckRecord, ReproRecord, RunId, RunRecord, RunWriter, Store, StoredRun, TrialRecord,
+    MutationRecord, RecheckRecord, ReproRecord, RunId, RunRecord, RunWriter, Store, StoreError, StoredRun,
+    TrialRecord,
 };
 use crate::trial;
 
@@ -157,6 +158,29 @@ impl<'a> Planned<'a> {
     }
 }
 
+/// A run that is over.
+pub(super) struct Lived {
+    pub(super) outcome: Result<ExitCode, Failure>,
+    /// What was recorded of it, whatever else went wrong.
+    pub(super) run: Result<StoredRun, StoreError>,
+}
+
+/// Runs and records it, and shows how it goes.
+pub(super) fn live_all(
+    environment: &Environment,
+    runtime: &Runtime,
+    grounds: &Grounds,
+    planned: Planned<'_>,
+) -> Result<Lived, Failure> {
+    let mut interrupts = runtime.block_on(async { interrupts() })?;
+    let begun = begin(&environment.store, grounds, planned)?;
+    let directory = begun.directory().to_owned();
+    let mut progress = Progress::new();
+    let outcome = begun.live(runtime, &mut interrupts, |event| progress.show(event));
+    drop(progress);
+    Ok(Lived { outcome, run: environment.store.read_run(&directory) })
+}
+
 /// Runs, records and reports it.
 pub(super) fn perform(
     environment: &Environment,
@@ -164,15 +188,10 @@ pub(super) fn perform(
     grounds: Grounds,
     planned: Planned<'_>,
 ) -> Result<ExitCode, Failure> {
-    let mut interrupts = runtime.block_on(async { interrupts() })?;
     let git_bisect = planned.git_bisect.clone();
-    let begun = begin(&environment.store, &grounds, planned)?;
-    let directory = begun.directory().to_owned();
-    let mut progress = Progress::new();
-    let outcome = begun.live(runtime, &mut interrupts, |event| progress.show(event));
-    drop(progress);
+    let Lived { outcome, run } = live_all(environment, runtime, &grounds, planned)?;
     // What was recorded is reported, whatever else went wrong.
-    let run = match environment.store.read_run(&directory) {
+    let run = match run {
         Ok(run) => run,
         Err(error) => {
             output::failure(&error.into());

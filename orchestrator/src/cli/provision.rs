@@ -23,7 +23,7 @@ use crate::kernel::{
     own_catalog_file,
 };
 use crate::machine::{
-    Access, Candidate, Feature, Host, KERNEL_ARGUMENTS, Launcher, Qemu, QemuError, discover, find, inspect,
+    Access, Candidate, Feature, Host, Launcher, Qemu, QemuError, discover, find, inspect, kernel_line,
 };
 use crate::plan::{Accel, Cell, Counting, Image, KernelKey, Protection, QemuKey, Request, Schedule};
 use crate::runner::{Guest, NoGuest};
@@ -231,9 +231,7 @@ impl Provision {
         made: &mut Guests,
     ) -> Result<Result<Arc<Guest>, NoGuest>, Failure> {
         let kernel = self.kernel(&cell.kernel)?;
-        let own = cell.shape.kernel_args.iter().map(String::as_str);
-        let line: Vec<&str> = KERNEL_ARGUMENTS.iter().copied().chain(own).collect();
-        kernel.check_command_line(&line.join(" "))?;
+        kernel.check_command_line(&kernel_line(&cell.shape.kernel_args))?;
         let modules = modules_of_image(cell);
         let key = (cell.kernel.clone(), modules.clone());
         if let Some(guest) = made.get(&key) {

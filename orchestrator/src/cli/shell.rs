@@ -3,7 +3,6 @@
 use std::io::IsTerminal;
 use std::sync::Arc;
 
-use camino::Utf8PathBuf;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 use tokio::runtime::Runtime;
 
@@ -11,7 +10,7 @@ use super::args::ShellArgs;
 use super::environment::Environment;
 use super::provision::{Asked, Grounds, Guests};
 use super::scenarios::library;
-use super::{output, runtime};
+use super::{output, runtime, scratch};
 use crate::error::{ExitCode, Failure};
 use crate::machine::{Exit, Launcher};
 use crate::plan::{Cell, Counting, Schedule, expand};
@@ -48,9 +47,7 @@ pub(super) fn hand_over(
     cell: &Cell,
     launcher: &Launcher,
 ) -> Result<ExitCode, Failure> {
-    let scratch = tempfile::tempdir().map_err(|error| Failure::of(ExitCode::Infra, &error))?;
-    let directory = Utf8PathBuf::try_from(scratch.path().to_owned())
-        .map_err(|error| Failure::of(ExitCode::Infra, &error.into_io_error()))?;
+    let (_scratch, directory) = scratch()?;
     let files = LifeFiles::at(directory);
     output::note(&format!(
         "booting {} under QEMU {}; `poweroff` or Ctrl-] ends it. Its console is shown as it is.",

@@ -276,9 +276,14 @@ fn accel(spec: &Spec) -> String {
     }
 }
 
-fn kernel_command_line(extra: &[String]) -> Result<String, CommandLineTooLong> {
+/// The kernel's command line with a scenario's own arguments, however long it is.
+pub fn kernel_line(extra: &[String]) -> String {
     let words: Vec<&str> = KERNEL_ARGUMENTS.iter().copied().chain(extra.iter().map(String::as_str)).collect();
-    let line = words.join(" ");
+    words.join(" ")
+}
+
+fn kernel_command_line(extra: &[String]) -> Result<String, CommandLineTooLong> {
+    let line = kernel_line(extra);
     if line.len() > COMMAND_LINE_LIMIT {
         return Err(CommandLineTooLong { length: line.len() });
     }

@@ -37,6 +37,7 @@ mod unwind;
 
 pub use argv::{
     Boot, CommandLineTooLong, KERNEL_ARGUMENTS, Memory, Recording, Sockets, Spec, Stub, Wiring, arguments,
+    kernel_line,
 };
 pub use debugger::{Debugger, DebuggerError, Target, find_gdb};
 pub use dump::{DumpError, Dumped};

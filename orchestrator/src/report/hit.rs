@@ -128,7 +128,7 @@ pub fn hit_text(found: &FoundHit) -> String {
     if let Some(location) = &hit.location {
         line("source", escape(location.to_string().as_bytes()));
     }
-    let directory = found.run.directory.join("cells").join(life.life.to_string());
+    let directory = found.run.life_directory(&life.life);
     line("logs", directory.to_string());
     if let Some(dump) = dump_text(life, &directory) {
         line("dump", dump);

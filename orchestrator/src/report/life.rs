@@ -75,7 +75,7 @@ pub fn life_text(run: &StoredRun, life: &LifeRecord) -> String {
             line("start", format!("booted, as it could not be resumed: {}", escape(reason.as_bytes())));
         }
     }
-    let directory = run.directory.join("cells").join(life.life.to_string());
+    let directory = run.life_directory(&life.life);
     line("logs", directory.to_string());
     if let Some(dump) = dump_text(life, &directory) {
         line("dump", dump);

@@ -91,7 +91,7 @@ impl RunWriter {
     }
 
     pub fn life_directory(&self, life: &LifeId) -> Utf8PathBuf {
-        self.directory.join("cells").join(life.to_string())
+        life_directory(&self.directory, life)
     }
 
     /// Makes a life's directory and writes `cell.json`.
@@ -178,4 +178,9 @@ pub(super) fn write_whole(path: &Utf8Path, bytes: &[u8]) -> Result<(), StoreErro
         fs::rename(&part, path)
     };
     write().map_err(|source| StoreError::Write { path: path.to_owned(), source })
+}
+
+/// Where a run keeps what a life left.
+pub(super) fn life_directory(run: &Utf8Path, life: &LifeId) -> Utf8PathBuf {
+    run.join("cells").join(life.to_string())
 }

@@ -6,7 +6,7 @@ use std::io;
 use camino::{Utf8Path, Utf8PathBuf};
 use serde::de::DeserializeOwned;
 
-use super::files::{Store, StoreError};
+use super::files::{Store, StoreError, life_directory};
 use super::record::{LifeRecord, StoredHit, StoredRun};
 use crate::plan::{Cell, LifeId};
 
@@ -163,7 +163,7 @@ pub(super) fn read_document<T: DeserializeOwned>(path: &Utf8Path) -> Result<T, S
 
 /// The cell of a life, as it was run.
 pub fn read_cell(run: &Utf8Path, life: &LifeId) -> Result<Cell, StoreError> {
-    read_document(&run.join("cells").join(life.to_string()).join("cell.json"))
+    read_document(&life_directory(run, life).join("cell.json"))
 }
 
 fn read_if_there<T: DeserializeOwned>(path: &Utf8Path) -> Result<Option<T>, StoreError> {

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::files::life_directory;
 use crate::detect::Fingerprint;
 use crate::kernel::{Origin, Place};
 use crate::machine::{Call, Psw};
@@ -477,6 +478,11 @@ pub struct StoredRun {
 }
 
 impl StoredRun {
+    /// Where a life's logs are.
+    pub fn life_directory(&self, life: &LifeId) -> Utf8PathBuf {
+        life_directory(&self.directory, life)
+    }
+
     /// The lives that were asked for: what a run is judged by. Those that recheck a hit are left out.
     pub fn asked_for(&self) -> impl Iterator<Item = &LifeRecord> {
         self.lives.iter().filter(|life| life.recheck_of.is_none())

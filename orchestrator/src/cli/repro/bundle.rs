@@ -14,17 +14,16 @@ use crate::bundle::{
 };
 use crate::cli::args::ReproArgs;
 use crate::cli::environment::Environment;
-use crate::cli::output;
-use crate::cli::perform::{Planned, assign, assign_to, begin, interrupts, perform};
-use crate::cli::progress::Progress;
+use crate::cli::perform::{Lived, Planned, assign, assign_to, live_all, perform};
 use crate::cli::provision::{Grounds, Guests};
+use crate::cli::{output, scratch};
 use crate::error::{ExitCode, Failure, is_full_disk};
 use crate::guest::{LiteImage, disk_template, fresh_disk, share_command, take_apart};
 use crate::kernel::{DebugFiles, Kernel, SharedSources, sha256_hex};
-use crate::machine::{KERNEL_ARGUMENTS, unattended_options};
+use crate::machine::{kernel_line, unattended_options};
 use crate::plan::{Cell, QemuKey, Schedule};
 use crate::repro::again;
-use crate::runner::{Assignment, Brought, Comparison, FailFast, Guest, Limits, NoGuest, STEP_SLACK, Warmth};
+use crate::runner::{Assignment, Brought, Comparison, FailFast, Guest, Limits, STEP_SLACK, Warmth};
 use crate::store::{ReproRecord, StoredHit, StoredRun};
 use crate::verdict::Ending;
 
@@ -65,9 +64,7 @@ pub(super) fn live(
     let Unpacked { manifest, cell, hit, .. } = &unpacked;
     let kernel = Kernel::brought(&unpacked.path(KERNEL), cell.kernel.clone())
         .map_err(|error| Failure::of(ExitCode::Usage, &error))?;
-    let line: Vec<&str> =
-        KERNEL_ARGUMENTS.iter().copied().chain(cell.shape.kernel_args.iter().map(String::as_str)).collect();
-    kernel.check_command_line(&line.join(" "))?;
+    kernel.check_command_line(&kernel_line(&cell.shape.kernel_args))?;
     let machine = machine_of(cell, options);
     let grounds = Grounds::with_brought(environment, runtime, &machine, kernel.clone())?;
     let now = QemuKey { version: grounds.qemu.full_version() };
@@ -136,7 +133,7 @@ pub(super) fn make(
     // They are in the job, as they were.
     differs.retain(|difference| difference.starts_with("QEMU "));
     let record = ReproRecord { differs: differs.clone(), ..hit.record() };
-    let job = hit.found.run.directory.join("cells").join(hit.found.life.life.to_string()).join(JOB);
+    let job = hit.found.run.life_directory(&hit.found.life.life).join(JOB);
     let job = fs::read(&job).map_err(|source| {
         let error = BundleError::Read { path: job, source };
         Failure::from(error)
@@ -146,9 +143,7 @@ pub(super) fn make(
     let assignment = assign(environment, &grounds, cell, &mut Guests::new())?;
     let guest = match &assignment.guest {
         Ok(guest) => Guest { brought: Some(Brought { job, disks: Vec::new() }), ..(**guest).clone() },
-        Err(NoGuest::Skipped(reason)) => return Err(Failure::new(ExitCode::Usage, reason.clone())),
-        Err(NoGuest::NotBuilt(reason)) => return Err(Failure::new(ExitCode::BuildFailed, reason.clone())),
-        Err(NoGuest::Infra(reason)) => return Err(Failure::new(ExitCode::Infra, reason.clone())),
+        Err(lacking) => return Err(lacking.clone().into()),
     };
     if guest.image.sha256 != found.life.image_sha256 {
         differs.push("the image is another, made by another farm or compiler".to_owned());
@@ -219,12 +214,7 @@ fn try_it(
         repro: Some(record),
         ..Planned::new(&scenarios, vec![assignment])
     };
-    let mut interrupts = runtime.block_on(async { interrupts() })?;
-    let begun = begin(&environment.store, &grounds, planned)?;
-    let directory = begun.directory().to_owned();
-    let mut progress = Progress::new();
-    let outcome = begun.live(runtime, &mut interrupts, |event| progress.show(event));
-    drop(progress);
+    let Lived { outcome, run } = live_all(environment, runtime, &grounds, planned)?;
     match outcome? {
         exit @ (ExitCode::Interrupted | ExitCode::Fault) => Err(Failure::new(
             exit,
@@ -232,10 +222,10 @@ fn try_it(
         )),
         ExitCode::Infra => {
             let message =
-                format!("no bundle was written: the guests in {directory} had trouble of the host's");
+                format!("no bundle was written: the guests in {} had trouble of the host's", run?.directory);
             Err(Failure::new(ExitCode::Infra, message).hint("--unchecked writes it without them"))
         }
-        _ => Ok(environment.store.read_run(&directory)?),
+        _ => Ok(run?),
     }
 }
 
@@ -255,7 +245,7 @@ fn expected_console(run: &StoredRun) -> Result<Option<Console>, Failure> {
     let Some(life) = lives.max_by_key(|life| (whole(&life.ending), life.streams.console_bytes)) else {
         return Ok(None);
     };
-    let path = run.directory.join("cells").join(life.life.to_string()).join("console.log");
+    let path = run.life_directory(&life.life).join("console.log");
     let log = fs::read(&path).map_err(|source| BundleError::Read { path, source })?;
     Ok(Some(Console { bytes: log.len() as u64, sha256: sha256_hex(&log), whole: whole(&life.ending) }))
 }
@@ -271,7 +261,7 @@ fn check_sign(run: &StoredRun, kept: &Kept, sign: &Sign) -> Result<(), Failure> 
         .iter()
         .filter(|life| life.hits.iter().any(|hit| hit.judged.hit.fingerprint == *fingerprint));
     for life in seen {
-        let directory = run.directory.join("cells").join(life.life.to_string());
+        let directory = run.life_directory(&life.life);
         let has = |stream: &str| {
             let path = directory.join(stream);
             let log = fs::read(&path).map_err(|source| BundleError::Read { path, source })?;
@@ -337,11 +327,9 @@ fn write(
         fingerprint: judged.fingerprint.clone(),
         report: judged.text.clone(),
     };
-    let line: Vec<&str> =
-        KERNEL_ARGUMENTS.iter().copied().chain(cell.shape.kernel_args.iter().map(String::as_str)).collect();
     let mut parts = vec![
         Part::bytes(CELL, json(serde_json::to_vec_pretty(cell)).map_err(|error| fault(&error))?),
-        Part::bytes(COMMAND_LINE, line.join(" ") + "\n"),
+        Part::bytes(COMMAND_LINE, kernel_line(&cell.shape.kernel_args) + "\n"),
         Part::bytes(HIT, json(serde_json::to_vec_pretty(&bundled)).map_err(|error| fault(&error))?),
         Part::file(IMAGE, &guest.image.path),
         Part::bytes(JOB, guest.brought.as_ref().map(|brought| brought.job.clone()).unwrap_or_default()),
@@ -405,12 +393,8 @@ fn disks(guest: &Guest, cell: &Cell) -> Result<(Vec<DiskData>, Vec<Part>, Vec<St
 
 /// The empty file system that such a disk is copied from, made if it is not there yet.
 fn template(guest: &Guest, disk: crate::scenario::Disk) -> Result<Utf8PathBuf, Failure> {
-    let scratch = tempfile::tempdir().map_err(|error| Failure::of(ExitCode::Infra, &error))?;
-    let once = Utf8Path::from_path(scratch.path()).map(|path| path.join("disk"));
-    let once = once.ok_or_else(|| {
-        Failure::new(ExitCode::Infra, "the directory for temporary files has no UTF-8 name")
-    })?;
-    fresh_disk(&guest.cache, disk, &once, &output::note)?;
+    let (_scratch, directory) = scratch()?;
+    fresh_disk(&guest.cache, disk, &directory.join("disk"), &output::note)?;
     let template = disk_template(&guest.cache, disk);
     template.ok_or_else(|| Failure::new(ExitCode::Fault, "a formatted disk has no template"))
 }

@@ -3,17 +3,16 @@
 use std::fs;
 use std::sync::Arc;
 
-use camino::{Utf8Path, Utf8PathBuf};
+use camino::Utf8Path;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::HitCell;
 use crate::cli::args::ReproArgs;
 use crate::cli::environment::Environment;
-use crate::cli::output;
-use crate::cli::perform::{Planned, assign, begin, interrupts};
-use crate::cli::progress::Progress;
+use crate::cli::perform::{Lived, Planned, assign, live_all};
 use crate::cli::provision::{Grounds, Guests};
+use crate::cli::{output, scratch};
 use crate::detect::{Hit, Site};
 use crate::error::{ExitCode, Failure};
 use crate::kernel::SharedSources;
@@ -21,7 +20,7 @@ use crate::machine::{DebuggerError, Target};
 use crate::plan::{Accel, Cell};
 use crate::runner::{Assignment, DebugError, FailFast, Inspection, Keepsakes, Source, Warmth, inspect};
 use crate::scenario::Pattern;
-use crate::store::{LifeFiles, RECORDING_FILE, ReproRecord, Started, Store};
+use crate::store::{LifeFiles, RECORDING_FILE, ReproRecord, Started};
 
 pub(super) fn debug(
     environment: &Environment,
@@ -65,9 +64,7 @@ pub(super) fn debug(
             "nothing in the kernel is executed when this happens: gdb gets the guest at its start; `continue`, and Ctrl-C",
         );
     }
-    let scratch = tempfile::tempdir().map_err(|error| Failure::of(ExitCode::Infra, &error))?;
-    let directory = Utf8PathBuf::try_from(scratch.path().to_owned())
-        .map_err(|error| Failure::of(ExitCode::Infra, &error.into_io_error()))?;
+    let (_scratch, directory) = scratch()?;
     let files = LifeFiles::at(directory);
     output::note(&format!("the guest's console is in {}", files.path("console.log")));
     let inspection = Inspection {
@@ -129,17 +126,11 @@ fn recorded(
         keepsakes: Keepsakes { recording: true, ..Keepsakes::default() },
         ..Planned::new(&scenarios, vec![assignment])
     };
-    let store: &Store = &environment.store;
-    let begun = begin(store, grounds, planned)?;
-    let directory = begun.directory().to_owned();
-    let mut progress = Progress::new();
-    let mut interrupted = runtime.block_on(async { interrupts() })?;
-    let exit = begun.live(runtime, &mut interrupted, |event| progress.show(event))?;
-    drop(progress);
-    if exit == ExitCode::Interrupted {
+    let Lived { outcome, run } = live_all(environment, runtime, grounds, planned)?;
+    if outcome? == ExitCode::Interrupted {
         return Err(Failure::new(ExitCode::Interrupted, "interrupted while the life was recorded"));
     }
-    let run = store.read_run(&directory)?;
+    let run = run?;
     let shown = run.lives.iter().find_map(|life| {
         let hits = life.hits.iter().map(|stored| &stored.judged.hit);
         Some((life, hits.into_iter().find(|hit| hit.fingerprint == fingerprint)?))
@@ -150,7 +141,7 @@ fn recorded(
             "--repeat N records more; a recording has a schedule of its own, which may not show a race",
         ));
     };
-    let place = directory.join("cells").join(life.life.to_string());
+    let place = run.life_directory(&life.life);
     let job = fs::read(place.join("job.cpio")).map_err(|error| Failure::of(ExitCode::Infra, &error))?;
     Ok((Source::Recorded { recording: place.join(RECORDING_FILE), job }, hit.clone()))
 }

@@ -6,6 +6,8 @@ use std::process::{ExitStatus, Stdio};
 use camino::{Utf8Path, Utf8PathBuf};
 use tokio::process::{Child, Command};
 
+use super::launcher::Launcher;
+
 /// Debian's gdb for all architectures, and the names that it has elsewhere.
 const PROGRAMS: [&str; 3] = ["gdb-multiarch", "s390x-linux-gnu-gdb", "gdb"];
 /// As gdb names the architecture.
@@ -74,7 +76,7 @@ pub async fn find_gdb() -> Result<&'static str, DebuggerError> {
     Err(DebuggerError::None)
 }
 
-/// gdb on the terminal of farm. Dropping it kills it.
+/// gdb on the terminal of farm. Dropping it kills it, and it dies with farm.
 pub struct Debugger {
     child: Child,
 }
@@ -82,6 +84,7 @@ pub struct Debugger {
 impl Debugger {
     /// Starts it with these commands, in `script`, and the user's own arguments behind.
     pub fn start(
+        launcher: &Launcher,
         program: &str,
         target: &Target,
         script: &Utf8Path,
@@ -89,7 +92,7 @@ impl Debugger {
     ) -> Result<Self, DebuggerError> {
         let unwritten = |source| DebuggerError::Script { path: script.to_owned(), source };
         std::fs::write(script, commands(target)).map_err(unwritten)?;
-        let mut command = Command::new(program);
+        let mut command = Command::from(launcher.command(Utf8Path::new(program)));
         command.arg("--quiet").arg("-x").arg(script).args(arguments).kill_on_drop(true);
         let child =
             command.spawn().map_err(|source| DebuggerError::Spawn { program: program.to_owned(), source })?;

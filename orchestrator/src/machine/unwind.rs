@@ -33,6 +33,8 @@ const REGS_STACK: u64 = FRAME + 24 + 15 * 8;
 const TABLE_ORIGIN: u64 = !0xfff;
 const PAGE_TABLE_ORIGIN: u64 = !0x7ff;
 const INVALID: u64 = 0x20;
+/// The last entry of a region or segment table.
+const ENTRY: u64 = 0x7ff;
 const INVALID_PAGE: u64 = 0x400;
 const LARGE: u64 = 0x400;
 const PAGE: u64 = 0xfff;
@@ -134,15 +136,13 @@ fn translate(space: u64, address: u64, words: &Words) -> Result<Option<u64>, Wan
     }
     let mut level = usize::try_from((space & TABLE_TYPE) >> 2).unwrap_or(0);
     let mut table = space & TABLE_ORIGIN;
+    // What the topmost table does not reach is not mapped.
+    if address >> SPANS[level] > ENTRY {
+        return Ok(None);
+    }
     loop {
         let span = SPANS[level];
-        // What the topmost table does not reach is not mapped.
-        let index = address >> span;
-        let top = level == usize::try_from((space & TABLE_TYPE) >> 2).unwrap_or(0);
-        if top && index > 0x7ff {
-            return Ok(None);
-        }
-        let entry = words.get(table + (index & 0x7ff) * 8)?;
+        let entry = words.get(table + (address >> span & ENTRY) * 8)?;
         if entry & INVALID != 0 {
             return Ok(None);
         }

@@ -15,7 +15,7 @@ use super::rewind;
 use super::warm::{Copy, WarmGuests};
 use crate::machine::{
     Debugger, DebuggerError, GdbStub, Launcher, Machine, MachineEvent, Memory, MonitorError, Recording,
-    StartError, Stop, Streams, Stub, StubError, Target, Timeout, find_gdb,
+    StartError, Stop, Streams, Stub, StubError, Target, Timeout,
 };
 use crate::plan::{Cell, LifeId};
 use crate::store::LifeFiles;
@@ -27,6 +27,8 @@ pub struct Inspection<'a> {
     /// Where the session's files go.
     pub files: &'a LifeFiles,
     pub launcher: &'a Launcher,
+    /// As [`crate::machine::find_gdb`] has found it.
+    pub gdb: &'a str,
     pub source: Source,
     /// The instruction at which the guest is halted before gdb gets it. None: it gets it before the first.
     pub halt: Option<u64>,
@@ -67,7 +69,7 @@ pub enum DebugError {
 }
 
 /// A guest that stands still, with its stub.
-pub(super) struct Halted {
+pub struct Halted {
     pub(super) machine: Machine,
     pub(super) stub: GdbStub,
     _copy: Option<Copy>,
@@ -82,44 +84,67 @@ const STREAM_LIMIT: usize = 16 << 20;
 /// What a life may take to come to the hit, over what its scenario allows its steps.
 const SLACK: Duration = Duration::from_secs(60);
 
-/// Brings a life to its hit, and lets gdb have it until that ends.
-pub async fn inspect(inspection: &Inspection<'_>, mut say: impl FnMut(&str)) -> Result<(), DebugError> {
-    let gdb = find_gdb().await?;
-    let Inspection { files, tries, halt, .. } = inspection;
-    for number in 1..=*tries {
-        let mut halted = inspection.start(number).await?;
-        if let Some(address) = halt {
-            if !inspection.bring(&mut halted, *address).await? {
-                halted.machine.stop(Stop::Now).await;
-                say(&format!("life {number} of {tries}: it does not come"));
-                continue;
-            }
-            say(&format!("life {number} of {tries}: halted where the kernel is about to complain"));
-        }
-        let socket = files.path("gdb.sock");
-        let listener = UnixListener::bind(&socket)?;
-        let target = Target { socket, ..inspection.target.clone() };
-        let debugger = Debugger::start(gdb, &target, &files.path("session.gdb"), inspection.arguments)?;
-        return inspection.hand_over(halted, &listener, debugger).await;
-    }
-    Err(DebugError::NotReached { lives: *tries })
-}
-
 impl Inspection<'_> {
+    /// A life that stands in front of its hit, or before its first instruction.
+    pub async fn reach(&self, mut say: impl FnMut(&str)) -> Result<Halted, DebugError> {
+        let warm = matches!(self.source, Source::Resumed).then(|| {
+            let directory = self.files.directory().to_owned();
+            WarmGuests::new(self.launcher.clone(), Limits::default(), directory)
+        });
+        let Some(address) = self.halt else { return self.start(1, warm.as_ref()).await };
+        let tries = self.tries;
+        for number in 1..=tries {
+            let mut halted = self.start(number, warm.as_ref()).await?;
+            if self.bring(&mut halted, address).await? {
+                say(&format!("life {number} of {tries}: halted where the kernel is about to complain"));
+                return Ok(halted);
+            }
+            halted.machine.stop(Stop::Now).await;
+            say(&format!("life {number} of {tries}: it does not come"));
+        }
+        Err(DebugError::NotReached { lives: tries })
+    }
+
+    /// Lets gdb have it until that ends.
+    pub async fn hand_over(&self, halted: Halted) -> Result<(), DebugError> {
+        let socket = self.files.path("gdb.sock");
+        let listener = UnixListener::bind(&socket)?;
+        let target = Target { socket, ..self.target.clone() };
+        let script = self.files.path("session.gdb");
+        let mut debugger = Debugger::start(self.launcher, self.gdb, &target, &script, self.arguments)?;
+        let gdb = tokio::select! {
+            accepted = listener.accept() => accepted?.0,
+            // It did not even connect: its own message says why.
+            ended = debugger.wait() => return ended.map(drop).map_err(DebugError::from),
+        };
+        let session = async {
+            match &self.source {
+                Source::Recorded { .. } => rewind::serve(self, halted, gdb).await,
+                Source::Booted | Source::Resumed => pass_through(halted, gdb).await,
+            }
+        };
+        tokio::select! {
+            ended = debugger.wait() => {
+                ended?;
+                return Ok(());
+            }
+            served = session => served?,
+        }
+        debugger.wait().await?;
+        Ok(())
+    }
+
     /// Starts a guest, which stands still before its first instruction.
-    pub(super) async fn start(&self, number: u32) -> Result<Halted, DebugError> {
+    pub(super) async fn start(&self, number: u32, warm: Option<&WarmGuests>) -> Result<Halted, DebugError> {
         let life = LifeId { cell: self.cell.id, number };
         let job = match &self.source {
             Source::Recorded { job, .. } => job.clone(),
             Source::Booted | Source::Resumed => self.guest.job(self.cell, &life, self.files)?,
         };
-        let copy = match &self.source {
-            Source::Resumed => {
-                let directory = self.files.directory().to_owned();
-                let warm = WarmGuests::new(self.launcher.clone(), Limits::default(), directory);
-                warm.copy(self.guest, self.cell, &job, self.files).await.ok()
-            }
-            Source::Booted | Source::Recorded { .. } => None,
+        let copy = match warm {
+            // Where it cannot be resumed it boots, as any life does.
+            Some(warm) => warm.copy(self.guest, self.cell, &job, self.files).await.ok(),
+            None => None,
         };
         let memory = copy.as_ref().map_or(Memory::Fresh, |copy| Memory::Saved(copy.memory.clone()));
         let mut prepared = self.guest.prepare(self.cell, memory, &job, self.files)?;
@@ -139,7 +164,7 @@ impl Inspection<'_> {
     }
 
     /// Whether the guest comes to the instruction; it then stands in front of it.
-    pub(super) async fn bring(&self, halted: &mut Halted, address: u64) -> Result<bool, DebugError> {
+    async fn bring(&self, halted: &mut Halted, address: u64) -> Result<bool, DebugError> {
         let steps: Duration = self.cell.steps.iter().map(|step| step.limit).sum();
         let limit = Limits::default().boot_of(self.cell) + steps + SLACK;
         let Halted { machine, stub, .. } = halted;
@@ -163,34 +188,6 @@ impl Inspection<'_> {
             Ok(false) | Err(StubError::Closed) => Ok(false),
             Err(error) => Err(error.into()),
         }
-    }
-
-    async fn hand_over(
-        &self,
-        halted: Halted,
-        listener: &UnixListener,
-        mut debugger: Debugger,
-    ) -> Result<(), DebugError> {
-        let gdb = tokio::select! {
-            accepted = listener.accept() => accepted?.0,
-            // It did not even connect: its own message says why.
-            ended = debugger.wait() => return ended.map(drop).map_err(DebugError::from),
-        };
-        let session = async {
-            match &self.source {
-                Source::Recorded { .. } => rewind::serve(self, halted, gdb).await,
-                Source::Booted | Source::Resumed => pass_through(halted, gdb).await,
-            }
-        };
-        tokio::select! {
-            ended = debugger.wait() => {
-                ended?;
-                return Ok(());
-            }
-            served = session => served?,
-        }
-        debugger.wait().await?;
-        Ok(())
     }
 }
 

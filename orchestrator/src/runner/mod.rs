@@ -31,7 +31,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant as Clock, MissedTickBehavior, interval_at};
 
 pub use capacity::{GuestSize, HostSize, Jobs, default_jobs};
-pub use debug::{DebugError, Inspection, Source, inspect};
+pub use debug::{DebugError, Halted, Inspection, Source};
 pub use guest::{Brought, Guest};
 pub use host::{host_record, host_size};
 pub use interactive::{ShellError, interact};

@@ -90,17 +90,14 @@ struct Rewinder<'a> {
     lives: u32,
 }
 
-/// Where gdb is after it went back.
-enum Reached {
-    Moment(Box<Halted>),
-    TheBeginning(Box<Halted>),
-}
+/// Where gdb is after it went back, and what it is to be told of that, if it is not simply there.
+type Reached = (Halted, Option<&'static str>);
 
 impl Rewinder<'_> {
     /// The moment when the guest has executed so many instructions.
     async fn at(&mut self, instructions: u64) -> Result<Halted, DebugError> {
         self.lives += 1;
-        let mut halted = self.inspection.start(self.lives).await?;
+        let mut halted = self.inspection.start(self.lives, None).await?;
         self.known.tell(&mut halted.stub).await?;
         if instructions > 0 {
             halted.machine.stop_at(instructions, ANSWER).await?;
@@ -112,10 +109,13 @@ impl Rewinder<'_> {
 
     /// One instruction back.
     async fn step(&mut self, now: u64) -> Result<Reached, DebugError> {
-        match now.checked_sub(1) {
-            Some(before) => Ok(Reached::Moment(Box::new(self.at(before).await?))),
-            None => Ok(Reached::TheBeginning(Box::new(self.at(0).await?))),
-        }
+        self.back_to(now.checked_sub(1)).await
+    }
+
+    /// None: it is the beginning that stops it.
+    async fn back_to(&mut self, moment: Option<u64>) -> Result<Reached, DebugError> {
+        let told = if moment.is_none() { Some(AT_THE_BEGINNING) } else { None };
+        Ok((self.at(moment.unwrap_or(0)).await?, told))
     }
 
     /// Back to the last time that the guest came by a breakpoint.
@@ -141,10 +141,7 @@ impl Rewinder<'_> {
             }
         }
         drop(halted);
-        match last {
-            Some(last) => Ok(Reached::Moment(Box::new(self.at(last).await?))),
-            None => Ok(Reached::TheBeginning(Box::new(self.at(0).await?))),
-        }
+        self.back_to(last).await
     }
 }
 
@@ -183,17 +180,14 @@ pub(super) async fn serve(
                 Word::Packet { says, .. } if says == "bs" || says == "bc" => {
                     gdb.write_all(b"+").await?;
                     let now = machine.replayed(ANSWER).await?;
-                    let reached =
+                    let (earlier, told) =
                         if says == "bs" { rewinder.step(now).await? } else { rewinder.run(now).await? };
-                    let (Halted { machine: earlier, stub: mut its, .. }, answer) = match reached {
-                        Reached::Moment(halted) => (*halted, None),
-                        Reached::TheBeginning(halted) => (*halted, Some(AT_THE_BEGINNING.to_owned())),
-                    };
+                    let Halted { machine: of_earlier, stub: mut its, .. } = earlier;
                     let place = its.ask(WHERE).await?;
                     rewinder.known.set_points(&mut its).await?;
-                    (machine, stub) = (earlier, its.into_socket());
+                    (machine, stub) = (of_earlier, its.into_socket());
                     own += 1;
-                    gdb.write_all(framed(&answer.unwrap_or(place)).as_bytes()).await?;
+                    gdb.write_all(framed(told.unwrap_or(&place)).as_bytes()).await?;
                 }
                 Word::Packet { says, bytes } => {
                     rewinder.known.note(&says);

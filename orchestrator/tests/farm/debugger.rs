@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use object::read::elf::{FileHeader, ProgramHeader};
 use object::{BigEndian, elf};
+use rustix::process::Signal;
 
-use super::harness::Farm;
+use super::harness::{Farm, wait_gone};
 
 /// A complaint on one CPU, seen once; gives the hit's id.
 fn warned(farm: &Farm) -> String {
@@ -93,6 +94,29 @@ fn an_exact_cell_comes_to_the_same_moment_each_time() {
     assert!(first.contains("in tripwire_lost_update () at guests/modules/tripwire/race.c:72"), "{first}");
     let refused = farm.run(&["repro", &hit, "--gdb", "--record"]).with_code(2).stderr;
     assert!(refused.contains("the hit's guest has 2 CPUs, and QEMU records one"), "{refused}");
+}
+
+#[test]
+fn however_a_session_ends_nothing_of_it_is_left() {
+    let farm = Farm::new();
+    let hit = warned(&farm);
+    // Ctrl-C, while farm waits for the guest to come there.
+    let mut coming = farm.start(&["repro", &hit, "--gdb", "--cold"]);
+    coming.wait_for("the guest's console is in ");
+    coming.signal(Signal::INT);
+    coming.end().with_code(130);
+    assert_eq!(farm.processes(), []);
+    // A gdb that works, and farm is told to end, or killed.
+    let busy = ["repro", &hit, "--gdb", "--", "-nx", "-ex", "python import time; time.sleep(600)"];
+    for (signal, code) in [(Signal::TERM, Some(130)), (Signal::KILL, None)] {
+        let mut session = farm.start(&busy);
+        session.wait_for("halted where the kernel is about to complain");
+        let qemu = farm.qemu().handle();
+        session.signal(signal);
+        wait_gone(&qemu);
+        assert_eq!(session.end().code, code);
+        while !farm.processes().is_empty() {}
+    }
 }
 
 #[test]

@@ -12,6 +12,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use farm::cache::{Cache, quiet};
 use farm::kernel::{Catalog, Fetcher, FoundQemu, Kernel, KernelError, MirrorChoice, Refresh};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::retry_on_intr;
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use serde_json::Value;
 
@@ -232,7 +233,8 @@ impl Process {
 /// Waits until the process behind a pidfd has ended.
 pub(crate) fn wait_gone(handle: &OwnedFd) {
     let limit = Timespec { tv_sec: 20, tv_nsec: 0 };
-    let ended = poll(&mut [PollFd::new(handle, PollFlags::IN)], Some(&limit)).unwrap();
+    // assert_cmd's time limits catch SIGCHLD.
+    let ended = retry_on_intr(|| poll(&mut [PollFd::new(handle, PollFlags::IN)], Some(&limit))).unwrap();
     assert_eq!(ended, 1, "still alive");
 }
 

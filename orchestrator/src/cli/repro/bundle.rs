@@ -6,7 +6,7 @@ use std::sync::Arc;
 use camino::{Utf8Path, Utf8PathBuf};
 use tokio::runtime::Runtime;
 
-use super::{HitCell, machine_of};
+use super::{HitCell, machine_of, other_qemu};
 use crate::bundle::{
     BundleError, BundledHit, CELL, COMMAND_LINE, CONFIG, Console, DiskData, Exact, FORMAT, HIT, IMAGE, JOB,
     KERNEL, Manifest, Part, README, REPORT, RUN, Script, Sign, Tried, Unpacked, VMLINUX, disk_data,
@@ -68,10 +68,7 @@ pub(super) fn live(
     let machine = machine_of(cell, options);
     let grounds = Grounds::with_brought(environment, runtime, &machine, kernel.clone())?;
     let now = QemuKey { version: grounds.qemu.full_version() };
-    let mut differs = Vec::new();
-    if cell.shape.qemu != now {
-        differs.push(format!("QEMU is {}, and was {}", now.version, cell.shape.qemu.version));
-    }
+    let differs = other_qemu(cell, &now).into_iter().collect();
     let image = manifest.file(IMAGE).map(|file| file.sha256.clone()).unwrap_or_default();
     let job = unpacked.path(JOB);
     let job = fs::read(&job).map_err(|source| BundleError::Read { path: job, source })?;
@@ -129,9 +126,8 @@ pub(super) fn make(
     }
     let hit = HitCell::find(environment, runtime, options)?;
     let sign = Sign::of(&hit.found.hit.judged.hit)?;
-    let mut differs = hit.differs.clone();
-    // They are in the job, as they were.
-    differs.retain(|difference| difference.starts_with("QEMU "));
+    // The user's own programs are in the job, as they were.
+    let mut differs: Vec<String> = hit.other_qemu.iter().cloned().collect();
     let record = ReproRecord { differs: differs.clone(), ..hit.record() };
     let job = hit.found.run.life_directory(&hit.found.life.life).join(JOB);
     let job = fs::read(&job).map_err(|source| {

@@ -16,9 +16,9 @@ use crate::cli::{output, scratch};
 use crate::detect::{Hit, Site};
 use crate::error::{ExitCode, Failure};
 use crate::kernel::SharedSources;
-use crate::machine::{DebuggerError, Target};
+use crate::machine::{DebuggerError, Target, find_gdb};
 use crate::plan::{Accel, Cell};
-use crate::runner::{Assignment, DebugError, FailFast, Inspection, Keepsakes, Source, Warmth, inspect};
+use crate::runner::{Assignment, DebugError, FailFast, Inspection, Keepsakes, Source, Warmth};
 use crate::scenario::Pattern;
 use crate::store::{LifeFiles, RECORDING_FILE, ReproRecord, Started};
 
@@ -38,9 +38,10 @@ pub(super) fn debug(
             "leave out --record: under --schedule deterministic each life comes to the same moment again";
         return Err(Failure::new(ExitCode::Usage, message).hint(hint));
     }
-    for difference in &hit.differs {
+    for difference in hit.differs() {
         output::note(&format!("not as it was: {difference}"));
     }
+    let gdb = runtime.block_on(find_gdb()).map_err(DebugError::from)?;
     let record = hit.record();
     let HitCell { found, cell, grounds, .. } = hit;
     let complaint = &found.hit.judged.hit;
@@ -60,18 +61,22 @@ pub(super) fn debug(
         output::note(&format!("gdb will show no functions: `farm kernel symbols {name}` fetches them"));
     }
     if halt.is_none() {
-        output::note(
-            "nothing in the kernel is executed when this happens: gdb gets the guest at its start; `continue`, and Ctrl-C",
-        );
+        let why = match complaint.site() {
+            Site::Nowhere => "nothing in the kernel is executed when this happens",
+            Site::Instruction(_) | Site::Function(_) => {
+                "where the kernel reports this is not known without symbols"
+            }
+        };
+        output::note(&format!("{why}: gdb gets the guest at its start; `continue`, and Ctrl-C"));
     }
     let (_scratch, directory) = scratch()?;
     let files = LifeFiles::at(directory);
-    output::note(&format!("the guest's console is in {}", files.path("console.log")));
     let inspection = Inspection {
         guest: &guest,
         cell: &cell,
         files: &files,
         launcher: &launcher,
+        gdb,
         source,
         halt,
         tries: options.repeat,
@@ -79,12 +84,28 @@ pub(super) fn debug(
         arguments: &options.gdb_arguments,
     };
     runtime.block_on(async {
-        // Ctrl-C is for gdb, on whose terminal farm is.
-        let _interrupts =
-            signal(SignalKind::interrupt()).map_err(|error| Failure::of(ExitCode::Fault, &error))?;
-        inspect(&inspection, output::note).await.map_err(Failure::from)
+        let caught = |kind| signal(kind).map_err(|error| Failure::of(ExitCode::Fault, &error));
+        let mut keys = caught(SignalKind::interrupt())?;
+        let (mut term, mut hangup) = (caught(SignalKind::terminate())?, caught(SignalKind::hangup())?);
+        output::note(&format!("the guest's console is in {}", files.path("console.log")));
+        let halted = tokio::select! {
+            halted = inspection.reach(output::note) => halted?,
+            _ = keys.recv() => return Err(interrupted()),
+            _ = term.recv() => return Err(interrupted()),
+            _ = hangup.recv() => return Err(interrupted()),
+        };
+        // From here on Ctrl-C is for gdb, on whose terminal farm is.
+        tokio::select! {
+            ended = inspection.hand_over(halted) => ended.map_err(Failure::from),
+            _ = term.recv() => Err(interrupted()),
+            _ = hangup.recv() => Err(interrupted()),
+        }
     })?;
     Ok(ExitCode::Passed)
+}
+
+fn interrupted() -> Failure {
+    Failure::new(ExitCode::Interrupted, "interrupted")
 }
 
 /// Where the guest is to be halted, and what gdb is told of it.

@@ -22,7 +22,7 @@ use crate::kernel::sha256_hex;
 use crate::plan::{Accel, Cell, QemuKey};
 use crate::report::command_lines;
 use crate::runner::{Assignment, FailFast, Keepsakes};
-use crate::scenario::Action;
+use crate::scenario::{Action, Step};
 use crate::store::{FoundHit, ReproRecord, StoredHit, read_cell};
 
 pub(super) fn repro(environment: &Environment, options: &ReproArgs) -> Result<ExitCode, Failure> {
@@ -61,7 +61,8 @@ struct HitCell {
     cell: Cell,
     grounds: Grounds,
     /// What is not as it was, for people.
-    differs: Vec<String>,
+    other_qemu: Option<String>,
+    other_programs: Vec<String>,
 }
 
 impl HitCell {
@@ -78,8 +79,12 @@ impl HitCell {
         let machine = machine_of(&cell, options);
         let grounds = Grounds::with_kernels(environment, runtime, &machine, Asked::default(), kernels)?;
         let now = QemuKey { version: grounds.qemu.full_version() };
-        let differs = differences(&cell, &now);
-        Ok(Self { cell: cell.on_qemu(now), found, grounds, differs })
+        let (other_qemu, other_programs) = (other_qemu(&cell, &now), other_programs(&cell));
+        Ok(Self { cell: cell.on_qemu(now), found, grounds, other_qemu, other_programs })
+    }
+
+    fn differs(&self) -> Vec<String> {
+        self.other_qemu.iter().chain(&self.other_programs).cloned().collect()
     }
 
     fn record(&self) -> ReproRecord {
@@ -90,31 +95,32 @@ impl HitCell {
             life: life.life,
             fingerprint: judged.hit.fingerprint.clone(),
             title: judged.hit.title.clone(),
-            differs: self.differs.clone(),
+            differs: self.differs(),
         }
     }
 }
 
-/// What of a cell's surroundings is not as it was.
-fn differences(cell: &Cell, now: &QemuKey) -> Vec<String> {
-    let mut differs = Vec::new();
-    if cell.shape.qemu != *now {
-        differs.push(format!("QEMU is {}, and was {}", now.version, cell.shape.qemu.version));
-    }
-    for step in &cell.steps {
-        if let Action::Exec { path, sha256, .. } = &step.action
-            && fs::read(path).map(|program| sha256_hex(&program)).ok().as_ref() != Some(sha256)
-        {
-            differs.push(format!("{path} is another program than it was, or gone"));
-        }
-    }
-    differs
+/// What is to be said where the cell lived on another QEMU.
+fn other_qemu(cell: &Cell, now: &QemuKey) -> Option<String> {
+    let was = &cell.shape.qemu;
+    (was != now).then(|| format!("QEMU is {}, and was {}", now.version, was.version))
+}
+
+/// The same for programs of the user's.
+fn other_programs(cell: &Cell) -> Vec<String> {
+    let other = |step: &Step| {
+        let Action::Exec { path, sha256, .. } = &step.action else { return None };
+        let now = fs::read(path).map(|program| sha256_hex(&program)).ok();
+        (now.as_ref() != Some(sha256)).then(|| format!("{path} is another program than it was, or gone"))
+    };
+    cell.steps.iter().filter_map(other).collect()
 }
 
 /// A dump of a complaint is worth most of the moment when the kernel is about to make it: the stack is still that of what went wrong.
-fn keepsakes(hit: &Hit, dump: bool) -> Keepsakes {
+/// Under KVM a breakpoint is written into memory, where a module is not yet when the guest begins.
+fn keepsakes(hit: &Hit, accel: Accel, dump: bool) -> Keepsakes {
     let dump_at = match hit.site() {
-        Site::Instruction(address) if dump => vec![address],
+        Site::Instruction(address) if dump && accel == Accel::Tcg => vec![address],
         _ => Vec::new(),
     };
     Keepsakes { dump, dump_at, ..Keepsakes::default() }
@@ -122,10 +128,11 @@ fn keepsakes(hit: &Hit, dump: bool) -> Keepsakes {
 
 /// The guest, before anything was done in it.
 fn in_shell(environment: &Environment, runtime: Runtime, options: &ReproArgs) -> Result<ExitCode, Failure> {
-    let HitCell { cell, grounds, differs, .. } = HitCell::find(environment, &runtime, options)?;
-    for difference in differs {
+    let hit = HitCell::find(environment, &runtime, options)?;
+    for difference in hit.differs() {
         output::note(&format!("not as it was: {difference}"));
     }
+    let HitCell { cell, grounds, .. } = hit;
     let launcher = grounds.launcher.clone();
     let Assignment { cell, guest, .. } = assign(environment, &grounds, cell, &mut Guests::new())?;
     let guest = guest.map_err(Failure::from)?;
@@ -141,7 +148,7 @@ fn in_shell(environment: &Environment, runtime: Runtime, options: &ReproArgs) ->
 fn again(environment: &Environment, runtime: &Runtime, options: &ReproArgs) -> Result<ExitCode, Failure> {
     let hit = HitCell::find(environment, runtime, options)?;
     let record = hit.record();
-    let keepsakes = keepsakes(&hit.found.hit.judged.hit, options.dump.dump);
+    let keepsakes = keepsakes(&hit.found.hit.judged.hit, hit.cell.shape.accel, options.dump.dump);
     let scenarios = [Arc::clone(&hit.cell.scenario)];
     let assignment = assign(environment, &hit.grounds, hit.cell, &mut Guests::new())?;
     let planned = Planned {

@@ -230,6 +230,13 @@ fn a_warning_comes_again_with_its_disks_its_share_and_a_program_of_the_users() {
     assert!(again.contains("same hit: 1 of 1"), "{again}");
     assert!(again.contains("not as it was: QEMU is "), "{again}");
     assert!(!again.contains("workload-failed"), "{again}");
+    // With a cache that has no file system, and gets none: the bundle's own is what the guest has.
+    let (empty, qemu) = (farm.path("empty"), qemu());
+    let mut command = farm.command(&["repro", bundle.as_str(), "--repeat", "1", "--qemu", qemu.as_str()]);
+    command.env("FARM_CACHE", &empty);
+    let again = farm.finish(command).with_code(0).stdout;
+    assert!(again.contains("same hit: 1 of 1") && !again.contains("workload-failed"), "{again}");
+    assert!(!empty.join("disk").exists(), "{:?}", names_beneath(&empty));
 }
 
 /// An archive in the making.

@@ -1,5 +1,6 @@
 //! Whether a hit came again.
 
+use super::life::dump_text;
 use crate::escape::escape;
 use crate::repro::again;
 use crate::store::StoredRun;
@@ -10,6 +11,10 @@ pub(super) fn repro_text(run: &StoredRun) -> String {
     let mut out = format!("\n{}, hit {}\n", escape(record.title.as_bytes()), escape(record.hit.as_bytes()));
     for difference in &record.differs {
         out += &format!("not as it was: {}\n", escape(difference.as_bytes()));
+    }
+    for life in run.asked_for() {
+        let dump = dump_text(life, &run.life_directory(&life.life));
+        out += &dump.map(|dump| format!("dump: {dump}\n")).unwrap_or_default();
     }
     let Some((least, most)) = again.interval else {
         return out + &format!("none of {} lives could tell whether it comes again\n", again.silent);

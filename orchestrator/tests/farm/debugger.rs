@@ -154,7 +154,9 @@ fn a_dump_of_a_complaint_is_of_the_moment_before_it() {
     let life = again["lives"][0]["life"].as_str().unwrap();
     let told = farm.run(&["show", "last"]).with_code(0).stdout;
     let directory = told.lines().find_map(|line| line.strip_prefix("results: ")).unwrap();
-    let bytes = fs::read(format!("{directory}/cells/{life}/dump.elf")).unwrap();
+    let path = format!("{directory}/cells/{life}/dump.elf");
+    assert!(told.contains(&format!("\ndump: {path} (made just before the kernel complained)\n")), "{told}");
+    let bytes = fs::read(path).unwrap();
     let header = elf::FileHeader64::<BigEndian>::parse(&*bytes).unwrap();
     let segments = header.program_headers(BigEndian, &*bytes).unwrap();
     let mut notes = Vec::new();

@@ -3,6 +3,7 @@
 //! A cell is the unit that runs: scenario × kernel × image × machine × protection × schedule × seed. How
 //! often one is run is not part of it.
 
+mod alone;
 mod calibration;
 mod emulation;
 mod ids;
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::scenario::Protection;
 use crate::scenario::{Action, ArgValue, Disk, Facts, Fix, Knobs, Scenario, Step};
+pub use alone::seeds;
 pub use calibration::{
     CalibrationColumn, CalibrationRecord, CalibrationRow, Sight, calibrate, can_be_calibrated,
 };

@@ -158,24 +158,24 @@ const fn percent(name: &'static str, doc: &'static str) -> Field<Number> {
 const fn flag(name: &'static str, doc: &'static str) -> Field<OneOf<bool>> {
     Field { name, shape: FLAG, absent: Absent::Default("false"), doc }
 }
-static BUSY: Field<Number> =
+pub(crate) static BUSY: Field<Number> =
     percent("busy", "How many calls in a hundred are answered with \"busy\" (condition code 2).");
-static PARTIAL: Field<Number> =
+pub(crate) static PARTIAL: Field<Number> =
     percent("partial", "How many calls in a hundred are done in part (condition code 3).");
-static EXPORT_FAILURE: Field<Number> =
+pub(crate) static EXPORT_FAILURE: Field<Number> =
     percent("export-failure", "How many exports of a secure page in a hundred fail.");
-static OWNER_MISMATCH: Field<Number> =
+pub(crate) static OWNER_MISMATCH: Field<Number> =
     percent("owner-mismatch", "How many pages in a hundred are said to belong to another guest.");
 pub(crate) const DELAY: Time = Time { min: Duration::ZERO, max: Duration::from_millis(1), unit: MICROSECOND };
-static FREEZE_DELAY: Field<Time> = Field {
+pub(crate) static FREEZE_DELAY: Field<Time> = Field {
     name: "freeze-delay",
     shape: DELAY,
     absent: Absent::Default("0s"),
     doc: "How long a page's conversion takes, during which the kernel holds its references frozen.",
 };
-static PIN_SHARED: Field<OneOf<bool>> =
+pub(crate) static PIN_SHARED: Field<OneOf<bool>> =
     flag("pin-shared", "Whether pages can be pinned as shared, so that the kernel need not export them.");
-static EARLY: Field<OneOf<bool>> = flag(
+pub(crate) static EARLY: Field<OneOf<bool>> = flag(
     "early",
     "Whether secure pages are reported already where they are submitted to a block device, whose driver may yet copy them.",
 );

@@ -26,6 +26,7 @@ mod read;
 mod shape;
 mod steps;
 mod tree;
+mod write;
 
 use std::fmt;
 use std::time::Duration;
@@ -44,6 +45,8 @@ pub use load::{Library, LoadError};
 pub use pattern::{Expectation, Known, Pattern};
 pub use problem::Problem;
 pub use programs::{ArgKind, Catalog};
+pub(crate) use steps::{default_dir, default_limit, default_names, fill_names};
+pub use write::write;
 
 /// Where a guest with a share has it.
 pub const SHARE_DIRECTORY: &str = "/mnt/share";
@@ -128,10 +131,22 @@ pub struct MachineSpec {
     pub kernel_args: Vec<String>,
 }
 
+impl Default for MachineSpec {
+    fn default() -> Self {
+        Self { cpus: 2, memory_mib: 512, disks: Vec::new(), share: false, kernel_args: Vec::new() }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Disk {
     pub size_mib: u32,
     pub format: DiskFormat,
+}
+
+impl Default for Disk {
+    fn default() -> Self {
+        Self { size_mib: 256, format: DiskFormat::Ext4 }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -317,6 +332,12 @@ pub struct ArgAxis {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct HeartbeatLimit(#[serde(with = "millis")] pub Duration);
+
+impl Default for HeartbeatLimit {
+    fn default() -> Self {
+        Self(Duration::from_secs(30))
+    }
+}
 
 /// A time as a whole number of milliseconds.
 mod millis {

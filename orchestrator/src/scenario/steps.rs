@@ -5,7 +5,7 @@ use std::time::Duration;
 use camino::Utf8Path;
 
 use super::check::EmulatedOnly;
-use super::emulation::DISK_DIRECTORY;
+use super::emulation::{DISK, DISK_DIRECTORY};
 use super::executable::{ReadFile, read_executable};
 use super::fields::{
     BESIDE, Dir, EXEC_STEP, LIMIT_BEYOND_FOR, LIMIT_OTHERWISE, STRESS_STEP, TOUCH, WRITE_STEP, beside,
@@ -16,6 +16,11 @@ use super::programs::{Catalog, Program};
 use super::read::{At, Group, map, value};
 use super::tree::{Key, Node};
 use super::{Action, ArgValue, Budget, Disk, Interference, SHARE_DIRECTORY, Step, Touch};
+
+/// The guest's tmpfs.
+const TMP: &str = "/tmp";
+/// What a `write` step is called.
+const WRITE: &str = "write";
 
 /// What steps are checked against.
 pub(crate) struct Steps<'a> {
@@ -97,8 +102,7 @@ impl Steps<'_> {
                 None
             }
             (_, Some(limit)) => Some(limit.value),
-            (Some(Budget::For(time)), None) => Some(time + LIMIT_BEYOND_FOR),
-            (_, None) => Some(LIMIT_OTHERWISE),
+            (budget, None) => Some(limit_of_budget(budget)),
         };
         let (beside, touches) = (self.beside(&group), self.touches(&group));
         let program = program?.name.clone();
@@ -167,15 +171,12 @@ impl Steps<'_> {
 
     fn dir(&self, group: &Group<'_>) -> Option<String> {
         let formatted = |disk: &Disk| disk.format.file_system().is_some();
-        let dir = match group.node(step::DIR.name) {
-            Some(_) => group.scalar(&step::DIR)?,
-            None => {
-                let first = self.disks.iter().position(formatted);
-                At { at: group.at, value: first.map_or(Dir::Tmp, Dir::Disk) }
-            }
-        };
+        if group.node(step::DIR.name).is_none() {
+            return Some(default_dir(self.disks));
+        }
+        let dir = group.scalar(&step::DIR)?;
         match dir.value {
-            Dir::Tmp => Some("/tmp".to_owned()),
+            Dir::Tmp => Some(TMP.to_owned()),
             Dir::Uvsinkb => {
                 self.emulated.check(dir.at, "dir: uvsinkb");
                 Some(DISK_DIRECTORY.to_owned())
@@ -220,7 +221,7 @@ impl Steps<'_> {
         let (beside, touches) = (self.beside(&group), self.touches(&group));
         let limit = limit(&group)?;
         let executable = executable?;
-        let default = default_name(executable.path.file_stem().unwrap_or_default());
+        let default = name_of_program(&executable.path);
         let action =
             Action::Exec { path: executable.path, sha256: executable.sha256, args, workers: count(workers)? };
         Some(Unnamed { name, default, action, limit, beside, touches })
@@ -258,7 +259,7 @@ impl Steps<'_> {
         let limit = limit(&group)?;
         let action = Action::Write { path: path?.value, text: text?.value };
         let (beside, touches) = (Vec::new(), Vec::new());
-        Some(Unnamed { name, default: "write".to_owned(), action, limit, beside, touches })
+        Some(Unnamed { name, default: WRITE.to_owned(), action, limit, beside, touches })
     }
 }
 
@@ -273,6 +274,51 @@ fn count(workers: Option<At<u64>>) -> Option<u32> {
     workers.and_then(|workers| u32::try_from(workers.value).ok())
 }
 
+fn limit_of_budget(budget: Option<Budget>) -> Duration {
+    match budget {
+        Some(Budget::For(time)) => time + LIMIT_BEYOND_FOR,
+        Some(Budget::Ops(_)) | None => LIMIT_OTHERWISE,
+    }
+}
+
+/// The limit where a step gives none.
+pub(crate) fn default_limit(action: &Action) -> Duration {
+    match action {
+        Action::Stress { budget, .. } => limit_of_budget(Some(*budget)),
+        Action::Exec { .. } | Action::Write { .. } => LIMIT_OTHERWISE,
+    }
+}
+
+/// Where a stress program's files go where its step does not say.
+pub(crate) fn default_dir(disks: &[Disk]) -> String {
+    let first = disks.iter().position(|disk| disk.format.file_system().is_some());
+    first.map_or_else(|| TMP.to_owned(), |index| format!("/mnt/{index}"))
+}
+
+/// The word of `dir` for a directory of the guest; none for the share, which its program has by itself.
+pub(crate) fn word_of_dir(dir: &str) -> Option<String> {
+    match dir {
+        TMP => Some("tmp".to_owned()),
+        DISK_DIRECTORY => Some(DISK.to_owned()),
+        SHARE_DIRECTORY => None,
+        _ => dir.strip_prefix("/mnt/").map(|number| format!("disk{number}")),
+    }
+}
+
+/// What steps are called where that is free and they give no name.
+pub(crate) fn default_names(steps: &[Step]) -> Vec<String> {
+    let default = |step: &Step| match &step.action {
+        Action::Stress { program, .. } => program.clone(),
+        Action::Exec { path, .. } => name_of_program(path),
+        Action::Write { .. } => WRITE.to_owned(),
+    };
+    steps.iter().map(default).collect()
+}
+
+fn name_of_program(path: &Utf8Path) -> String {
+    default_name(path.file_stem().unwrap_or_default())
+}
+
 /// A file's name as the name of a step.
 fn default_name(stem: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
@@ -283,23 +329,39 @@ fn default_name(stem: &str) -> String {
 
 /// Given names stand as they are, each once; the others get a number where their default is taken.
 fn name_all(steps: Vec<Unnamed>, problems: &Problems) -> Vec<Step> {
-    let mut taken: Vec<String> = Vec::new();
-    for At { at, value } in steps.iter().filter_map(|step| step.name.as_ref()) {
-        if taken.contains(value) {
+    let given: Vec<_> = steps.iter().map(|step| step.name.as_ref()).collect();
+    for (index, name) in given.iter().enumerate() {
+        if let Some(At { at, value }) = name
+            && given[..index].iter().flatten().any(|earlier| earlier.value == *value)
+        {
             problems.report(*at, format!("two steps have the name {}", quote(value)), None);
         }
-        taken.push(value.clone());
     }
-    let mut named = Vec::new();
-    for Unnamed { name, default, action, limit, beside, touches } in steps {
-        let name = name.map(|name| name.value).unwrap_or_else(|| {
+    let given: Vec<_> = given.into_iter().map(|name| name.map(|name| name.value.clone())).collect();
+    let defaults: Vec<_> = steps.iter().map(|step| step.default.clone()).collect();
+    let names = fill_names(&given, &defaults);
+    let named = |(Unnamed { action, limit, beside, touches, .. }, name)| Step {
+        name,
+        action,
+        limit,
+        beside,
+        touches,
+    };
+    steps.into_iter().zip(names).map(named).collect()
+}
+
+/// The names of all steps, from those that are given.
+pub(crate) fn fill_names(given: &[Option<String>], defaults: &[String]) -> Vec<String> {
+    let mut taken: Vec<String> = given.iter().flatten().cloned().collect();
+    let mut names = Vec::new();
+    for (given, default) in given.iter().zip(defaults) {
+        names.push(given.clone().unwrap_or_else(|| {
             let numbered = (2..).map(|number| format!("{default}-{number}"));
             let name = std::iter::once(default.clone()).chain(numbered).find(|name| !taken.contains(name));
-            let name = name.unwrap_or(default);
+            let name = name.unwrap_or_else(|| default.clone());
             taken.push(name.clone());
             name
-        });
-        named.push(Step { name, action, limit, beside, touches });
+        }));
     }
-    named
+    names
 }

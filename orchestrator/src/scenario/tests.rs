@@ -16,6 +16,7 @@ mod emulated;
 mod library;
 mod share;
 mod touches;
+mod write;
 
 const CATALOG: &str = "
 - name: splice
@@ -44,7 +45,7 @@ const INTERFERENCE: &str = "
 static SCENARIOS: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/../scenarios");
 
 /// Every path is this file.
-struct OneFile<'a>(&'a [u8]);
+pub(crate) struct OneFile<'a>(pub(crate) &'a [u8]);
 
 impl ReadFile for OneFile<'_> {
     fn locate(&self, path: &Utf8Path) -> Utf8PathBuf {
@@ -408,7 +409,7 @@ fn an_unfit_program_says_how_to_build_it() {
     assert_eq!(print(&large), "a.yaml:5:11: exec: cannot read /home/me/./my test\n    file too large");
 }
 
-fn library() -> Library {
+pub(crate) fn library() -> Library {
     let catalog = Catalog::embedded();
     let catalog = catalog.unwrap_or_else(|problems| panic!("{}", print(&problems)));
     let mut modules = crate::guest::module_names(&crate::assets::GUESTS);

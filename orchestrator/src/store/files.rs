@@ -170,7 +170,7 @@ pub(super) fn write_document(path: &Utf8Path, value: &impl Serialize) -> Result<
 }
 
 /// Writes beside, then renames: a reader sees the whole file or none.
-pub(super) fn write_whole(path: &Utf8Path, bytes: &[u8]) -> Result<(), StoreError> {
+pub fn write_whole(path: &Utf8Path, bytes: &[u8]) -> Result<(), StoreError> {
     let part = Utf8PathBuf::from(format!("{path}.part"));
     let write = || -> io::Result<()> {
         let mut file = File::create(&part)?;

@@ -30,7 +30,7 @@ pub use bisect::{
     BisectRecord, BisectWriter, BuildRecord, Entry, Finding, Outcome, Probe, SubjectRecord, Trial,
     read_answer, write_synced,
 };
-pub use files::{LifeFiles, RunWriter, Store, StoreError};
+pub use files::{LifeFiles, RunWriter, Store, StoreError, write_whole};
 pub use find::{Found, FoundHit, find, read_cell};
 pub use record::{
     CallRecord, CpuRecord, DUMP_FILE, Difference, DumpRecord, ExactRecord, HitId, HostRecord, KernelRecord,

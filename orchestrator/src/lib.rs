@@ -27,6 +27,7 @@ pub mod trial;
 pub mod mutation;
 pub mod repro;
 pub mod bundle;
+pub mod minimise;
 pub mod bisect;
 pub mod report;
 pub mod runner;

@@ -53,7 +53,7 @@ pub fn exit(again: &Again) -> ExitCode {
 }
 
 /// The rates that agree with `seen` of `of`.
-fn interval(seen: u64, of: u64) -> (f64, f64) {
+pub(crate) fn interval(seen: u64, of: u64) -> (f64, f64) {
     let least =
         if seen == 0 { 0.0 } else { rate_where(|rate| 1.0 - at_most(seen - 1, of, rate) < DOUBT / 2.0) };
     let most = if seen == of { 1.0 } else { rate_where(|rate| at_most(seen, of, rate) >= DOUBT / 2.0) };

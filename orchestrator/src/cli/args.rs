@@ -181,6 +181,19 @@ pub(super) struct ReproArgs {
     #[arg(last = true, requires = "gdb", value_name = "GDB-ARGUMENT")]
     pub(super) gdb_arguments: Vec<String>,
 
+    /// Instead, look for the smallest cell that still shows the hit, and write it as a scenario [default FILE: made of the names of
+    /// scenario and hit]
+    ///
+    /// Takes away steps, time, workers, interference, options, CPUs and so on, one after the other, as long as the hit's
+    /// fingerprint stays; of a kind of reductions that makes it come less than a quarter as often, some are taken back. Then says how often it comes, and prints the lines that start
+    /// the same programs by hand. Also of hits that come now and then. What was taken away is in FILE at any time.
+    #[arg(long, value_name = "FILE", num_args = 0..=1, conflicts_with_all = ["repeat", "bundle", "shell", "gdb", "dump"])]
+    pub(super) minimise: Option<Option<Utf8PathBuf>>,
+
+    /// With --minimise: how long to look for it, as 90s, 10m or 2h; then the smallest so far is the answer
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = time, requires = "minimise")]
+    pub(super) budget: Duration,
+
     #[command(flatten)]
     pub(super) dump: DumpArgs,
 }

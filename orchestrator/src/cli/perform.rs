@@ -317,7 +317,7 @@ impl From<RunError> for Failure {
     }
 }
 
-fn jobs(asked: Option<u32>, assignments: &[Assignment]) -> Jobs {
+pub(super) fn jobs(asked: Option<u32>, assignments: &[Assignment]) -> Jobs {
     if let Some(jobs) = asked {
         return Jobs { jobs, why: "--jobs".to_owned() };
     }

@@ -21,6 +21,7 @@ mod flood;
 mod hang;
 mod input;
 mod interruption;
+mod minimise;
 mod modules;
 mod options;
 mod programs;

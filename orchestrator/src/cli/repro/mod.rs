@@ -2,6 +2,7 @@
 
 mod bundle;
 mod debugger;
+mod minimise;
 
 use std::fs;
 use std::sync::Arc;
@@ -38,6 +39,9 @@ pub(super) fn repro(environment: &Environment, options: &ReproArgs) -> Result<Ex
     }
     if options.gdb {
         return debugger::debug(environment, &runtime, options);
+    }
+    if let Some(file) = &options.minimise {
+        return minimise::minimise(environment, &runtime, options, file.as_deref());
     }
     again(environment, &runtime, options)
 }

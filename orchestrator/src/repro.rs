@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::error::ExitCode;
 use crate::recheck::{Word, word_of};
-use crate::store::StoredRun;
+use crate::store::{Started, StoredRun};
 
 /// How likely the interval may miss, on both sides together.
 const DOUBT: f64 = 0.05;
@@ -45,6 +45,25 @@ pub fn again(run: &StoredRun) -> Option<Again> {
     let told = again.same + again.other + again.clean;
     again.interval = (told > 0).then(|| interval(again.same, told));
     Some(again)
+}
+
+/// Why the lives took other turns than the hit's, if they did.
+pub fn other_turns(run: &StoredRun) -> Option<&'static str> {
+    let then = run.record.repro.as_ref()?.start.as_ref()?;
+    let other = run.asked_for().map(|life| &life.timings.start).find(|now| *now != then)?;
+    match (then, other) {
+        (Started::Resumed { guest: Some(_) }, Started::Resumed { guest: Some(_) }) => Some(
+            "the saved guest was made anew, and its copies take other turns than those of the one before",
+        ),
+        (Started::Resumed { .. }, Started::Resumed { .. }) => None,
+        (Started::Resumed { .. }, _) => {
+            Some("its guest boots, and went on from a saved one: it takes other turns")
+        }
+        (_, Started::Resumed { .. }) => {
+            Some("its guest goes on from a saved one, and booted: it takes other turns")
+        }
+        (_, _) => None,
+    }
 }
 
 /// 0 if it came again, else 107.
@@ -92,6 +111,8 @@ mod tests {
     use crate::store::{LifeRecord, ReproRecord};
     use crate::verdict::{Ending, Verdict};
 
+    const CELL: &str = "0000000000000001";
+
     /// From Clopper's and Pearson's own charts and later tables of the exact interval.
     #[test]
     fn the_interval_is_the_exact_one() {
@@ -112,7 +133,6 @@ mod tests {
 
     #[test]
     fn the_same_hit_another_and_none_are_counted_apart() {
-        const CELL: &str = "0000000000000001";
         let (hunted, other) = (Hit::hang("hunted_function"), Hit::hang("another_function"));
         let lived = |number, verdict, ending, hits: &[&Hit]| -> LifeRecord {
             let mut life = life(CELL, number, verdict, ending, hits);
@@ -128,17 +148,50 @@ mod tests {
             lived(5, Verdict::Infra, Ending::Infra { trouble: "t".into() }, &[]),
         ]);
         assert_eq!(again(&run), None);
-        run.record.repro = Some(ReproRecord {
+        run.record.repro = Some(record_of(&run));
+        let found = again(&run).unwrap();
+        assert_eq!((found.same, found.other, found.clean, found.silent), (1, 1, 1, 2));
+        assert_eq!(exit(&found), ExitCode::Passed);
+        assert_eq!(found.interval, Some(interval(1, 3)));
+    }
+
+    #[test]
+    fn a_guest_that_comes_to_its_job_in_another_way_is_told() {
+        let resumed = |guest: &str| Started::Resumed { guest: Some(guest.to_owned()) };
+        let older = Started::Resumed { guest: None };
+        let instead = Started::BootedInstead { reason: "r".into() };
+        for (then, now, told) in [
+            (None, resumed("a"), None),
+            (Some(resumed("a")), resumed("a"), None),
+            (Some(resumed("a")), resumed("b"), Some("made anew")),
+            (Some(older.clone()), resumed("b"), None),
+            (Some(resumed("a")), Started::Booted, Some("boots, and went on")),
+            (Some(older), instead.clone(), Some("boots, and went on")),
+            (Some(Started::Booted), resumed("a"), Some("goes on from a saved one, and booted")),
+            (Some(Started::Booted), instead, None),
+        ] {
+            let mut lived = life(CELL, 1, Verdict::Passed, Ending::JobDone, &[]);
+            lived.timings.start = now.clone();
+            let mut run = run(vec![lived]);
+            let mut record = record_of(&run);
+            record.start = then.clone();
+            run.record.repro = Some(record);
+            let why = other_turns(&run);
+            assert_eq!(why.is_some(), told.is_some(), "{then:?} {now:?}: {why:?}");
+            assert!(why.unwrap_or_default().contains(told.unwrap_or_default()), "{then:?} {now:?}: {why:?}");
+        }
+    }
+
+    fn record_of(run: &StoredRun) -> ReproRecord {
+        let hunted = Hit::hang("hunted_function");
+        ReproRecord {
             hit: "0123456789".into(),
             run: run.record.id.clone(),
             life: LifeId { cell: CELL.parse().unwrap(), number: 1 },
             fingerprint: hunted.fingerprint.clone(),
             title: hunted.title.clone(),
             differs: Vec::new(),
-        });
-        let found = again(&run).unwrap();
-        assert_eq!((found.same, found.other, found.clean, found.silent), (1, 1, 1, 2));
-        assert_eq!(exit(&found), ExitCode::Passed);
-        assert_eq!(found.interval, Some(interval(1, 3)));
+            start: None,
+        }
     }
 }

@@ -22,9 +22,10 @@ const MOST_BYTES: u64 = 2 << 30;
 pub struct SavedGuest {
     memory: File,
     slot: Slot,
+    sha256: String,
 }
 
-#[derive(PartialEq, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Record {
     /// What it was made from: an entry that has come under another name is not used.
@@ -82,6 +83,11 @@ impl SavedGuest {
     pub fn slot(&self) -> &Slot {
         &self.slot
     }
+
+    /// The hash of what was saved: another save of such a guest has another.
+    pub fn sha256(&self) -> &str {
+        &self.sha256
+    }
 }
 
 /// None: it is not what was kept under the key.
@@ -92,8 +98,8 @@ fn open(entry: &Utf8Path, key: &str) -> io::Result<Option<SavedGuest>> {
         return Ok(None);
     }
     let survey = survey(&memory)?;
-    let slot = survey.slot.filter(|_| record == Record { key: key.to_owned(), sha256: survey.sha256 });
-    Ok(slot.map(|slot| SavedGuest { memory, slot }))
+    let is_it = record.key == key && record.sha256 == survey.sha256;
+    Ok(survey.slot.filter(|_| is_it).map(|slot| SavedGuest { memory, slot, sha256: record.sha256 }))
 }
 
 #[cfg(test)]

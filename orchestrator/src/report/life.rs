@@ -70,7 +70,7 @@ pub fn life_text(run: &StoredRun, life: &LifeRecord) -> String {
     }
     match &life.timings.start {
         Started::Booted => {}
-        Started::Resumed => line("start", "resumed from a saved guest".to_owned()),
+        Started::Resumed { .. } => line("start", "resumed from a saved guest".to_owned()),
         Started::BootedInstead { reason } => {
             line("start", format!("booted, as it could not be resumed: {}", escape(reason.as_bytes())));
         }

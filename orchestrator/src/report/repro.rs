@@ -2,7 +2,7 @@
 
 use super::life::dump_text;
 use crate::escape::escape;
-use crate::repro::again;
+use crate::repro::{again, other_turns};
 use crate::store::StoredRun;
 
 pub(super) fn repro_text(run: &StoredRun) -> String {
@@ -11,6 +11,9 @@ pub(super) fn repro_text(run: &StoredRun) -> String {
     let mut out = format!("\n{}, hit {}\n", escape(record.title.as_bytes()), escape(record.hit.as_bytes()));
     for difference in &record.differs {
         out += &format!("not as it was: {}\n", escape(difference.as_bytes()));
+    }
+    if let Some(why) = other_turns(run) {
+        out += &format!("not as it was: {why}\n");
     }
     for life in run.asked_for() {
         let dump = dump_text(life, &run.life_directory(&life.life));

@@ -339,7 +339,7 @@ impl Task {
         let warm = self.warm.as_ref()?;
         match warm.copy(guest, cell, job, &self.files).await {
             Ok(copy) => {
-                timings.start = Started::Resumed;
+                timings.start = Started::Resumed { guest: Some(copy.sha256.clone()) };
                 Some(copy)
             }
             Err(reason) => {
@@ -462,7 +462,7 @@ impl Task {
     /// then locks QEMU up. Init has handed out the kernel's whole log by then; how a kernel goes off is for those that boot to
     /// see. A schedule that is to be exact goes on to its end: when farm stops it is the host's affair.
     fn ends_with_its_job(&self, timings: &Timings) -> bool {
-        timings.start == Started::Resumed && self.assignment.cell.schedule == Schedule::Parallel
+        timings.start.is_resumed() && self.assignment.cell.schedule == Schedule::Parallel
     }
 
     /// Reads what a dead QEMU left in the sockets.
@@ -514,7 +514,7 @@ impl Task {
                     let now = micros(began);
                     timings.ready_us = Some(now);
                     let resumed_us = match timings.start {
-                        Started::Resumed => timings.spawned_us.map(|spawned| now - spawned),
+                        Started::Resumed { .. } => timings.spawned_us.map(|spawned| now - spawned),
                         Started::Booted | Started::BootedInstead { .. } => None,
                     };
                     self.say(What::Ready { life, uptime_us: ready.uptime_us, resumed_us }).await;

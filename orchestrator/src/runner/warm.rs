@@ -73,6 +73,8 @@ impl KindOfGuest {
 /// A copy of a saved guest with a job in it.
 pub(super) struct Copy {
     pub(super) memory: Arc<File>,
+    /// The hash of the saved guest.
+    pub(super) sha256: String,
     kind: Arc<KindOfGuest>,
 }
 
@@ -119,7 +121,7 @@ impl WarmGuests {
         };
         let memory = memory.and_then(|memory| saved.slot().write(&memory, job).map(|()| memory));
         match memory {
-            Ok(memory) => Ok(Copy { memory, kind }),
+            Ok(memory) => Ok(Copy { memory, sha256: saved.sha256().to_owned(), kind: Arc::clone(&kind) }),
             Err(error) => Err(format!("the saved guest cannot be copied: {error}")),
         }
     }

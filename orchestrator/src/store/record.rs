@@ -110,6 +110,9 @@ pub struct ReproRecord {
     pub title: String,
     /// What is not as it was then, for people.
     pub differs: Vec<String>,
+    /// How its guest came to its job, where the schedule depends on that.
+    #[serde(default)]
+    pub start: Option<Started>,
 }
 
 /// Which planted bugs a run tries.
@@ -442,9 +445,19 @@ pub enum Started {
     #[default]
     Booted,
     /// It went on from a copy of a saved guest.
-    Resumed,
+    Resumed {
+        /// Which one, by the hash of what was saved. None: not recorded.
+        #[serde(default)]
+        guest: Option<String>,
+    },
     /// It could not.
     BootedInstead { reason: String },
+}
+
+impl Started {
+    pub fn is_resumed(&self) -> bool {
+        matches!(self, Self::Resumed { .. })
+    }
 }
 
 /// When things happened, in microseconds since the life began.

@@ -47,3 +47,30 @@ fn a_kernel_that_is_gone_is_named() {
     fs::remove_file(&kernel).unwrap();
     assert!(farm.run(&["repro", hit]).with_code(2).stderr.contains("vmlinuz"));
 }
+
+/// One page of 256, so that in 5 boots of 200 somebody meets its frozen count (docs/benchmarks.md).
+const RARE: &str = "
+name: rare
+purpose: fast GUP of one page of many while its count is frozen
+protection: emulated
+machine: {cpus: 2, memory: 512M}
+steps: [{stress: freeze, args: {mode: fast-gup, pages: 256}, ops: 1, secure: true}]
+";
+
+#[test]
+fn a_race_that_boots_seldom_show_is_found_by_search_and_comes_every_time() {
+    let farm = Farm::new();
+    let scenario = farm.file("rare.yaml", RARE);
+    let search = ["run", scenario.as_str(), "--schedule", "deterministic", "--until", "hit", "--json"];
+    let found = farm.finish(farm.warm_command(&search)).with_code(100).json();
+    let mut hits =
+        found["lives"].as_array().unwrap().iter().flat_map(|life| life["hits"].as_array().unwrap());
+    let hit = hits.next().unwrap();
+    assert_eq!(hit["judged"]["hit"]["title"], "WARNING in try_grab_page");
+    let again = farm.run(&["repro", hit["id"].as_str().unwrap(), "--json"]).with_code(0).json();
+    assert_eq!(again["repro"]["same"], 10, "{again}");
+    assert_eq!(again["lives"][0]["timings"]["start"]["type"], "resumed");
+    // Which are other turns.
+    let cold = farm.run(&["repro", hit["id"].as_str().unwrap(), "--cold", "--repeat", "1"]);
+    assert!(cold.stdout.contains("not as it was: its guest boots, and went on from a saved one"), "{cold:?}");
+}

@@ -97,6 +97,7 @@ pub(super) fn live(
         fingerprint: hit.fingerprint.clone(),
         title: hit.title.clone(),
         differs,
+        start: None,
     };
     let scenarios = [Arc::clone(&cell.scenario)];
     let assignment = assign_to(&grounds, cell.clone().on_qemu(now), guest);

@@ -20,7 +20,7 @@ use crate::machine::{DebuggerError, Target, find_gdb};
 use crate::plan::{Accel, Cell};
 use crate::runner::{Assignment, DebugError, FailFast, Inspection, Keepsakes, Source, Warmth};
 use crate::scenario::Pattern;
-use crate::store::{LifeFiles, RECORDING_FILE, ReproRecord, Started};
+use crate::store::{LifeFiles, RECORDING_FILE, ReproRecord};
 
 pub(super) fn debug(
     environment: &Environment,
@@ -50,7 +50,7 @@ pub(super) fn debug(
     let launcher = grounds.launcher.clone();
     let (source, complaint) = if options.record {
         recorded(environment, runtime, &grounds, record, &cell, guest.clone(), options.repeat)?
-    } else if found.life.timings.start == Started::Resumed && !options.cold {
+    } else if found.life.timings.start.is_resumed() && !options.cold {
         (Source::Resumed, complaint.clone())
     } else {
         (Source::Booted, complaint.clone())

@@ -15,7 +15,7 @@ use super::HitCell;
 use crate::cli::args::ReproArgs;
 use crate::cli::environment::{Environment, absolute};
 use crate::cli::output;
-use crate::cli::perform::{Planned, assign, begin, interrupts, jobs, warmth};
+use crate::cli::perform::{Planned, assign, begin, interrupts, jobs};
 use crate::cli::provision::Guests;
 use crate::cli::scenarios::library;
 use crate::error::{ExitCode, Failure};
@@ -250,7 +250,7 @@ impl Bench<'_> {
         let planned = Planned {
             jobs: self.options.jobs,
             repeat,
-            warmth: warmth(self.options.cold),
+            warmth: self.hit.warmth(self.options.cold),
             repro: Some(self.record.clone()),
             ..Planned::new(&scenarios, assignments)
         };

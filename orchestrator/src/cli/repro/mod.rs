@@ -20,9 +20,9 @@ use crate::detect::{Hit, Site};
 use crate::error::{ExitCode, Failure};
 use crate::escape::escape;
 use crate::kernel::sha256_hex;
-use crate::plan::{Accel, Cell, QemuKey};
+use crate::plan::{Accel, Cell, QemuKey, Schedule};
 use crate::report::command_lines;
-use crate::runner::{Assignment, FailFast, Keepsakes};
+use crate::runner::{Assignment, FailFast, Keepsakes, Warmth};
 use crate::scenario::{Action, Step};
 use crate::store::{FoundHit, ReproRecord, StoredHit, read_cell};
 
@@ -91,6 +91,14 @@ impl HitCell {
         self.other_qemu.iter().chain(&self.other_programs).cloned().collect()
     }
 
+    /// A guest that boots takes other turns than a copy of a saved one, so that under a deterministic schedule only what came to
+    /// its job as the hit's guest did shows it again.
+    fn warmth(&self, cold: bool) -> Warmth {
+        let is_as_it_was =
+            self.cell.schedule == Schedule::Parallel || self.found.life.timings.start.is_resumed();
+        warmth(cold || !is_as_it_was)
+    }
+
     fn record(&self) -> ReproRecord {
         let FoundHit { run, life, hit: StoredHit { id, judged, .. } } = &self.found;
         ReproRecord {
@@ -100,6 +108,7 @@ impl HitCell {
             fingerprint: judged.hit.fingerprint.clone(),
             title: judged.hit.title.clone(),
             differs: self.differs(),
+            start: (self.cell.schedule == Schedule::Deterministic).then(|| life.timings.start.clone()),
         }
     }
 }
@@ -151,14 +160,14 @@ fn in_shell(environment: &Environment, runtime: Runtime, options: &ReproArgs) ->
 /// How often does it come again?
 fn again(environment: &Environment, runtime: &Runtime, options: &ReproArgs) -> Result<ExitCode, Failure> {
     let hit = HitCell::find(environment, runtime, options)?;
-    let record = hit.record();
+    let (record, warmth) = (hit.record(), hit.warmth(options.cold));
     let keepsakes = keepsakes(&hit.found.hit.judged.hit, hit.cell.shape.accel, options.dump.dump);
     let scenarios = [Arc::clone(&hit.cell.scenario)];
     let assignment = assign(environment, &hit.grounds, hit.cell, &mut Guests::new())?;
     let planned = Planned {
         jobs: options.jobs,
         repeat: options.repeat,
-        warmth: warmth(options.cold),
+        warmth,
         fail_fast: FailFast::No,
         repro: Some(record),
         keepsakes,

@@ -39,6 +39,11 @@ pub struct LiteImage {
 }
 
 impl LiteImage {
+    /// All modules that a job may have loaded, with what they need: the names of their files without `.ko`.
+    pub fn module_names(&self) -> impl Iterator<Item = &str> {
+        self.modules.values().flatten().filter_map(|file| Utf8Path::new(file).file_stem())
+    }
+
     /// The files to load for a module, in order.
     pub(super) fn modules_for(&self, module: &str) -> Result<Vec<String>, GuestError> {
         let order = self.modules.get(module).cloned();

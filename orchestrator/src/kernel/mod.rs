@@ -218,6 +218,13 @@ impl KernelError {
 }
 
 impl Kernel {
+    /// Whether its vmlinux may tell of types, which its configuration rules out if it wants no debug information. What is built
+    /// here without has lines nevertheless.
+    pub fn may_have_types(&self) -> bool {
+        let text = self.config.as_ref().and_then(|config| std::fs::read_to_string(config).ok());
+        text.is_none_or(|text| text.lines().any(|line| line == "CONFIG_DEBUG_INFO=y"))
+    }
+
     /// Refuses a command line that the kernel would cut off.
     pub fn check_command_line(&self, line: &str) -> Result<(), KernelError> {
         // The limit counts the NUL (arch/s390/boot/ipl_parm.c).
@@ -264,7 +271,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_command_line_may_fill_the_limit_but_for_its_nul() {
+    fn a_kernel_has_types_by_its_configuration_and_a_limit_of_its_command_line() {
         let key = KernelKey {
             name: "k".into(),
             release: "6.1.0".into(),
@@ -282,6 +289,16 @@ mod tests {
             origin: Origin::Own { boot: "/k".into() },
             command_line_bytes: 896,
         };
+        // Nothing is known of its configuration.
+        assert!(kernel.may_have_types());
+        let configured = |text: &str| {
+            let directory = tempfile::tempdir().unwrap();
+            let config = Utf8Path::from_path(directory.path()).unwrap().join("config");
+            std::fs::write(&config, text).unwrap();
+            Kernel { config: Some(config), ..kernel.clone() }.may_have_types()
+        };
+        assert!(configured("CONFIG_A=y\nCONFIG_DEBUG_INFO=y\n"));
+        assert!(!configured("# CONFIG_DEBUG_INFO is not set\nCONFIG_DEBUG_INFO_NONE=y\n"));
         kernel.check_command_line(&"x".repeat(895)).unwrap();
         let error = kernel.check_command_line(&"x".repeat(896)).unwrap_err();
         assert_eq!(error.to_string(), "the kernel command line is 896 bytes long, and k takes 895 at most");

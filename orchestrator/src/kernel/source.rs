@@ -131,6 +131,13 @@ impl Sources {
         self.vmlinux.path.as_deref()
     }
 
+    /// The vmlinux, and those of the modules that are known; for who reads them by himself.
+    pub fn files<'a>(&mut self, modules: impl Iterator<Item = &'a str>) -> Vec<Utf8PathBuf> {
+        self.find_modules();
+        let modules = modules.filter_map(|name| self.modules.get(&printed_name(name)));
+        std::iter::once(&self.vmlinux).chain(modules).filter_map(|source| source.path.clone()).collect()
+    }
+
     /// A module's file, and where its `.text` is in a guest that has the function at this address.
     pub fn module_at(&mut self, name: &str, function: &str, start: u64) -> Option<(Utf8PathBuf, u64)> {
         let within = self.ask(Some(name), |file| file.offset_in_text(function))??;
@@ -143,6 +150,13 @@ impl Sources {
         std::mem::take(&mut self.troubles)
     }
 
+    /// Looks into the directory of modules, the first time.
+    fn find_modules(&mut self) {
+        if let Some(directory) = self.directory.take() {
+            find_modules(&directory, &mut self.modules);
+        }
+    }
+
     fn ask<T>(
         &mut self,
         module: Option<&str>,
@@ -152,10 +166,8 @@ impl Sources {
             None => &mut self.vmlinux,
             Some(name) => {
                 let name = printed_name(name);
-                if !self.modules.contains_key(&name)
-                    && let Some(directory) = self.directory.take()
-                {
-                    find_modules(&directory, &mut self.modules);
+                if !self.modules.contains_key(&name) {
+                    self.find_modules();
                 }
                 self.modules.get_mut(&name)?
             }
@@ -264,6 +276,21 @@ pub(crate) fn path_in_tree(path: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn files_are_those_of_the_modules_that_are_asked_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let modules = Utf8Path::from_path(directory.path()).unwrap();
+        std::fs::create_dir(modules.join("md")).unwrap();
+        for name in ["md/dm-flakey.ko", "ext4.ko"] {
+            std::fs::write(modules.join(name), "").unwrap();
+        }
+        let mut sources =
+            Sources::new(DebugFiles { vmlinux: Some("/vmlinux".into()), modules: Some(modules.to_owned()) });
+        sources.add_module("uvsim", Utf8Path::new("/own/uvsim.ko"));
+        let files = sources.files(["dm-flakey", "uvsim", "gone"].into_iter());
+        assert_eq!(files, ["/vmlinux", modules.join("md/dm-flakey.ko").as_str(), "/own/uvsim.ko"]);
+    }
 
     #[test]
     fn paths_are_relative_to_the_tree() {

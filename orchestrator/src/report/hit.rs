@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::life::{cpu_text, dump_text};
+use super::life::{cpu_text, drgn_text, dump_text};
 use super::recheck::seen;
 use super::{Align, Table, trace_lines};
 use crate::escape::escape;
@@ -132,6 +132,9 @@ pub fn hit_text(found: &FoundHit) -> String {
     line("logs", directory.to_string());
     if let Some(dump) = dump_text(life, &directory) {
         line("dump", dump);
+    }
+    if let Some(command) = drgn_text(life, &directory) {
+        line("open it", command);
     }
     if let Some(step) = found.hit.step {
         let name = life.steps.iter().find(|s| s.step == step).map_or("", |s| s.name.as_str());

@@ -5,6 +5,7 @@ use camino::Utf8Path;
 use super::hit::standing_word;
 use super::{Align, Table, seconds, size, thousands};
 use crate::escape::escape;
+use crate::machine::quote;
 use crate::plan::{Counting, Protection};
 use crate::store::{CallRecord, DumpRecord, LifeRecord, Started, StoredRun};
 use crate::verdict::signal_name;
@@ -80,6 +81,9 @@ pub fn life_text(run: &StoredRun, life: &LifeRecord) -> String {
     if let Some(dump) = dump_text(life, &directory) {
         line("dump", dump);
     }
+    if let Some(command) = drgn_text(life, &directory) {
+        line("open it", command);
+    }
 
     if !life.steps.is_empty() {
         out += &format!("\n{}", step_table(life));
@@ -117,16 +121,29 @@ pub fn life_text(run: &StoredRun, life: &LifeRecord) -> String {
 
 /// Where the dump of a life is and what it shows.
 pub(super) fn dump_text(life: &LifeRecord, directory: &Utf8Path) -> Option<String> {
-    let DumpRecord { file, at, vmcoreinfo, trouble } = life.dump.as_ref()?;
+    let DumpRecord { file, at, vmcoreinfo, symbols, trouble } = life.dump.as_ref()?;
     if let Some(trouble) = trouble {
         return Some(format!("none: {}", escape(trouble.as_bytes())));
     }
-    let note = if *vmcoreinfo {
-        ""
-    } else {
+    let note = if !vmcoreinfo {
         "; without VMCOREINFO, which drgn and crash need: this kernel has none (CONFIG_KEXEC, CONFIG_CRASH_DUMP)"
+    } else if symbols.is_empty() {
+        "; no vmlinux with types is known, which drgn and crash need"
+    } else {
+        ""
     };
     Some(format!("{} (made {at}{note})", directory.join(file)))
+}
+
+/// The command that opens the dump of a life, if it can be read.
+pub(super) fn drgn_text(life: &LifeRecord, directory: &Utf8Path) -> Option<String> {
+    let DumpRecord { file, vmcoreinfo, symbols, trouble, .. } = life.dump.as_ref()?;
+    if trouble.is_some() || !vmcoreinfo || symbols.is_empty() {
+        return None;
+    }
+    let symbols = symbols.iter().map(|path| format!(" -s {}", quote(path.as_str())));
+    let text = format!("drgn -c {}", quote(directory.join(file).as_str())) + &symbols.collect::<String>();
+    Some(escape(text.as_bytes()))
 }
 
 /// What the CPUs of a guest were doing that crashed or hung.
@@ -265,4 +282,42 @@ fn trouble(who: &str, limit: bool, end: &ProgramEnd) -> String {
         out += &format!("  {}\n", escape(line.as_bytes()));
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recheck::tests::life;
+    use crate::verdict::{Ending, Verdict};
+
+    #[test]
+    fn a_dump_that_can_be_read_is_told_with_the_command_that_opens_it() {
+        let dump = DumpRecord {
+            file: "dump.elf".to_owned(),
+            at: "at its end".to_owned(),
+            vmcoreinfo: true,
+            symbols: vec!["/cache/vmlinux".into(), "/a b/uvsim.ko".into()],
+            trouble: None,
+        };
+        let told = |dump: DumpRecord| {
+            let life = life("5f0c2a1122334455", 1, Verdict::Hit, Ending::Panicked, &[]);
+            let life = LifeRecord { dump: Some(dump), ..life };
+            let directory = Utf8Path::new("/run/life");
+            (dump_text(&life, directory).unwrap(), drgn_text(&life, directory))
+        };
+        let (text, command) = told(dump.clone());
+        assert_eq!(text, "/run/life/dump.elf (made at its end)");
+        assert_eq!(command.unwrap(), "drgn -c /run/life/dump.elf -s /cache/vmlinux -s '/a b/uvsim.ko'");
+        for (dump, words) in [
+            (DumpRecord { symbols: Vec::new(), ..dump.clone() }, "no vmlinux with types is known"),
+            (DumpRecord { vmcoreinfo: false, ..dump.clone() }, "without VMCOREINFO"),
+            (
+                DumpRecord { trouble: Some("the disk is full".to_owned()), ..dump.clone() },
+                "none: the disk is full",
+            ),
+        ] {
+            let (text, command) = told(dump);
+            assert!(text.contains(words) && command.is_none(), "{text} {command:?}");
+        }
+    }
 }

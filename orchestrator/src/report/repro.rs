@@ -1,6 +1,6 @@
 //! Whether a hit came again.
 
-use super::life::dump_text;
+use super::life::{drgn_text, dump_text};
 use crate::escape::escape;
 use crate::repro::{again, other_turns};
 use crate::store::StoredRun;
@@ -16,8 +16,11 @@ pub(super) fn repro_text(run: &StoredRun) -> String {
         out += &format!("not as it was: {why}\n");
     }
     for life in run.asked_for() {
-        let dump = dump_text(life, &run.life_directory(&life.life));
-        out += &dump.map(|dump| format!("dump: {dump}\n")).unwrap_or_default();
+        let directory = run.life_directory(&life.life);
+        let told = [("dump", dump_text(life, &directory)), ("open it", drgn_text(life, &directory))];
+        for (what, text) in told {
+            out += &text.map(|text| format!("{what}: {text}\n")).unwrap_or_default();
+        }
     }
     let Some((least, most)) = again.interval else {
         return out + &format!("none of {} lives could tell whether it comes again\n", again.silent);

@@ -1,9 +1,12 @@
 //! What a life leaves beside its logs: a dump of its guest's memory, and a recording.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
+
+use camino::Utf8PathBuf;
 
 use super::life::{MachineWords, Task, Trouble};
 use crate::machine::{Dumped, GdbStub, Machine, Recording, Spec, Streams, Stub, Timeout};
@@ -72,6 +75,7 @@ impl Task {
             return None;
         }
         let path = self.files.path(DUMP_FILE);
+        let symbols = self.symbols().await;
         let (vmcoreinfo, trouble) = match machine.dump(&path, DUMP_LIMIT).await {
             Ok(dumped) => (dumped == Dumped::WithVmcoreinfo, None),
             Err(error) => {
@@ -85,7 +89,18 @@ impl Task {
                 (false, Some(trouble))
             }
         };
-        Some(DumpRecord { file: DUMP_FILE.to_owned(), at: at.to_owned(), vmcoreinfo, trouble })
+        Some(DumpRecord { file: DUMP_FILE.to_owned(), at: at.to_owned(), vmcoreinfo, symbols, trouble })
+    }
+
+    /// The files with which a dump is read.
+    async fn symbols(&self) -> Vec<Utf8PathBuf> {
+        let Ok(guest) = &self.assignment.guest else { return Vec::new() };
+        if guest.kernel.vmlinux.is_none() || !guest.kernel.may_have_types() {
+            return Vec::new();
+        }
+        let modules: BTreeSet<String> = guest.image.module_names().map(str::to_owned).collect();
+        let files = self.ask(guest, move |sources| sources.files(modules.iter().map(String::as_str)));
+        files.await.unwrap_or_default()
     }
 }
 

@@ -74,7 +74,7 @@ impl Task {
     }
 
     /// Asks the kernel's files with debug information. That may take a second, in which other lives are to be listened to.
-    async fn ask<T: Send + 'static>(
+    pub(super) async fn ask<T: Send + 'static>(
         &self,
         guest: &Guest,
         question: impl FnOnce(&mut Sources) -> T + Send + 'static,

@@ -325,6 +325,10 @@ pub struct DumpRecord {
     pub at: String,
     /// It has the note by which `crash` and drgn find their way.
     pub vmcoreinfo: bool,
+    /// The vmlinux first, and modules that the guest may have had; none if no vmlinux with types is known, without which the
+    /// dump cannot be read.
+    #[serde(default)]
+    pub symbols: Vec<Utf8PathBuf>,
     /// Why there is none, or it is not whole.
     pub trouble: Option<String>,
 }

@@ -15,6 +15,7 @@ mod bundle;
 mod crash;
 mod data;
 mod debugger;
+mod dumps;
 mod emulated;
 mod exact;
 mod flood;

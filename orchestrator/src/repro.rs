@@ -192,6 +192,7 @@ mod tests {
             title: hunted.title.clone(),
             differs: Vec::new(),
             start: None,
+            bundle: None,
         }
     }
 }

@@ -20,6 +20,7 @@
 //! ```
 
 mod bounds;
+mod leftovers;
 mod manifest;
 mod pack;
 mod readme;
@@ -37,7 +38,7 @@ pub use pack::{Content, Part, pack};
 pub use readme::readme;
 pub use script::{Exact, Script, ScriptLimits, limits_of, run_script};
 pub use sign::{Pattern, Sign};
-pub use unpack::{Unpacked, unpack};
+pub use unpack::{Unpacked, remove_unpacked, unpack};
 
 /// The bundle's own names.
 pub const BUNDLE_JSON: &str = "bundle.json";

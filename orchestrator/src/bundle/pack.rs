@@ -8,6 +8,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use sha2::{Digest, Sha256};
 use tar::{EntryType, Header};
 
+use super::leftovers::{make_held, remove_leftovers};
 use super::manifest::{FileEntry, Manifest};
 use super::{BUNDLE_JSON, BundleError, RUN};
 use crate::kernel::hex;
@@ -85,6 +86,9 @@ impl<W: Write> Write for Digesting<W> {
     }
 }
 
+/// What an archive is called while it is written.
+const PREFIX: &str = ".bundle-";
+
 /// Writes the archive beside `to`, then renames it: the manifest, then the parts in its order, all in the directory `root`.
 pub fn pack(to: &Utf8Path, root: &str, manifest: &Manifest, parts: &[Part]) -> Result<(), BundleError> {
     let failed = |source: io::Error| BundleError::Write { path: to.to_owned(), source };
@@ -92,11 +96,11 @@ pub fn pack(to: &Utf8Path, root: &str, manifest: &Manifest, parts: &[Part]) -> R
         Some(parent) if parent != "" => parent,
         _ => Utf8Path::new("."),
     };
-    let part = tempfile::Builder::new()
-        .prefix(".bundle-")
-        .permissions(Permissions::from_mode(0o644))
-        .tempfile_in(directory)
-        .map_err(failed)?;
+    remove_leftovers(directory, PREFIX);
+    let permissions = Permissions::from_mode(0o644);
+    let make =
+        || tempfile::Builder::new().prefix(PREFIX).permissions(permissions.clone()).tempfile_in(directory);
+    let (part, _held) = make_held(make, |part| part.path()).map_err(failed)?;
     let mut packer = zstd::Encoder::new(BufWriter::new(part), LEVEL).map_err(failed)?;
     packer.include_checksum(true).map_err(failed)?;
     let mut archive = tar::Builder::new(packer);

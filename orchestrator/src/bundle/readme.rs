@@ -99,18 +99,18 @@ pub fn readme(
             out += &format!("- `{name}`: {what}\n");
         }
     }
-    let symbols = if has(VMLINUX) {
-        VMLINUX.to_owned()
+    let (symbols, which) = if has(VMLINUX) {
+        (VMLINUX, "")
     } else {
-        format!("the vmlinux of {} {} (not in this bundle)", kernel.name, kernel.version)
+        ("VMLINUX", ", with the place of this kernel's vmlinux, which is not in this bundle, for VMLINUX")
     };
     out += &format!(
         "\n## How to attach gdb\n\n\
-         Let QEMU wait for gdb: add `-s -S` to its options in `{RUN}`, start that, and in another terminal\n\n\
-         \x20   gdb-multiarch VMLINUX -ex 'target remote :1234' -ex continue\n\n\
-         where VMLINUX is {symbols}. The kernel is not\n\
-         moved (`nokaslr`), so that its addresses are those of that file. With `panic=pause` in the place of `panic=exit-failure` QEMU keeps a\n\
-         guest that has panicked. `run.sh` ends a guest from which nothing comes for too long: raise the numbers in its `wait_for_guest`.\n"
+         \x20   ./{RUN} --gdb\n\n\
+         starts the guest halted, and in another terminal, here{which},\n\n\
+         \x20   gdb-multiarch {symbols} -ex 'target remote gdb.sock' -ex 'hbreak panic' -ex continue\n\n\
+         lets it run until it panics; any other function will do, too; `detach` lets it go on without gdb. Nothing ends a guest then from which nothing comes; Ctrl-C at\n\
+         `./{RUN}` does. The kernel is not moved (`nokaslr`), so that its addresses are those of vmlinux.\n"
     );
     out
 }

@@ -66,8 +66,9 @@ LC_ALL=C
 export LC_ALL
 
 usage() {{
-    echo "usage: ./run.sh [--repeat N]"
+    echo "usage: ./run.sh [--repeat N | --gdb]"
     echo "Boots the guest of this bundle in QEMU, and says whether the hit comes: {title}"
+    echo "With --gdb the guest waits for gdb at the socket gdb.sock, as README.md says, and may take all its time."
     echo "QEMU=PROGRAM names another QEMU than qemu-system-s390x on PATH, QEMU_DATA=DIR where its firmware is."
     echo "Exit status: 0 the same hit came (in any life), 1 it did not, 2 wrong usage, no QEMU, or trouble of this host."
 }}
@@ -77,10 +78,11 @@ trouble() {{
     exit 2
 }}
 
-repeat=1
+repeat=1 gdb=
 case $#,${{1-}} in
     0,) ;;
     1,-h | 1,--help) usage; exit 0 ;;
+    1,--gdb) gdb=yes ;;
     2,--repeat) repeat=$2 ;;
     *) usage >&2; exit 2 ;;
 esac
@@ -115,7 +117,17 @@ esac
 
 # QEMU, with this directory's files.
 start_qemu() {{
-    exec "$QEMU" ${{QEMU_DATA:+-L "$QEMU_DATA"}}{options}
+    exec "$QEMU" ${{QEMU_DATA:+-L "$QEMU_DATA"}} ${{gdb:+-gdb unix:../../gdb.sock,server=on,wait=off -S}}{options}
+}}
+
+# Whether there is room for more. Where there is none QEMU drops what the guest says, which would look like silence.
+has_room() {{
+    head -c 65536 /dev/zero > room && rm room
+}} 2> /dev/null
+
+no_room() {{
+    rm -rf room initrd disk?.raw share
+    echo "run.sh: cannot write to $here/runs/$number: free space, or unpack the bundle elsewhere" >&2
 }}
 
 prepare() {{
@@ -135,6 +147,12 @@ wait_for_guest() {{
     heard=$began size=0 off_since= ended=
     until [ -s status ]; do
         sleep 1
+        if ! has_room; then
+            end_guest
+            wait
+            ended=full
+            return
+        fi
         now=$(date +%s)
         new=$(($(wc -c < results.log)))
         if [ "$new" -ne "$size" ]; then
@@ -149,7 +167,9 @@ wait_for_guest() {{
                 fi
                 ;;
         esac
-        if [ $((now - began)) -gt {whole} ]; then
+        if [ -n "$gdb" ]; then
+            continue
+        elif [ $((now - began)) -gt {whole} ]; then
             ended=late
         elif [ "$size" -gt 0 ] && [ $((now - heard)) -gt {silence} ]; then
             ended=silent
@@ -163,6 +183,7 @@ wait_for_guest() {{
         fi
     done
     wait
+    has_room || {{ ended=full; return; }}
     case $(cat status) in
         0) ended=off ;;
         1) ended=panic ;;
@@ -199,19 +220,29 @@ live() {{
         number=$((number + 1))
     done
     cd "$here/runs/$number" || return 2
-    prepare || return 2
+    prepare || {{ no_room; return 2; }}
     : > console.log
     : > kmsg.log
     : > results.log
     (
         start_qemu < /dev/null > qemu.log 2>&1 &
-        echo $! > pid
+        echo $! > pid || kill -KILL $!
         wait $!
         echo $? > status
-    ) &
+    ) 2> /dev/null &
+    if [ -n "$gdb" ]; then
+        until [ -S ../../gdb.sock ] || [ -s status ]; do
+            sleep 1
+        done
+        echo "the guest waits for gdb at $here/gdb.sock" >&2
+    fi
     wait_for_guest
+    if [ "$ended" = full ]; then
+        no_room
+        return 2
+    fi
     # They are as large as the guest, and made anew for each.
-    rm -rf initrd disk?.raw share
+    rm -rf initrd disk?.raw share ../../gdb.sock
     if [ "$ended" = died ] || {{ [ "$ended" = panic ] && ! [ -s console.log ]; }}; then
         echo "run.sh: QEMU itself failed, with status $(cat status):" >&2
         cat qemu.log >&2

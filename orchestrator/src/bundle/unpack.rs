@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 use tar::{Archive, Entry, EntryType};
 
 use super::bounds::{check_cell, check_text};
+use super::leftovers::{make_held, remove_leftovers};
 use super::manifest::{BundledHit, FileEntry, MOST_BYTES, MOST_DOCUMENT_BYTES, Manifest};
 use super::{BUNDLE_JSON, BundleError, CELL, HIT, KERNEL};
 use crate::kernel::hex;
@@ -27,7 +28,9 @@ const MOST_PADDING: u64 = 1 << 20;
 /// A bundle, checked. Its directory goes when this does.
 #[derive(Debug)]
 pub struct Unpacked {
-    pub directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
+    /// Tells other farms that it is in use.
+    _held: File,
     pub manifest: Manifest,
     pub cell: Cell,
     pub hit: BundledHit,
@@ -52,6 +55,14 @@ impl Trouble {
     }
 }
 
+/// What the directories are called that bundles are unpacked into.
+const PREFIX: &str = "bundle-";
+
+/// Removes what killed farms unpacked in `beneath`.
+pub fn remove_unpacked(beneath: &Utf8Path) {
+    remove_leftovers(beneath, PREFIX);
+}
+
 /// Unpacks it into a fresh directory in `beneath`, which is gone again if it is refused.
 pub fn unpack(file: &Utf8Path, beneath: &Utf8Path) -> Result<Unpacked, BundleError> {
     let unread = |source| BundleError::Read { path: file.to_owned(), source };
@@ -62,7 +73,9 @@ pub fn unpack(file: &Utf8Path, beneath: &Utf8Path) -> Result<Unpacked, BundleErr
     let packed = File::open(file).map_err(unread)?;
     let unwritten = |source| BundleError::Write { path: beneath.to_owned(), source };
     std::fs::create_dir_all(beneath).map_err(unwritten)?;
-    let directory = tempfile::Builder::new().prefix("bundle-").tempdir_in(beneath).map_err(unwritten)?;
+    remove_unpacked(beneath);
+    let make = || tempfile::Builder::new().prefix(PREFIX).tempdir_in(beneath);
+    let (directory, held) = make_held(make, tempfile::TempDir::path).map_err(unwritten)?;
     let place = Utf8PathBuf::try_from(directory.path().to_owned())
         .map_err(|error| unwritten(error.into_io_error()))?;
     let read = read(packed, &place).and_then(|manifest| {
@@ -70,7 +83,7 @@ pub fn unpack(file: &Utf8Path, beneath: &Utf8Path) -> Result<Unpacked, BundleErr
         Ok((manifest, cell, hit))
     });
     match read {
-        Ok((manifest, cell, hit)) => Ok(Unpacked { directory, manifest, cell, hit }),
+        Ok((manifest, cell, hit)) => Ok(Unpacked { directory, _held: held, manifest, cell, hit }),
         Err(Trouble::Refused(why)) => Err(BundleError::Refused { path: file.to_owned(), why }),
         Err(Trouble::Host(error)) => Err(error),
     }

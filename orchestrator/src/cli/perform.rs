@@ -17,6 +17,7 @@ use super::provision::{Grounds, Guests};
 use super::results::RunView;
 use super::scenarios::library;
 use crate::bisect::{Outcome, read_trial};
+use crate::bundle::remove_unpacked;
 use crate::error::{ExitCode, Failure};
 use crate::event::Event;
 use crate::machine::{Preflight, Wanted, preflight};
@@ -173,6 +174,7 @@ pub(super) fn live_all(
     planned: Planned<'_>,
 ) -> Result<Lived, Failure> {
     let mut interrupts = runtime.block_on(async { interrupts() })?;
+    remove_unpacked(&environment.state_dir);
     let begun = begin(&environment.store, grounds, planned)?;
     let directory = begun.directory().to_owned();
     let mut progress = Progress::new();

@@ -113,6 +113,9 @@ pub struct ReproRecord {
     /// How its guest came to its job, where the schedule depends on that.
     #[serde(default)]
     pub start: Option<Started>,
+    /// The file whose kernel, image and job the run has; of these nothing is kept.
+    #[serde(default)]
+    pub bundle: Option<Utf8PathBuf>,
 }
 
 /// Which planted bugs a run tries.

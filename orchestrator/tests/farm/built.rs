@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use farm::assets;
 
+use super::bundle::{bundled, command, programs, qemu, unpacked};
 use super::harness::{Farm, shared_cache, verdict};
 
 /// A kernel from nothing, on two CPUs with other tests beside it.
@@ -107,6 +108,35 @@ fn traces_show_the_source(farm: &Farm) {
     let shown = farm.run(&["show", hit["id"].as_str().unwrap()]).with_code(0).stdout;
     assert!(shown.contains(&format!("    tripwire_warn_text at {file}:")), "{shown}");
     assert!(shown.contains("    ksys_write at fs/read_write.c:"), "{shown}");
+}
+
+/// Its vmlinux is in the bundle, and README.md says what to type.
+#[test]
+fn a_bundle_is_looked_at_with_gdb() {
+    let farm = Farm::new();
+    farm.finish_within(LONG, farm.warm_command(&["kernel", "build", "lean-6.1"])).with_code(0);
+    let (_, bundle, _) =
+        bundled(&farm, &["crash-unexpected", "--kernel", "lean-6.1"], &["--with-vmlinux", "--unchecked"]);
+    let place = unpacked(&farm, &bundle, "colleague");
+    let bin = programs(&farm, "bin", &qemu());
+    let readme = std::fs::read_to_string(place.join("README.md")).unwrap();
+    let line = |begin: &str| readme.lines().find_map(|line| line.strip_prefix("    ")?.strip_prefix(begin));
+    let arguments = line("./run.sh --gdb").map(|_| "--gdb").unwrap();
+    let gdb = line("gdb-multiarch ").unwrap();
+    let mut guest = farm.begin(command(&place, &bin, "", &[arguments]));
+    guest.wait_for("the guest waits for gdb at ");
+    let typed = format!("gdb-multiarch -batch -nx {gdb} -ex bt -ex detach");
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", &typed]).current_dir(&place);
+    let output = shell.output().unwrap();
+    let said =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{said}");
+    let frames: Vec<_> = said.lines().filter(|line| line.starts_with('#')).collect();
+    assert!(frames[0].contains("panic (") && frames[0].contains("kernel/panic.c"), "{said}");
+    assert!(frames.iter().any(|frame| frame.contains(" sysrq_handle_crash (")), "{said}");
+    assert_eq!(guest.end().with_code(0).stdout, "same hit (the guest's words are in runs/1)\n");
+    assert!(!place.join("gdb.sock").exists());
 }
 
 #[test]

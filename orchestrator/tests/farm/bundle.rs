@@ -7,10 +7,12 @@ use std::process::Command;
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use farm::scenario::Catalog;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tar::{EntryType, Header};
 
+use super::data::{Planter, arguments};
 use super::harness::{Farm, Finished, newer_qemu};
 
 const CRASH: &str = "steps: [{write: /proc/sysrq-trigger, text: c}]\n";
@@ -41,12 +43,12 @@ fn on_path(program: &str) -> Utf8PathBuf {
 }
 
 /// The QEMU of the host itself, which needs nothing of farm's cache.
-fn qemu() -> Utf8PathBuf {
+pub(crate) fn qemu() -> Utf8PathBuf {
     on_path("qemu-system-s390x")
 }
 
 /// A directory with the programs that `run.sh` may use, and QEMU or what stands for it.
-fn programs(farm: &Farm, name: &str, qemu: &Utf8Path) -> Utf8PathBuf {
+pub(crate) fn programs(farm: &Farm, name: &str, qemu: &Utf8Path) -> Utf8PathBuf {
     let bin = farm.path(name);
     fs::create_dir(&bin).unwrap();
     for program in COREUTILS.iter().chain(&["sh", "wc"]) {
@@ -57,7 +59,7 @@ fn programs(farm: &Farm, name: &str, qemu: &Utf8Path) -> Utf8PathBuf {
 }
 
 /// Unpacks it with tar and zstd into an empty folder, and gives the bundle's directory.
-fn unpacked(farm: &Farm, bundle: &Utf8Path, name: &str) -> Utf8PathBuf {
+pub(crate) fn unpacked(farm: &Farm, bundle: &Utf8Path, name: &str) -> Utf8PathBuf {
     let folder = farm.path(name);
     fs::create_dir(&folder).unwrap();
     let tar =
@@ -70,23 +72,20 @@ fn unpacked(farm: &Farm, bundle: &Utf8Path, name: &str) -> Utf8PathBuf {
 
 /// `./run.sh` with no network, no environment, and these programs only.
 fn run(farm: &Farm, bundle: &Utf8Path, bin: &Utf8Path, arguments: &[&str]) -> Finished {
+    farm.finish_within(Duration::from_secs(100), command(bundle, bin, "", arguments))
+}
+
+/// The same, after shell commands that arrange the file systems.
+pub(crate) fn command(bundle: &Utf8Path, bin: &Utf8Path, prepare: &str, arguments: &[&str]) -> Command {
+    let env = on_path("env");
+    let script = format!("set -e; {prepare}\ncd {bundle}; exec {env} -i PATH={bin} sh ./run.sh \"$@\"");
     let mut command = Command::new(on_path("unshare"));
+    command.args(["-rnm", "sh", "-c", &script, "sh"]).args(arguments);
     command
-        .args([
-            "-rn",
-            on_path("env").as_str(),
-            "-i",
-            &format!("PATH={bin}"),
-            bin.join("sh").as_str(),
-            "./run.sh",
-        ])
-        .args(arguments)
-        .current_dir(bundle);
-    farm.finish_within(Duration::from_secs(100), command)
 }
 
 /// A crash that was found on the host's own QEMU, and its bundle.
-fn bundled(farm: &Farm, run: &[&str], bundle: &[&str]) -> (String, Utf8PathBuf, Value) {
+pub(crate) fn bundled(farm: &Farm, run: &[&str], bundle: &[&str]) -> (String, Utf8PathBuf, Value) {
     let qemu = qemu();
     let with_qemu = ["--qemu", qemu.as_str(), "--json"];
     let ran = farm.run(&[&["run"], run, &with_qemu].concat()).with_code(100).json();
@@ -138,6 +137,10 @@ fn a_crash_comes_again_without_farm_and_with_it() {
     let told = farm.run(&["show", "last"]).with_code(0).stdout;
     assert!(told.contains("same hit: 2 of 2 (with 95 % between 15.8 % and 100.0 % of lives)"), "{told}");
     assert_eq!(names_beneath(&farm.state()), ["runs"]);
+    // Of the bundle's kernel and image nothing is kept.
+    let found = again["lives"][0]["hits"][0]["id"].as_str().unwrap();
+    let refused = farm.run(&["repro", found]).with_code(2).stderr;
+    assert!(refused.contains(&format!("hint: run that again: farm repro {bundle}\n")), "{refused}");
 
     // The same bytes whenever the same goes in.
     let other = farm.path("other.tar.zst");
@@ -149,6 +152,118 @@ fn a_crash_comes_again_without_farm_and_with_it() {
     assert!(pack(&bundle) == pack(&other));
     let refused = farm.run(&["repro", &hit, "--bundle", "hit.zip"]).with_code(2).stderr;
     assert!(refused.contains("does not end in .tar.zst"), "{refused}");
+}
+
+/// A disk of the colleague's that has no room for an initrd, and one that is full as soon as QEMU runs.
+#[test]
+fn a_full_disk_is_no_silent_guest() {
+    let farm = Farm::new();
+    let crash = farm.scenario("crash", CRASH);
+    let (_, bundle, _) = bundled(&farm, &[&crash], &["--unchecked"]);
+    let place = unpacked(&farm, &bundle, "colleague");
+    let filler = farm.file(
+        "filler",
+        format!(
+            "#!/bin/sh\ncase $1 in --version) ;; *) head -c 1G /dev/zero > ../fill 2> /dev/null ;; esac\nexec {} \"$@\"\n",
+            qemu()
+        ),
+    );
+    fs::set_permissions(&filler, fs::Permissions::from_mode(0o755)).unwrap();
+    let bin = programs(&farm, "bin", &filler);
+    let small = farm.path("small");
+    fs::create_dir(&small).unwrap();
+    let bytes: u64 =
+        place.read_dir_utf8().unwrap().map(|entry| entry.unwrap().metadata().unwrap().len()).sum();
+    for (room, began) in [(2 << 20, false), (64 << 20, true)] {
+        let prepare =
+            format!("mount -t tmpfs -o size={} none {small}; cp {place}/* {small}", bytes + (1 << 20) + room);
+        let said =
+            farm.finish_within(Duration::from_secs(60), command(&small, &bin, &prepare, &[])).with_code(2);
+        let words =
+            format!("run.sh: cannot write to {small}/runs/1: free space, or unpack the bundle elsewhere\n");
+        assert!(said.stderr.ends_with(&words) && said.stdout.is_empty(), "{said:?}");
+        assert_eq!(said.stderr.contains("No space left on device"), !began, "{said:?}");
+    }
+}
+
+/// farm is killed while guests run from a bundle that it has unpacked: the next farm has the disk space back.
+#[test]
+fn what_a_killed_farm_unpacked_goes_with_the_next() {
+    let farm = Farm::new();
+    let short = farm.short();
+    let (_, bundle, _) = bundled(&farm, &["crash-unexpected"], &["--unchecked"]);
+    let unpacked = || {
+        let names = names_beneath(&farm.state()).into_iter();
+        names.filter(|name| name.starts_with("bundle-")).collect::<Vec<_>>()
+    };
+    let mut killed = farm.start(&["repro", bundle.as_str(), "--repeat", "50"]);
+    killed.wait_for("starting");
+    let held = unpacked();
+    assert_eq!(held.len(), 1);
+    // It is in use.
+    farm.finish_beside(farm.command(&["run", &short])).with_code(0);
+    assert_eq!(unpacked(), held);
+    killed.kill();
+    assert_eq!(unpacked(), held);
+    farm.run(&["run", &short]).with_code(0);
+    assert_eq!(unpacked(), [""; 0]);
+}
+
+#[test]
+fn a_hang_comes_again_as_silence() {
+    let farm = Farm::new();
+    let hang = farm.scenario(
+        "hang",
+        "modules: [tripwire]\nheartbeat: 5s\n\
+         steps: [{write: /sys/kernel/debug/tripwire/trip, text: hang, limit: 1m}]\n",
+    );
+    let (_, bundle, made) = bundled(&farm, &[&hang], &[]);
+    assert_eq!(made["tried"]["same"], 3, "{made}");
+    let place = unpacked(&farm, &bundle, "colleague");
+    let bin = programs(&farm, "bin", &qemu());
+    let said = run(&farm, &place, &bin, &[]).with_code(0);
+    assert_eq!((&*said.stdout, &*said.stderr), ("same hit (the guest's words are in runs/1)\n", ""));
+    // A guest that does its job.
+    change_job(&place, b"write /sys/kernel/debug/tripwire/trip ", b"hang", b"list");
+    let said = run(&farm, &place, &bin, &[]).with_code(1);
+    assert_eq!((&*said.stdout, &*said.stderr), ("clean (runs/2)\n", ""));
+}
+
+#[test]
+fn wrong_data_comes_again_by_the_words_of_the_program() {
+    let farm = Farm::new();
+    let catalog = Catalog::embedded().unwrap();
+    let splice = catalog.programs().iter().find(|program| program.name == "splice").unwrap();
+    Planter::new(&farm).plant("stress", splice);
+    let planted = |bug: u32| {
+        let arguments = arguments(splice, bug);
+        let step = format!("{{exec: splice, args: {arguments:?}}}");
+        let head = "name: data\npurpose: a test\nmachine: {cpus: 1, memory: 256M, disks: [{size: 64M}]}\n";
+        farm.file("data.yaml", format!("{head}steps: [{step}]\n"))
+    };
+    let (_, bundle, made) = bundled(&farm, &[planted(1).as_str()], &[]);
+    assert_eq!(made["tried"]["same"], 3, "{made}");
+    let place = unpacked(&farm, &bundle, "colleague");
+    assert!(fs::read_to_string(place.join("README.md")).unwrap().contains("read other data than it wrote"));
+    let bin = programs(&farm, "bin", &qemu());
+    let said = run(&farm, &place, &bin, &[]).with_code(0);
+    assert_eq!((&*said.stdout, &*said.stderr), ("same hit (the guest's words are in runs/1)\n", ""));
+    let again = farm.run(&["repro", bundle.as_str(), "--repeat", "1"]).with_code(0).stdout;
+    assert!(again.contains("same hit: 1 of 1"), "{again}");
+    // The same program with no bug.
+    change_job(&place, b"--worker=", b"1", b"0");
+    let said = run(&farm, &place, &bin, &[]).with_code(1);
+    assert_eq!(said.stdout, "clean (runs/2)\n", "{said:?}");
+}
+
+/// Puts other words of the same length behind some in a bundle's job.
+fn change_job(place: &Utf8Path, behind: &[u8], from: &[u8], to: &[u8]) {
+    let path = place.join("job.cpio");
+    let mut job = fs::read(&path).unwrap();
+    let words = [behind, from].concat();
+    let at = job.windows(words.len()).position(|window| window == words).unwrap() + behind.len();
+    job[at..at + from.len()].copy_from_slice(to);
+    fs::write(path, job).unwrap();
 }
 
 #[test]
@@ -164,13 +279,7 @@ fn of_an_exact_cell_the_console_is_the_same_to_the_byte() {
     assert!(said.starts_with("same hit") && said.ends_with("console: the same to the byte\n"), "{said}");
 
     // A job that only asks what sysrq could do.
-    let job = fs::read(place.join("job.cpio")).unwrap();
-    let line = b"write /proc/sysrq-trigger ";
-    let at = job.windows(line.len()).position(|window| window == line).unwrap() + line.len();
-    let mut changed = job.clone();
-    assert_eq!(changed[at], b'c');
-    changed[at] = b'h';
-    fs::write(place.join("job.cpio"), changed).unwrap();
+    change_job(&place, b"write /proc/sysrq-trigger ", b"c", b"h");
     let said = run(&farm, &place, &bin, &[]).with_code(1).stdout;
     assert_eq!(said, "clean (runs/2)\nconsole: another than it was\n");
 

@@ -50,7 +50,7 @@ fn bugs(program: &str) -> BTreeSet<u32> {
 }
 
 /// Short turns, and enough of them for each bug: it comes in the seventh, and not to every path and kind of memory.
-fn arguments(program: &Program, bug: u32) -> Vec<String> {
+pub(crate) fn arguments(program: &Program, bug: u32) -> Vec<String> {
     let has = |name: &str| program.args.iter().any(|arg| arg.name == name);
     let ops = match program.name.as_str() {
         // Calls of tee(2): in a turn of a storm they are 16 for each pipe.
@@ -86,6 +86,36 @@ fn arguments(program: &Program, bug: u32) -> Vec<String> {
     common.into_iter().chain([format!("--dir={dir}")]).chain(own).chain(secure).collect()
 }
 
+/// Compiles programs so that `--worker` chooses a bug of theirs.
+pub(crate) struct Planter<'f> {
+    farm: &'f Farm,
+    options: Vec<String>,
+}
+
+impl<'f> Planter<'f> {
+    pub(crate) fn new(farm: &'f Farm) -> Self {
+        let mut options = vec!["-DSTRESS_PLANT=stress_options.worker".to_owned()];
+        for include in [farm.path(""), guests("stress"), guests("interference"), guests("modules/uvsim")] {
+            options.extend(["-I".to_owned(), include.into_string()]);
+        }
+        let planter = Self { farm, options };
+        planter.compile("common.o", &["-c", guests("stress").join("common.c").as_str()]);
+        planter
+    }
+
+    fn compile(&self, target: &str, inputs: &[&str]) {
+        let options = self.options.iter().map(String::as_str);
+        self.farm.compile(target, &options.chain(inputs.iter().copied()).collect::<Vec<_>>());
+    }
+
+    pub(crate) fn plant(&self, directory: &str, program: &Program) {
+        let Program { name, .. } = program;
+        self.farm.file(&format!("{name}.args.h"), header(program));
+        let source = guests(directory).join(format!("{name}.c"));
+        self.compile(name, &[source.as_str(), self.farm.path("common.o").as_str()]);
+    }
+}
+
 /// Every second program from `first` on, in one guest: to start it takes longer than what they do, but a scenario has
 /// only so many steps.
 #[track_caller]
@@ -94,17 +124,7 @@ fn every_bug_is_a_hit(first: usize) {
     let stress = catalog.programs().iter().map(|program| ("stress", program));
     let programs = stress.chain(catalog.interference().iter().map(|program| ("interference", program)));
     let farm = Farm::new();
-    // --worker chooses the bug.
-    let mut options = vec!["-DSTRESS_PLANT=stress_options.worker".to_owned()];
-    for include in [farm.path(""), guests("stress"), guests("interference"), guests("modules/uvsim")] {
-        options.extend(["-I".to_owned(), include.into_string()]);
-    }
-    let compile = |target: &str, inputs: &[&str]| {
-        let options = options.iter().map(String::as_str);
-        farm.compile(target, &options.chain(inputs.iter().copied()).collect::<Vec<_>>());
-    };
-    compile("common.o", &["-c", guests("stress").join("common.c").as_str()]);
-
+    let planter = Planter::new(&farm);
     // ext4: tmpfs has no direct I/O in 6.1. A disk to swap to; a second CPU and movable memory to be taken away.
     // Secure pages that reach a disk are no bug of a program's: the ultravisor's fixes keep that off.
     let mut scenario = "name: plant\npurpose: a test\nprotection: emulated\n\
@@ -122,9 +142,7 @@ fn every_bug_is_a_hit(first: usize) {
         if bugs.is_empty() || SKIPPED.contains(&name.as_str()) {
             continue;
         }
-        farm.file(&format!("{name}.args.h"), header(program));
-        let source = guests(directory).join(format!("{name}.c"));
-        compile(name, &[source.as_str(), farm.path("common.o").as_str()]);
+        planter.plant(directory, program);
         for bug in bugs {
             let step = format!("{name}-{bug}");
             let arguments = arguments(program, bug);

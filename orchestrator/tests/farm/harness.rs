@@ -144,13 +144,18 @@ impl Farm {
         self.finish_within(AMPLE, command)
     }
 
-    pub(crate) fn finish_within(&self, limit: Duration, command: Command) -> Finished {
+    /// Beside another command, whose processes stay.
+    pub(crate) fn finish_beside(&self, command: Command) -> Finished {
+        Self::output_within(AMPLE, command)
+    }
+
+    fn output_within(limit: Duration, command: Command) -> Finished {
         let output = assert_cmd::Command::from_std(command).timeout(limit).output().unwrap();
-        let finished = Finished {
-            code: output.status.code(),
-            stdout: plain(output.stdout),
-            stderr: plain(output.stderr),
-        };
+        Finished { code: output.status.code(), stdout: plain(output.stdout), stderr: plain(output.stderr) }
+    }
+
+    pub(crate) fn finish_within(&self, limit: Duration, command: Command) -> Finished {
+        let finished = Self::output_within(limit, command);
         assert_eq!(self.processes(), [], "left running after\n{finished:?}");
         finished
     }

@@ -13,7 +13,7 @@ use crate::bundle::{
     limits_of, pack, readme, run_script, unpack,
 };
 use crate::cli::args::ReproArgs;
-use crate::cli::environment::Environment;
+use crate::cli::environment::{Environment, absolute};
 use crate::cli::perform::{Lived, Planned, assign, assign_to, live_all, perform};
 use crate::cli::provision::{Grounds, Guests};
 use crate::cli::{output, scratch};
@@ -98,6 +98,7 @@ pub(super) fn live(
         title: hit.title.clone(),
         differs,
         start: None,
+        bundle: Some(absolute(Utf8Path::new(&options.hit))?),
     };
     let scenarios = [Arc::clone(&cell.scenario)];
     let assignment = assign_to(&grounds, cell.clone().on_qemu(now), guest);

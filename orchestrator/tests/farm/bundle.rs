@@ -534,6 +534,8 @@ const HOSTILE: &[(Change, &str)] = &[
         "bytes of kernel-args: 606",
     ),
     (|c| c.cell(|v| v["kernel"]["release"] = "../../evil".into()), "\"../../evil\" is no kernel's release"),
+    (|c| c.cell(|v| v["kernel"]["release"] = "..".into()), "\"..\" is no kernel's release"),
+    (|c| c.cell(|v| v["kernel"]["release"] = "".into()), "\"\" is no kernel's release"),
     (|c| c.cell(|v| v["kernel"]["sha256"] = hash(b"other").into()), "its kernel is not that of cell.json"),
     (|c| c.cell(|v| v["kernel"]["name"] = "\u{1b}]0;x\u{7}".into()), "text that no terminal should see"),
     (|c| c.cell(|v| v["scenario"]["name"] = "../evil".into()), "name: \"../evil\" is not a name"),

@@ -2,7 +2,7 @@
 //!
 //! `NAME.tar.zst` holds one directory with the kernel, the image, the job and `run.sh`, which needs a shell, coreutils and QEMU.
 //! `sign` says by what words the script knows the hit, `script` and `readme` are its texts, `pack` writes the archive and `unpack` reads
-//! one that a stranger may have made; `bounds` is what such a one's cell is held to.
+//! one that a stranger may have made; `bounds` is what such a one's cell is held to. `leftovers` removes what a killed farm left of either.
 //!
 //! ```text
 //! farm-0123456789/

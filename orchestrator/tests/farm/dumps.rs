@@ -82,16 +82,16 @@ mod soak {
             farm.finish_within(LONG, farm.warm_command(&arguments)).with_code(0).json()
         };
 
-        let read_panic = read(&farm, &drgn, first_hit(&run(&["run", "panic", "--dump"])));
-        let stopped = &read_panic["running"][0];
+        let panic = read(&farm, &drgn, first_hit(&run(&["run", "panic", "--dump"])));
+        let stopped = &panic["running"][0];
         assert_eq!(stopped["comm"], "tripwire");
         assert!(
             calls(&stopped["stack"], &["disabled_wait", "panic", "tripwire_panic", "kthread"]),
             "{stopped}"
         );
 
-        let read_hang = read(&farm, &drgn, first_hit(&run(&["run", "hang", "--dump"])));
-        let spinning = &read_hang["running"][0];
+        let hang = read(&farm, &drgn, first_hit(&run(&["run", "hang", "--dump"])));
+        let spinning = &hang["running"][0];
         assert_eq!(spinning["comm"], "init");
         assert_ne!(spinning["pid"], 1);
         assert_eq!(spinning["stack"][0], serde_json::json!(["tripwire_hang"]));
@@ -100,16 +100,8 @@ mod soak {
         let ran = run(&["run", "secure-vmsplice-uvsinkb"]);
         let hit = first_hit(&ran)["id"].as_str().unwrap();
         let again = farm.run(&["repro", hit, "--repeat", "1", "--dump", "--json"]).with_code(0).json();
-        let read_warning = read(&farm, &drgn, first_hit(&again));
-        told_by_the_warning(&read_warning, &first_hit(&again)["judged"]["hit"]);
-        for (what, read) in [("panic", &read_panic), ("hang", &read_hang), ("warning", &read_warning)] {
-            println!(
-                "{what}: {} tasks, running {}",
-                read["tasks"].as_array().unwrap().len(),
-                read["running"]
-            );
-        }
-        println!("page: {}", read_warning["pages"][0]);
+        let warning = read(&farm, &drgn, first_hit(&again));
+        told_by_the_warning(&warning, &first_hit(&again)["judged"]["hit"]);
     }
 
     /// The stack is that of the warning's own trace, and the page as the warning has it:

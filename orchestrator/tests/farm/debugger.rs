@@ -199,10 +199,5 @@ fn what_the_cpus_of_a_crashed_guest_did_is_told() {
     assert!(walked.ends_with(callers), "{walked:?}\n{printed:?}");
     let told = farm.run(&["show", hit["id"].as_str().unwrap()]).with_code(0).stdout;
     assert!(told.contains("\nCPU 0: operating, PSW 0002000180000000 "), "{told}");
-    assert!(
-        told.contains(
-            "dump.elf (made at its end; no vmlinux with types is known, which drgn and crash need)"
-        ),
-        "{told}"
-    );
+    assert!(told.contains("dump.elf (made at its end"), "{told}");
 }

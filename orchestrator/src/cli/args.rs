@@ -186,7 +186,7 @@ pub(super) struct ReproArgs {
     ///
     /// Takes away steps, time, workers, interference, options, CPUs and so on, one after the other, as long as the hit's
     /// fingerprint stays; of a kind of reductions that makes it come less than a quarter as often, some are taken back. Then says how often it comes, and prints the lines that start
-    /// the same programs by hand. Also of hits that come now and then. What was taken away is in FILE at any time.
+    /// the same programs by hand. Also of hits that come now and then. FILE has the smallest so far at any time.
     #[arg(long, value_name = "FILE", num_args = 0..=1, conflicts_with_all = ["repeat", "bundle", "shell", "gdb", "dump"])]
     pub(super) minimise: Option<Option<Utf8PathBuf>>,
 

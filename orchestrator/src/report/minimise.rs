@@ -26,11 +26,15 @@ pub fn minimise_text(title: &str, answer: &Answer, ways: &Ways, seconds: f64) ->
     if answer.end == End::NotSeen {
         let tally = answer.rate_before.tally;
         return out
-            + &format!(
-                "it did not come again in {} lives of its cell, {} of which could not tell: there is nothing to make smaller\n",
-                tally.lives(),
-                tally.silent
-            );
+            + &match tally.told() {
+                0 => format!(
+                    "none of {} lives of its cell could tell whether it comes again: if they were stopped, give them a longer --budget\n",
+                    tally.lives()
+                ),
+                told => format!(
+                    "it did not come again in {told} lives of its cell: there is nothing to make smaller\n"
+                ),
+            };
     }
     out += &table(answer).to_string();
     out += &format!(

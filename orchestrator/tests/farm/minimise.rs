@@ -79,6 +79,9 @@ fn what_is_interrupted_or_out_of_time_has_the_smallest_so_far() {
     let file = farm.file("mine.yaml", "name: mine\n");
     let refused = farm.run(&["repro", &hit, "--minimise", file.as_str()]).with_code(2).stderr;
     assert!(refused.contains("mine.yaml is there already"), "{refused}");
+    let nowhere = farm.path("gone/small.yaml");
+    let refused = farm.run(&["repro", &hit, "--minimise", nowhere.as_str()]).with_code(2).stderr;
+    assert!(refused.contains("gone is no directory"), "{refused}");
     fs::remove_file(&file).unwrap();
 
     let mut started = farm.start(&["repro", &hit, "--minimise", file.as_str()]);

@@ -91,7 +91,12 @@ pub(super) fn minimise(
 /// Where the scenario goes: a file of the user's is not written over.
 fn file_for(hit: &HitCell, given: Option<&Utf8Path>) -> Result<Utf8PathBuf, Failure> {
     let default = || Utf8PathBuf::from(format!("{}-{}.yaml", hit.cell.scenario.name, hit.found.hit.id));
-    let file = given.map_or_else(default, Utf8Path::to_owned);
+    let file = absolute(&given.map_or_else(default, Utf8Path::to_owned))?;
+    // To be told before hours of work, not behind them.
+    if let Some(directory) = file.parent().filter(|parent| !parent.is_dir()) {
+        return Err(Failure::new(ExitCode::Usage, format!("{directory} is no directory"))
+            .hint("make it, or name another file"));
+    }
     match fs::read(&file) {
         Ok(bytes) if !bytes.starts_with(MARK.as_bytes()) => {
             Err(Failure::new(ExitCode::Usage, format!("{file} is there already"))
@@ -275,7 +280,9 @@ impl Bench<'_> {
     }
 
     fn tell(&self, ask: &Ask, lives: &[Life], standing: Standing) {
-        let shown = lives.iter().filter(|life| life.told == Told::Shown).count();
+        let count = |told| lives.iter().filter(|life| life.told == told).count();
+        let (shown, silent) = (count(Told::Shown), count(Told::Silent));
+        let silent = if silent > 0 { format!(", {silent} could not tell") } else { String::new() };
         let outcome = match (ask.what, standing) {
             (What::Original | What::Confirmation | What::Smallest, _) | (_, Standing::Open) => "",
             (_, Standing::Kept) => ": kept",
@@ -288,7 +295,7 @@ impl Bench<'_> {
             What::Original | What::Candidate(_) => &ask.change,
         };
         let seconds = self.began.elapsed().as_secs_f64();
-        output::note(&format!("[{seconds:>6.1} s] {what}: {shown} of {}{outcome}", lives.len()));
+        output::note(&format!("[{seconds:>6.1} s] {what}: {shown} of {}{silent}{outcome}", lives.len()));
     }
 
     /// The whole file or none.
@@ -345,7 +352,7 @@ impl Bench<'_> {
     }
 
     fn run_command(&self, file: &Utf8Path) -> String {
-        let mut words = vec!["farm run".to_owned(), path_word(file)];
+        let mut words = vec!["farm run".to_owned(), quote(file.as_str())];
         words.extend(self.kernel_words());
         if self.request.schedule == Schedule::Deterministic {
             words.push("--schedule deterministic".to_owned());
@@ -355,7 +362,7 @@ impl Bench<'_> {
 
     fn shell_command(&self, file: &Utf8Path) -> String {
         let kernel = self.kernel_words().join(" ");
-        format!("farm shell --scenario {} {kernel}", path_word(file))
+        format!("farm shell --scenario {} {kernel}", quote(file.as_str()))
     }
 
     fn kernel_words(&self) -> Vec<String> {
@@ -374,12 +381,6 @@ impl Bench<'_> {
         }
         words
     }
-}
-
-/// What farm takes for a path.
-fn path_word(file: &Utf8Path) -> String {
-    let is_path = file.as_str().contains('/') || matches!(file.extension(), Some("yaml" | "yml"));
-    if is_path { quote(file.as_str()) } else { quote(&format!("./{file}")) }
 }
 
 /// Another for each life, and none that a person would choose.

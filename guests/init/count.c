@@ -6,7 +6,8 @@
  *
  * A hit is counted before anything else is done with it (kernel/trace/
  * trace_kprobe.c, kprobe_dispatcher), so the ring buffer stays off. A miss is a
- * call too: one that came while this CPU was in the probe of another.
+ * call too: one that came while this CPU was in the probe of another. Where
+ * the job has a trace the ring buffer is that one's, and calls are seen there.
  *
  * An event that has been made stays, and is only armed and disarmed: to remove
  * one waits for RCU, 80 ms under TCG. What a step gets is a difference.
@@ -59,7 +60,7 @@ static void add_reason(struct tally *tally, const char *symbol, const char *what
  * Why the kernel did not take COMMAND, in its own words where it has some: since
  * 6.12 every refusal is EINVAL.
  */
-static const char *refusal(const char *command, int error)
+const char *count_refusal(const char *command, int error)
 {
 	static const char mark[] = "error: ";
 	static char log[16384];
@@ -98,7 +99,7 @@ static struct event *event_at(const char *symbol, struct tally *tally)
 	snprintf(command, sizeof(command), "p:farm/farm_%u %s", number, symbol);
 	error = boot_write_file(EVENTS, command);
 	if (error) {
-		add_reason(tally, symbol, refusal(command, error));
+		add_reason(tally, symbol, count_refusal(command, error));
 		return NULL;
 	}
 	event = calloc(1, sizeof(*event) + strlen(symbol) + 1);
@@ -180,8 +181,8 @@ static void give_up(const struct step *step, const char *what, const char *why)
 	}
 }
 
-/* HUNG: some process cannot be killed, and who knows what locks it holds. */
-void count_begin(const struct step *step, bool hung)
+/* HUNG: some process cannot be killed, and who knows what locks it holds. TRACED: the ring buffer is in use. */
+void count_begin(const struct step *step, bool hung, bool traced)
 {
 	static const char *const settings[][2] = {
 		{ TRACING "tracing_on", "0" },
@@ -195,7 +196,7 @@ void count_begin(const struct step *step, bool hung)
 		give_up(step, "not counted", "a process of an earlier step hangs in the kernel");
 		return;
 	}
-	for (size_t i = 0; i < sizeof(settings) / sizeof(*settings); i++) {
+	for (size_t i = 0; !traced && i < sizeof(settings) / sizeof(*settings); i++) {
 		error = boot_write_file(settings[i][0], settings[i][1]);
 		if (error) {
 			give_up(step, settings[i][0], strerror(error));

@@ -128,6 +128,7 @@ int main(void)
 		feed_random_pool(&job);
 	for (size_t i = 0; i < job.setup_count; i++)
 		set_up(&job.setups[i]);
+	trace_begin(&job);
 	if (job.shell)
 		shell_run(&job);
 	else

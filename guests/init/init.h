@@ -13,6 +13,7 @@
  *   cgroup.c   the control group that a step's workers run in
  *   worker.c   one child process: a program, a write to a file, or the shell
  *   count.c    how often the kernel calls the functions that a step is to reach
+ *   trace.c    the kernel's own trace, and its last events when it has complained
  *   step.c     the loop: workers, limits, leftovers, heartbeats
  *   init.c     the order of all this
  *
@@ -33,6 +34,7 @@
 #define BESIDE_LIMIT 8	/* of a step */
 #define TOUCH_LIMIT 16	/* of a step; each slows the kernel down */
 #define TOUCH_MOST 1000000000000ULL
+#define TRACE_LIMIT 16	/* of a job; each slows the kernel down */
 #define SYMBOL_LIMIT 511 /* bytes: the kernel's KSYM_NAME_LEN, without the NUL */
 
 /* job.c */
@@ -79,6 +81,8 @@ struct job {
 	uint64_t delay;		/* loops before each step */
 	struct setup *setups;
 	size_t setup_count;
+	const char **traces;	/* SYSTEM:EVENT, or the name of a function */
+	size_t trace_count;
 	struct step *steps;
 	size_t step_count;
 	bool shell;
@@ -172,8 +176,14 @@ void worker_read_rest(struct worker *worker);
 pid_t worker_start_shell(void);
 
 /* count.c */
-void count_begin(const struct step *step, bool hung);
+void count_begin(const struct step *step, bool hung, bool traced);
 void count_end(const struct step *step, size_t number, bool hung);
+const char *count_refusal(const char *command, int error);
+
+/* trace.c */
+void trace_begin(const struct job *job);
+void trace_look(void);
+void trace_stop(void);
 
 /* step.c */
 void steps_run(const struct job *job);

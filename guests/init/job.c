@@ -156,6 +156,19 @@ static bool are_functions(const char *text)
 	}
 }
 
+/* A tracepoint as SYSTEM:EVENT or SYSTEM:*, or the name of a function; the checker of scenarios knows it more closely. */
+static bool is_traceable(const char *text)
+{
+	size_t length = strlen(text);
+
+	if (!strchr(text, ':'))
+		return !strchr(text, '|') && are_functions(text);
+	for (size_t i = 0; i < length; i++)
+		if (!isalnum((unsigned char)text[i]) && !strchr("_-:*", text[i]))
+			return false;
+	return length <= SYMBOL_LIMIT && *text != ':' && text[length - 1] != ':';
+}
+
 static bool arg_line(struct parser *p, const char *key, char *value, struct program *program)
 {
 	const char **arg = append(&program->args, &program->arg_count, sizeof(*arg));
@@ -361,6 +374,21 @@ static bool job_line(struct parser *p, const char *key, char *value)
 	if (!strcmp(key, "module") || !strcmp(key, "format") || !strcmp(key, "mount") ||
 	    !strcmp(key, "set"))
 		return setup_line(p, key, value);
+	if (!strcmp(key, "trace")) {
+		const char **trace;
+
+		if (job->trace_count == TRACE_LIMIT)
+			return fail(p, "more than %d traces", TRACE_LIMIT);
+		if (!words(p, key, value, word, 1))
+			return false;
+		if (!is_traceable(word[0]))
+			return fail(p, "\"%.64s\" cannot be traced", word[0]);
+		trace = append(&job->traces, &job->trace_count, sizeof(*trace));
+		if (!trace)
+			return fail(p, "out of memory");
+		*trace = word[0];
+		return true;
+	}
 	if (!strcmp(key, "step")) {
 		if (job->shell)
 			return fail(p, "a job has steps or a shell, not both");

@@ -231,8 +231,10 @@ static void loop_turn(uint64_t deadline)
 	}
 	if (ppoll(fds, n, &sleep, NULL) < 0)
 		die("ppoll: %m");
-	if (fds[1].revents)
+	if (fds[1].revents) {
 		kmsg_forward();
+		trace_look();
+	}
 	for (nfds_t i = 2; i < n; i++)
 		if (fds[i].revents) {
 			worker_read(reader[i]);
@@ -463,13 +465,15 @@ static void step_run(const struct step *step)
 	loop.wanted = step;
 	loop.count = count;
 	cgroup = cgroup_renew_workers();
-	count_begin(step, loop.unkillable);
+	count_begin(step, loop.unkillable, loop.job->trace_count > 0);
 	beat_if_due();
 	begin = now_us();
 	start_all(step, cgroup);
 	run_until_none(&loop.running);
 	wall_us = now_us() - begin;
 	outcome = outcome_of(0, step->workers);
+	if (outcome == OUTCOME_LIMIT)
+		trace_stop();
 	end_besides(outcome == OUTCOME_LIMIT);
 	outcome = step_outcome(outcome);
 	count_end(step, loop.step, loop.unkillable);
@@ -482,6 +486,7 @@ static void step_run(const struct step *step)
 
 	kmsg_mark("farm: step %zu end", loop.step);
 	kmsg_drain();
+	trace_look();
 	rearmed = kmsg_rearm_warnings();
 	report("{\"type\":\"step\",\"step\":%zu,\"outcome\":\"%s\",\"wall_us\":%llu,"
 	       "\"kmsg_seq\":%llu,\"rearmed\":%s,\"uptime_us\":%llu}\n",

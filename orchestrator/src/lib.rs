@@ -22,6 +22,7 @@ pub mod detect;
 pub mod verdict;
 pub mod store;
 pub mod recheck;
+pub mod contrast;
 pub mod calibration;
 pub mod trial;
 pub mod mutation;

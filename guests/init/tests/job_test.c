@@ -23,6 +23,8 @@
 #define BESIDES8 BESIDES4 BESIDES4
 #define TOUCHES4 "touch 1 f\ntouch 1 f\ntouch 1 f\ntouch 1 f\n"
 #define TOUCHES16 TOUCHES4 TOUCHES4 TOUCHES4 TOUCHES4
+#define TRACES4 "trace f\ntrace f\ntrace f\ntrace f\n"
+#define TRACES16 TRACES4 TRACES4 TRACES4 TRACES4
 #define LENGTH(array) (sizeof(array) / sizeof(*(array)))
 
 static unsigned int tests, failures;
@@ -117,6 +119,13 @@ static const struct {
 	{ HEAD "step a\ntouch 1 " SYMBOL511 "\nrun /a\nend\n", NULL },
 	{ HEAD "step a\ntouch 1 " SYMBOL511 "x\n",
 	  "job line 3: \"" SYMBOL64 "\" does not name functions" },
+	{ HEAD "trace sched:sched_switch\ntrace irq:*\ntrace f.isra.0\n", NULL },
+	{ HEAD "trace a|b\n", "job line 2: \"a|b\" cannot be traced" },
+	{ HEAD "trace a:b/c\n", "job line 2: \"a:b/c\" cannot be traced" },
+	{ HEAD "trace :b\n", "job line 2: \":b\" cannot be traced" },
+	{ HEAD "trace f g\n", "job line 2: too many words after trace" },
+	{ HEAD TRACES16, NULL },
+	{ HEAD TRACES16 "trace f\n", "job line 18: more than 16 traces" },
 	{ HEAD "step a\nrun /a\n" TOUCHES16 "end\n", NULL },
 	{ HEAD "step a\nrun /a\n" TOUCHES16 "touch 1 f\n",
 	  "job line 20: more than 16 touches in a step" },

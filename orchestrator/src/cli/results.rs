@@ -6,15 +6,19 @@ use super::args::HitsArgs;
 use super::environment::Environment;
 use super::output;
 use crate::calibration::{Row as CalibrationRow, calibration};
+use crate::contrast::{Axis, contrast};
 use crate::error::{ExitCode, Failure};
 use crate::kernel::Place;
 use crate::mutation::{Mutation, mutations};
 use crate::trial::{Compared, compared};
 
 use crate::recheck::{Recheck, rechecks};
-use crate::report;
+use crate::report::{self, HitPage};
 use crate::repro::{Again, again};
-use crate::store::{Found, FoundHit, HitId, StoreError, StoredHit, StoredRun, find, read_answer};
+use crate::store::{
+    Found, FoundHit, HitId, StoreError, StoredHit, StoredRun, TraceRecord, find, read_answer, read_cells,
+    read_trace,
+};
 use crate::verdict::JudgedHit;
 
 impl From<StoreError> for Failure {
@@ -105,8 +109,13 @@ pub(super) fn show(environment: &Environment, id: &str) -> Result<ExitCode, Fail
             let rechecks = rechecks(&found.run);
             let StoredHit { id, step, judged, places } = &found.hit;
             let recheck = recheck_of(&rechecks, &found.hit);
-            let view = HitView { id, step: *step, judged, places, recheck };
-            environment.print(&report::hit_text(&found), &view)?;
+            let trace = read_trace(&found.run.life_directory(&found.life.life))?;
+            let cells = read_cells(&found.run)?;
+            let axes = contrast(&found.run, &found.life.scenario, &judged.hit.fingerprint, &cells);
+            let page = HitPage { trace: trace.as_ref(), axes: &axes };
+            let view =
+                HitView { id, step: *step, judged, places, recheck, trace: page.trace, axes: page.axes };
+            environment.print(&report::hit_text(&found, page), &view)?;
         }
     }
     Ok(ExitCode::Passed)
@@ -146,6 +155,10 @@ struct HitView<'a> {
     /// For each frame; empty if none is known.
     places: &'a [Vec<Place>],
     recheck: Option<&'a Recheck>,
+    /// null: its life was not traced.
+    trace: Option<&'a TraceRecord>,
+    /// Empty: all cells of its scenario in this run have it, or are alike.
+    axes: &'a [Axis],
 }
 
 /// A run as JSON.

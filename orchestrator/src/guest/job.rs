@@ -46,6 +46,8 @@ pub struct Job {
     pub share: bool,
     /// Files of the guest and the text that is written to each, in this order, before the first step.
     pub sets: Vec<(String, String)>,
+    /// What its kernel traces from the first step on.
+    pub trace: Vec<String>,
     pub work: Work,
 }
 
@@ -116,6 +118,7 @@ pub struct JobRequest<'a> {
     /// farm's own, and those of the share.
     pub modules: Vec<String>,
     pub sets: Vec<(String, String)>,
+    pub trace: Vec<String>,
     pub steps: &'a [Step],
     /// The cell's; each step gets its own from it.
     pub seed: u64,
@@ -203,6 +206,7 @@ impl Job {
             mounts,
             share: request.share,
             sets: request.sets,
+            trace: request.trace,
             work: Work::Shell,
         })
     }
@@ -232,6 +236,9 @@ impl Job {
         }
         for (path, text) in &self.sets {
             lines.add("set", &[path, text])?;
+        }
+        for what in &self.trace {
+            lines.add("trace", &[what])?;
         }
         match &self.work {
             Work::Shell => lines.add("shell", &[])?,

@@ -10,6 +10,7 @@
 //! | `session` | a QEMU process with its monitor negotiated |
 //! | `running` | the machine: start, streams, events, stop |
 //! | `gdb_stub` | the protocol of QEMU's gdb stub, as far as farm speaks it itself |
+//! | `last_events` | the trace of a kernel that is lost, printed by that kernel |
 //! | `debugger` | gdb on the user's terminal |
 //! | `dump` | the note that a dump of memory needs to be read |
 //! | `unwind` | the calls that a CPU is in, from its stack in the guest's memory |
@@ -24,6 +25,7 @@ mod dump;
 mod event;
 mod exit;
 mod gdb_stub;
+mod last_events;
 mod launcher;
 mod monitor;
 mod preflight;
@@ -45,6 +47,7 @@ pub use event::{MachineEvent, Panic, PanicReason};
 pub use exit::{Ended, Exit};
 pub use gdb_stub::{GdbStub, StubError};
 pub(crate) use gdb_stub::{framed, whole};
+pub use last_events::{LastEvents, LastEventsError};
 pub use launcher::{Launcher, launch_if_asked};
 pub use monitor::{Monitor, MonitorError, QmpEvent, Timeout};
 pub use preflight::{Access, Host, HostError, Preflight, Wanted, preflight};

@@ -205,6 +205,12 @@ impl Machine {
         self.ask(qmp::human_monitor_command { command_line, cpu_index: None }, limit).await
     }
 
+    /// Has a CPU take a PSW restart, as soon as it executes instructions.
+    pub(super) async fn restart_cpu(&mut self, number: u32, limit: Timeout) -> Result<(), MonitorError> {
+        let (command_line, cpu_index) = ("nmi".to_owned(), Some(number.into()));
+        self.ask(qmp::human_monitor_command { command_line, cpu_index }, limit).await.map(drop)
+    }
+
     /// Writes the guest's memory and CPUs to a file of the ELF core format, which `crash` and drgn read. The guest stands still
     /// meanwhile, and goes on if it ran.
     pub async fn dump(&mut self, file: &Utf8Path, limit: Timeout) -> Result<Dumped, DumpError> {

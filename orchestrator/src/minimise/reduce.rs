@@ -206,6 +206,7 @@ impl List<'_> {
         let dir = default_dir(&self.of.machine.disks);
         self.each(Single, &format!("in {dir}"), |step| set_dir(step, |_| dir.clone()));
         self.knobs();
+        self.put("without a trace", |scenario| scenario.trace.clear());
         self.put("with the usual heartbeat", |scenario| scenario.heartbeat = HeartbeatLimit::default());
         self.each(Single, "with the usual limit", |step| step.limit = default_limit(&step.action));
         self.put("with the usual names", |scenario| {

@@ -145,6 +145,9 @@ pub(super) fn canonical(cell: &Cell) -> Value {
     if let (Value::Array(inputs), [_, ..]) = (&mut inputs, &scenario.modules[..]) {
         inputs.push(json!(["modules", scenario.modules]));
     }
+    if let (Value::Array(inputs), [_, ..]) = (&mut inputs, &scenario.trace[..]) {
+        inputs.push(json!(["trace", scenario.trace]));
+    }
     if let (Value::Array(inputs), true) = (&mut inputs, share) {
         inputs.push(json!(["share"]));
     }

@@ -2,13 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::interleaving::interleaving;
 use super::life::{cpu_text, drgn_text, dump_text};
 use super::recheck::seen;
 use super::{Align, Table, trace_lines};
+use crate::contrast::{Axis, AxisValue};
+use crate::detect::Site;
 use crate::escape::escape;
 use crate::machine::quote;
 use crate::recheck::rechecks;
-use crate::store::{FoundHit, StoredHit, StoredRun};
+use crate::store::{FoundHit, StoredHit, StoredRun, TraceRecord};
 use crate::verdict::Standing;
 
 /// One row a finding: how often it was seen, and an id to look at.
@@ -92,8 +95,17 @@ pub(super) fn standing_word(standing: &Standing) -> &'static str {
     }
 }
 
+/// What a hit's page has beside the hit.
+#[derive(Debug, Clone, Copy)]
+pub struct HitPage<'a> {
+    /// Of its life.
+    pub trace: Option<&'a TraceRecord>,
+    /// In which cells of its run it was seen, and in which not.
+    pub axes: &'a [Axis],
+}
+
 /// One hit, whole.
-pub fn hit_text(found: &FoundHit) -> String {
+pub fn hit_text(found: &FoundHit, page: HitPage<'_>) -> String {
     let hit = &found.hit.judged.hit;
     let life = &found.life;
     let mut out = format!("{}\n\n", escape(hit.title.as_bytes()));
@@ -143,7 +155,11 @@ pub fn hit_text(found: &FoundHit) -> String {
     // As it was typed, but for the path of the program.
     let words = found.run.record.command.iter().skip(1).map(|word| quote(word));
     line("again", format!("farm {}", words.collect::<Vec<_>>().join(" ")));
-    line("by hand", format!("sh {directory}/command.sh"));
+    line("reproduce", format!("farm repro {}", found.hit.id));
+    if hit.site() != Site::Nowhere {
+        line("in gdb", format!("farm repro {} --gdb", found.hit.id));
+    }
+    line("by hand", format!("farm repro {} --shell; or sh {directory}/command.sh", found.hit.id));
     out.push('\n');
     for text in hit.text.lines() {
         out += &format!("  {}\n", escape(text.as_bytes()));
@@ -157,8 +173,39 @@ pub fn hit_text(found: &FoundHit) -> String {
             out += &format!("  {line}\n");
         }
     }
+    if let Some(trace) = page.trace {
+        out += &interleaving(trace, hit.at);
+    }
     if hit.ends_the_guest() {
         out += &cpu_text(life);
     }
+    if !page.axes.is_empty() {
+        out += &format!("\nlives of this run with it, where its cells differ:\n\n{}", axis_table(page.axes));
+    }
     out
+}
+
+/// One row a value.
+fn axis_table(axes: &[Axis]) -> Table {
+    /// Of one axis; a run may have hundreds of seeds.
+    const MOST_VALUES: usize = 8;
+    let mut table = Table::new(&[
+        ("  differs", Align::Left),
+        ("value", Align::Left),
+        ("with it", Align::Right),
+        ("lives", Align::Right),
+    ]);
+    for axis in axes {
+        let (shown, rest) = axis.values.split_at(axis.values.len().min(MOST_VALUES));
+        for value in shown {
+            let text = escape(value.value.as_bytes());
+            table.row([format!("  {}", axis.name), text, value.hit.to_string(), value.lives.to_string()]);
+        }
+        if !rest.is_empty() {
+            let sum = |count: fn(&AxisValue) -> u32| rest.iter().map(count).sum::<u32>().to_string();
+            let text = format!("{} others", rest.len());
+            table.row([format!("  {}", axis.name), text, sum(|value| value.hit), sum(|value| value.lives)]);
+        }
+    }
+    table
 }

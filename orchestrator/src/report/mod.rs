@@ -10,6 +10,7 @@ mod trial;
 mod mutation;
 mod exact;
 mod hit;
+mod interleaving;
 mod life;
 mod minimise;
 mod recheck;
@@ -20,7 +21,7 @@ mod table;
 mod trace;
 
 pub use by_hand::command_lines;
-pub use hit::{finding_table, hit_text};
+pub use hit::{HitPage, finding_table, hit_text};
 pub use life::life_text;
 pub use minimise::{Ways, minimise_text};
 pub use recheck::{recheck_list, recheck_text};

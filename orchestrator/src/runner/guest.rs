@@ -249,6 +249,7 @@ fn request<'a>(cell: &'a Cell, life: &LifeId) -> Result<JobRequest<'a>, PrepareE
         share: cell.shape.share,
         modules: cell.modules(),
         sets: cell.sets(),
+        trace: cell.scenario.trace.clone(),
         steps: &cell.steps,
         seed: cell.seed,
         heartbeat: cell.scenario.heartbeat,

@@ -10,6 +10,7 @@ use camino::Utf8PathBuf;
 
 use super::life::{MachineWords, Task, Trouble};
 use crate::machine::{Dumped, GdbStub, Machine, Recording, Spec, Streams, Stub, Timeout};
+use crate::plan::Cell;
 use crate::store::{DUMP_FILE, DumpRecord, LifeFiles, RECORDING_FILE};
 
 /// QEMU writes some GiB in a second, and a slow disk takes a minute for what a guest has.
@@ -32,11 +33,11 @@ pub struct Keepsakes {
 
 impl Keepsakes {
     /// What the machine needs for them.
-    pub(super) fn equip(&self, spec: &mut Spec, files: &LifeFiles) {
+    pub(super) fn equip(&self, spec: &mut Spec, cell: &Cell, files: &LifeFiles) {
         if self.recording {
             spec.recording = Some(Recording::Write(files.path(RECORDING_FILE)));
         }
-        if !self.dump_at.is_empty() {
+        if !self.dump_at.is_empty() || self.wants_last_events(cell) {
             spec.stub = Stub::Wired;
         }
     }

@@ -14,6 +14,7 @@ use super::exact::GuestEnding;
 use super::guest::Guest;
 use super::hang::Stands;
 use super::keepsakes::{AT_ITS_END, Keepsakes, halted};
+use super::last_events::Lost;
 use super::recheck::Found;
 use super::record::{Lived, record_of};
 use super::transcript::{Heard, Told, Transcript};
@@ -32,6 +33,7 @@ use crate::store::{
     StoredHit, Timings,
 };
 use crate::verdict::{Ending, Verdict, signal_name};
+use crate::workload::TraceEvent;
 
 /// How long farm waits for things that no scenario speaks of.
 #[derive(Debug, Clone, Copy)]
@@ -135,6 +137,8 @@ pub(super) struct MachineWords {
     pub(super) stderr: String,
     /// Its memory, in a file.
     pub(super) dump: Option<DumpRecord>,
+    /// The trace that its kernel was had to print, or why it did not.
+    pub(super) last_events: Option<Result<Vec<TraceEvent>, String>>,
 }
 
 impl Task {
@@ -223,7 +227,7 @@ impl Task {
             }
         };
         let ending =
-            ending.and_then(|ending| self.keep_words(&words).map(|()| ending).map_err(Trouble::from));
+            ending.and_then(|ending| self.keep_words(&words, &told).map(|()| ending).map_err(Trouble::from));
         let ending = ending.unwrap_or_else(|Trouble(trouble)| Ending::Infra { trouble });
         let announced = told.announced.clone();
         (self.record(ending, told, &words, timings.clone()), announced)
@@ -250,7 +254,8 @@ impl Task {
         record
     }
 
-    fn keep_words(&self, words: &MachineWords) -> Result<(), StoreError> {
+    fn keep_words(&self, words: &MachineWords, told: &Told) -> Result<(), StoreError> {
+        self.keep_trace(words, &told.trace)?;
         if let Some(cpus) = &words.cpus {
             self.files.document("cpus.json", cpus)?;
         }
@@ -279,7 +284,7 @@ impl Task {
         };
         let memory = copy.as_ref().map_or(Memory::Fresh, |copy| Memory::Saved(Arc::clone(&copy.memory)));
         let mut prepared = guest.prepare(&cell, memory, &job, &self.files)?;
-        self.keepsakes.equip(&mut prepared.spec, &self.files);
+        self.keepsakes.equip(&mut prepared.spec, &cell, &self.files);
         let started = Machine::start(&prepared.spec, &self.launcher).await;
         // QEMU has read kernel and initrd by now and holds the disks open.
         let served = prepared.opened()?;
@@ -315,6 +320,7 @@ impl Task {
         if words.cpus.is_some() && words.dump.is_none() {
             words.dump = self.dump(&mut machine, AT_ITS_END).await;
         }
+        let lost = self.print_trace(&mut machine, &mut streams, words, began, timings, transcript).await?;
         // A recording is whole when QEMU has ended by itself.
         let stop = if self.keepsakes.recording { Stop::Nicely(CAPTURE_LIMIT) } else { Stop::Now };
         words.stderr = machine.stop(stop).await.stderr;
@@ -322,7 +328,12 @@ impl Task {
             warm.give_back(copy);
         }
         served.remove()?;
-        let drained = self.drain(&mut streams, began, timings, transcript).await;
+        // What a kernel says that was had to speak is no word of its own.
+        let drained = if lost == Lost::Printed {
+            Ok(())
+        } else {
+            self.drain(&mut streams, began, timings, transcript).await
+        };
         let ending = ending?;
         drained?;
         Ok(ending)
@@ -406,7 +417,7 @@ impl Task {
                 event = machine.next_event() => if let Some(ending) = ending_of(event)? {
                     return Ok(ending);
                 },
-                () = halted(&mut streams.stub) => {
+                () = halted(&mut streams.stub), if !self.keepsakes.dump_at.is_empty() => {
                     let began = Clock::now();
                     self.dump_and_go_on(machine, streams, words).await?;
                     whole += began.elapsed();
@@ -498,7 +509,7 @@ impl Task {
         Ok(())
     }
 
-    async fn tell_heard(
+    pub(super) async fn tell_heard(
         &self,
         heard: &mut Vec<Heard>,
         began: Instant,

@@ -12,6 +12,7 @@ mod hang;
 mod host;
 mod interactive;
 mod keepsakes;
+mod last_events;
 mod life;
 mod places;
 mod recheck;

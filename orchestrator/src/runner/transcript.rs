@@ -5,9 +5,11 @@ use std::collections::{HashMap, HashSet};
 use crate::console::bounded::{self, BoundedLog, Limits};
 use crate::detect::{Console, Fingerprint, Hit, Kmsg, Timestamps, merge};
 use crate::escape::escape;
-use crate::scenario::{MOST_BESIDE, MOST_STEPS, MOST_TOUCHES, MOST_WORKERS};
-use crate::store::{LifeFiles, StepRecord, StreamRecord};
-use crate::workload::{Message, ProgramReport, Ready, ResultsReader, TouchReport};
+use crate::scenario::{MOST_BESIDE, MOST_STEPS, MOST_TOUCHES, MOST_TRACED, MOST_WORKERS};
+use crate::store::{LifeFiles, MOST_EVENTS, StepRecord, StreamRecord};
+use crate::workload::{
+    Message, ProgramReport, Ready, ResultsReader, TouchReport, TraceEvent, TraceFunctions, Untraced,
+};
 
 /// What is kept of a stream on disk: a boot and its first reports stand at the start, the end shows how it went out.
 const LOG_LIMITS: Limits = Limits { head: 16 << 20, tail: 16 << 20 };
@@ -61,6 +63,7 @@ pub(super) struct Transcript {
     /// Bytes of the programs' reports.
     reported: usize,
     touches: Vec<TouchReport>,
+    pub(super) trace: Tracing,
     /// Init said that the job was done.
     pub(super) ended: bool,
     init_error: Option<String>,
@@ -76,12 +79,24 @@ pub(super) struct Told {
     pub(super) ready: Option<Ready>,
     pub(super) steps: Vec<StepRecord>,
     pub(super) touches: Vec<TouchReport>,
+    pub(super) trace: Tracing,
     pub(super) ended: bool,
     pub(super) init_error: Option<String>,
     /// The last line that init wrote to the console, which it does only when it can't use its ports.
     pub(super) farm_line: Option<String>,
     /// Kinds of hits that were told while the guest ran.
     pub(super) announced: HashSet<Fingerprint>,
+}
+
+/// What a guest told of its kernel's trace.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Tracing {
+    pub(super) untraced: Vec<Untraced>,
+    /// None: it has not begun.
+    pub(super) functions: Option<TraceFunctions>,
+    pub(super) events: Vec<TraceEvent>,
+    /// These are all.
+    pub(super) is_told: bool,
 }
 
 impl Transcript {
@@ -101,6 +116,7 @@ impl Transcript {
             steps: Vec::new(),
             reported: 0,
             touches: Vec::new(),
+            trace: Tracing::default(),
             ended: false,
             init_error: None,
         })
@@ -200,6 +216,20 @@ impl Transcript {
                     self.touches.push(touch);
                 }
             }
+            Message::Untraced(untraced) => {
+                if self.trace.untraced.len() < MOST_TRACED {
+                    self.trace.untraced.push(untraced);
+                }
+            }
+            Message::Tracing(functions) => {
+                self.trace.functions.get_or_insert(functions);
+            }
+            Message::Event(event) => {
+                if self.trace.events.len() < MOST_EVENTS {
+                    self.trace.events.extend(event);
+                }
+            }
+            Message::Traced => self.trace.is_told = true,
             Message::StepEnded(report) => {
                 if let Some(step) = self.steps.last_mut().filter(|s| s.step == report.step) {
                     step.outcome = Some(report.outcome);
@@ -255,7 +285,7 @@ impl Transcript {
         let hits_dropped = kmsg_repeated.max(console_repeated);
         let unknown_hits = kmsg_unknown.max(console_unknown);
         let farm_line = farm_line(&self.boot_tail);
-        let Self { ready, steps, touches, ended, init_error, .. } = self;
+        let Self { ready, steps, touches, trace, ended, init_error, .. } = self;
         Ok(Told {
             hits,
             hits_dropped,
@@ -264,6 +294,7 @@ impl Transcript {
             ready,
             steps,
             touches,
+            trace,
             ended,
             init_error,
             farm_line,

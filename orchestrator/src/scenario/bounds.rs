@@ -4,7 +4,8 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::fields::{
-    LONGEST_COMMAND_LINE, MOST_BESIDE, MOST_STEPS, MOST_TOUCHES, MOST_WORKERS, disk, machine, scenario, step,
+    LONGEST_COMMAND_LINE, MOST_BESIDE, MOST_STEPS, MOST_TOUCHES, MOST_TRACED, MOST_WORKERS, disk, machine,
+    scenario, step,
 };
 use super::shape::{Describe as _, Shape, Time};
 use super::{Action, DiskFormat, MachineSpec, Scenario, Step};
@@ -24,9 +25,11 @@ fn outside(scenario: &Scenario, steps: &[Step]) -> Result<(), String> {
         ("known", scenario.known.len(), 64),
         ("hunts", scenario.hunts.len(), 16),
         ("modules", scenario.modules.len(), 8),
+        ("trace", scenario.trace.len(), MOST_TRACED),
     ] {
         number(what, count as u64, 0..=most as u64)?;
     }
+    scenario.trace.iter().try_for_each(|one| text("trace", &scenario::TRACE.shape.of, one))?;
     of_machine(&scenario.machine)?;
     scenario.steps.iter().chain(steps).try_for_each(of_step)
 }

@@ -53,6 +53,7 @@ fn read(
     let emulated = EmulatedOnly { holds: protection != Some(Protection::None), problems };
     let uvsim = read_knobs(group, emulated);
     let modules = read_modules(group, catalog, problems);
+    let trace = distinct(group.list(&scenario::TRACE), "trace", String::clone, problems);
     let heartbeat = group.scalar(&scenario::HEARTBEAT);
     let machine = read_machine(group.group(&scenario::MACHINE), problems);
     let disks = machine.as_ref().map_or(&[][..], |machine| &machine.disks);
@@ -75,6 +76,7 @@ fn read(
         protection: protection?,
         uvsim: uvsim?,
         modules,
+        trace,
         machine: machine?,
         steps,
         expect,

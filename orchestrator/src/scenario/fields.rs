@@ -9,7 +9,7 @@ use super::emulation::{DELAY, FIXES, Fix, OwnProtection, UVSIM};
 use super::read::{Absent, Field, FreeMap, GroupOf, ListOfGroups, Section};
 use super::shape::{
     Describe, FLAG, Functions, Letters, ListOf, MILLISECOND, Mebibytes, Mismatch, Number, OneOf, Shape, Text,
-    Time,
+    Time, Traceable,
 };
 use super::{DiskFormat, Need};
 
@@ -33,6 +33,8 @@ pub(crate) const MOST_WORKERS: usize = 64;
 pub(crate) const MOST_BESIDE: usize = 8;
 /// As many as init takes. Each slows the kernel down a little.
 pub(crate) const MOST_TOUCHES: usize = 16;
+/// As many as init takes.
+pub(crate) const MOST_TRACED: usize = 16;
 /// Eight such names fit a line of the job. The kernel would take 511 (KSYM_NAME_LEN, include/linux/kallsyms.h).
 const LONGEST_SYMBOL: usize = 128;
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -76,6 +78,7 @@ pub(crate) static SCENARIO: Section = Section {
         &scenario::KNOBS,
         &scenario::MODULES,
         &scenario::MACHINE,
+        &scenario::TRACE,
         &scenario::HEARTBEAT,
         &scenario::STEPS,
         &scenario::EXPECT,
@@ -136,6 +139,15 @@ pub(crate) mod scenario {
         shape: GroupOf(&super::MACHINE),
         absent: Absent::Means("each field's default"),
         doc: "CPUs, memory, disks, a share and kernel arguments.",
+    };
+    pub(crate) static TRACE: Field<ListOf<Traceable>> = Field {
+        name: "trace",
+        shape: ListOf { of: Traceable { longest: LONGEST_SYMBOL }, min: 0, max: MOST_TRACED },
+        absent: Absent::Means("nothing is traced"),
+        doc: "What the guest's kernel traces while the steps run, so that `farm show HIT` has each CPU's last events before \
+              the kernel's first complaint: tracepoints (`sched:sched_switch`, or `irq:*` for all of a subsystem), and functions, \
+              which are probed where they are entered, with their caller. What this kernel cannot trace is told there, and the cell \
+              runs without it. Each event costs time, and may move a race.",
     };
     pub(crate) static HEARTBEAT: Field<Time> = Field {
         name: "heartbeat",

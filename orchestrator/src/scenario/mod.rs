@@ -36,7 +36,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use bounds::outside_bounds;
 pub use check::{Source, check};
-pub(crate) use fields::{MOST_BESIDE, MOST_STEPS, MOST_TOUCHES, MOST_WORKERS};
+pub(crate) use fields::{MOST_BESIDE, MOST_STEPS, MOST_TOUCHES, MOST_TRACED, MOST_WORKERS};
 
 pub(crate) use condition::Release;
 pub use condition::{Condition, Facts, Protection};
@@ -64,6 +64,9 @@ pub struct Scenario {
     pub uvsim: Knobs,
     /// farm's own kernel modules, in the order to load them.
     pub modules: Vec<String>,
+    /// What the guest's kernel is to trace: tracepoints as `system:event`, and functions.
+    #[serde(default)]
+    pub trace: Vec<String>,
     pub machine: MachineSpec,
     pub steps: Vec<Step>,
     pub expect: Vec<Expectation>,

@@ -247,6 +247,36 @@ fn is_symbol(name: &str) -> bool {
         && name.bytes().all(|byte| letter(byte) || byte.is_ascii_digit() || byte == b'.')
 }
 
+/// What a kernel can trace: one of its tracepoints, all those of a subsystem, or one of its functions.
+pub(crate) struct Traceable {
+    /// Bytes in all.
+    pub(crate) longest: usize,
+}
+
+impl Describe for Traceable {
+    fn describe(&self) -> String {
+        format!(
+            "a tracepoint as SYSTEM:EVENT, SYSTEM:* or the name of a function (up to {} bytes)",
+            self.longest
+        )
+    }
+}
+
+impl Shape for Traceable {
+    type Value = String;
+    fn parse(&self, text: &str) -> Result<String, Mismatch> {
+        let is_word = |word: &str| {
+            let letter = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+            !word.is_empty() && !word.starts_with('-') && word.bytes().all(letter)
+        };
+        let fits = match text.split_once(':') {
+            Some((system, event)) => is_word(system) && (event == "*" || is_word(event)),
+            None => is_symbol(text),
+        };
+        (fits && text.len() <= self.longest).then(|| text.to_owned()).ok_or(Mismatch::PLAIN)
+    }
+}
+
 /// One of a few words, and what each stands for.
 pub(crate) struct OneOf<T: 'static> {
     pub(crate) words: &'static [(&'static str, T)],
@@ -385,6 +415,19 @@ mod tests {
             assert!(shape.parse(text).is_err(), "{text}");
         }
         assert_eq!(shape.describe(), "1 to 2 names of functions with | between them (up to 12 bytes each)");
+    }
+
+    #[test]
+    fn what_is_traced_is_a_tracepoint_or_a_function() {
+        let shape = Traceable { longest: 20 };
+        for text in ["sched:sched_switch", "irq:*", "9p:9p_client_req", "try_get_folio", "f.isra.0"] {
+            assert_eq!(shape.parse(text).as_deref(), Ok(text));
+        }
+        let wrong =
+            ["", ":", "a:", ":a", "a:b:c", "*:*", "*", "a b", "a:b c", "!a:b", "-a:b", "a:b/..", "2a", "ä:b"];
+        for text in wrong.into_iter().chain(["sched:sched_switches_"]) {
+            assert!(shape.parse(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -24,6 +24,7 @@ pub fn write(scenario: &Scenario) -> String {
         protection,
         uvsim,
         modules,
+        trace,
         machine,
         steps,
         expect,
@@ -48,6 +49,9 @@ pub fn write(scenario: &Scenario) -> String {
     }
     if !modules.is_empty() {
         top(scenario::MODULES.name, list(modules));
+    }
+    if !trace.is_empty() {
+        top(scenario::TRACE.name, list(trace));
     }
     if *machine != MachineSpec::default() {
         top(scenario::MACHINE.name, machine_map(machine));

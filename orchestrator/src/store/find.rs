@@ -1,5 +1,6 @@
 //! Reading runs back, and finding things by the beginning of their ids.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io;
 
@@ -8,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use super::files::{Store, StoreError, life_directory};
 use super::record::{LifeRecord, StoredHit, StoredRun};
-use crate::plan::{Cell, LifeId};
+use crate::plan::{Cell, CellId, LifeId};
 
 /// What an id turned out to name.
 #[derive(Debug, Clone, PartialEq)]
@@ -166,6 +167,18 @@ pub fn read_cell(run: &Utf8Path, life: &LifeId) -> Result<Cell, StoreError> {
     read_document(&life_directory(run, life).join("cell.json"))
 }
 
-fn read_if_there<T: DeserializeOwned>(path: &Utf8Path) -> Result<Option<T>, StoreError> {
+/// The cells of those lives that were asked for, which are no more than this.
+pub fn read_cells(run: &StoredRun) -> Result<HashMap<CellId, Cell>, StoreError> {
+    const MOST: usize = 1024;
+    let mut cells = HashMap::new();
+    for life in run.asked_for() {
+        if cells.len() < MOST && !cells.contains_key(&life.life.cell) {
+            cells.insert(life.life.cell, read_cell(&run.directory, &life.life)?);
+        }
+    }
+    Ok(cells)
+}
+
+pub(super) fn read_if_there<T: DeserializeOwned>(path: &Utf8Path) -> Result<Option<T>, StoreError> {
     if path.exists() { read_document(path).map(Some) } else { Ok(None) }
 }

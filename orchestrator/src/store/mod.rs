@@ -12,6 +12,7 @@
 //!     command.sh     starts the same guest by hand; what that writes goes to by-hand/
 //!     console.log kmsg.log results.log     the guest's three streams, bounded
 //!     qemu.log       what QEMU wrote to its standard error
+//!     trace.json     what the kernel traced last before it complained, if the scenario asks for a trace
 //!     cpus.json      PSW and registers, if the guest crashed or hung
 //!     dump.elf       its memory, if it was asked for; replay.rr, by which QEMU repeats the life
 //!     result.json    verdict, hits, steps, times
@@ -25,16 +26,18 @@ mod bisect;
 mod files;
 mod find;
 mod record;
+mod trace;
 
 pub use bisect::{
     BisectRecord, BisectWriter, BuildRecord, Entry, Finding, Outcome, Probe, SubjectRecord, Trial,
     read_answer, write_synced,
 };
 pub use files::{LifeFiles, RunWriter, Store, StoreError, write_whole};
-pub use find::{Found, FoundHit, find, read_cell};
+pub use find::{Found, FoundHit, find, read_cell, read_cells};
 pub use record::{
     CallRecord, CpuRecord, DUMP_FILE, Difference, DumpRecord, ExactRecord, HitId, HostRecord, KernelRecord,
     LifeRecord, MutationRecord, MutationRow, RECORDING_FILE, RecheckOf, RecheckRecord, ReproRecord, RunId,
     RunRecord, RunSummary, SearchAsked, SearchFinding, SearchRecord, SearchTally, Started, StepRecord,
     StoredHit, StoredRun, StreamRecord, Timings, TrialRecord,
 };
+pub use trace::{MOST_EVENTS, TraceRecord, read_trace};

@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::program::{EXIT_ALL_SKIPPED, EXIT_FAILED, ProgramReport};
+use super::trace::{TraceEvent, TraceFunctions, Untraced};
 
 /// A longer line is cut here.
 const LONGEST_LINE: usize = 64 * 1024;
@@ -33,6 +34,14 @@ pub enum Message {
     WorkerEnded(WorkerReport),
     BesideEnded(BesideReport),
     Touched(TouchReport),
+    /// What the job wants to be traced and this kernel cannot.
+    Untraced(Untraced),
+    /// From now on it traces.
+    Tracing(TraceFunctions),
+    /// Of its trace, which has stopped. None: farm cannot read it.
+    Event(Option<TraceEvent>),
+    /// All events are told.
+    Traced,
     StepEnded(StepReport),
     Beat,
     /// The job is done; the machine goes off.
@@ -177,6 +186,12 @@ enum Wire {
         truncated: u64,
     },
     Touch(TouchReport),
+    Untraced(Untraced),
+    Tracing(TraceFunctions),
+    Event {
+        text: String,
+    },
+    Traced {},
     Step(StepReport),
     Beat {},
     End {},
@@ -251,6 +266,10 @@ impl ResultsReader {
                 Message::BesideEnded(BesideReport { step, beside, name, end })
             }
             Ok(Wire::Touch(touch)) => Message::Touched(touch),
+            Ok(Wire::Untraced(untraced)) => Message::Untraced(untraced),
+            Ok(Wire::Tracing(functions)) => Message::Tracing(functions),
+            Ok(Wire::Event { text }) => Message::Event(TraceEvent::of_file(&text)),
+            Ok(Wire::Traced {}) => Message::Traced,
             Ok(Wire::Step(step)) => Message::StepEnded(step),
             Ok(Wire::Beat {}) => Message::Beat,
             Ok(Wire::End {}) => Message::End,

@@ -38,6 +38,7 @@ mod shell;
 mod smoke;
 mod storage;
 mod touches;
+mod traced;
 mod uvsim;
 mod warm;
 mod warm_faults;

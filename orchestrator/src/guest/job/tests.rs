@@ -19,6 +19,7 @@ fn request<'a>(disks: &'a [Disk], steps: &'a [Step]) -> JobRequest<'a> {
         share: false,
         modules: Vec::new(),
         sets: Vec::new(),
+        trace: Vec::new(),
         steps,
         seed: 8_812_345,
         heartbeat,
@@ -239,12 +240,14 @@ fn what_is_set_stands_behind_modules_and_mounts_and_before_the_work() {
     let set = |path: &str, text: &str| (path.to_owned(), text.to_owned());
     let sets = vec![set("/proc/sys/vm/swappiness", "7"), set("/sys/a b", "1\n")];
     let disks = [disk(DiskFormat::Ext4)];
-    let job = Job::shell(JobRequest { sets, ..request(&disks, &[]) }, &image).unwrap();
+    let trace = vec!["sched:sched_switch".to_owned(), "try_get_folio".to_owned()];
+    let job = Job::shell(JobRequest { sets, trace, ..request(&disks, &[]) }, &image).unwrap();
     let text = job.text().unwrap();
     let (_, behind) = text.split_once("module ext4.ko\n").unwrap();
     assert_eq!(
         behind,
-        "mount ext4 /dev/disk0 /mnt/0\nset /proc/sys/vm/swappiness 7\nset /sys/a%20b 1%0A\nshell\n"
+        "mount ext4 /dev/disk0 /mnt/0\nset /proc/sys/vm/swappiness 7\nset /sys/a%20b 1%0A\n\
+         trace sched:sched_switch\ntrace try_get_folio\nshell\n"
     );
 }
 

@@ -27,6 +27,7 @@ needs: [pv, kvm]
 protection: emulated
 uvsim: {fix: [dio, splice], busy: 1, partial: 2, export-failure: 3, owner-mismatch: 4, freeze-delay: 5us, pin-shared: true, early: true}
 modules: [tripwire, dm-mod]
+trace: ["sched:sched_switch", "irq:*", a.isra.0]
 machine: {cpus: 3, memory: 1G, disks: [{size: 64M, format: raw}, {format: xfs, size: 300M}], share: true, kernel-args: ["a=b,c", "[x]", "{y}", "#"]}
 heartbeat: 10m
 steps:

@@ -85,16 +85,19 @@ impl Task {
 
     /// Writes down what was traced, if anything stopped the trace or stood against it.
     pub(super) fn keep_trace(&self, words: &MachineWords, told: &Tracing) -> Result<(), StoreError> {
-        let Tracing { untraced, events, is_told, .. } = told;
+        let Tracing { untraced, events, .. } = told;
+        // It is had to print them only where init has not told them all.
         let (events, trouble) = match &words.last_events {
-            _ if *is_told => (events.clone(), None),
-            Some(Ok(events)) => (events.clone(), None),
-            Some(Err(trouble)) => (events.clone(), Some(trouble.clone())),
-            None => (events.clone(), None),
+            None => (events, None),
+            Some(Ok(printed)) if printed.is_empty() => {
+                (events, Some("the kernel printed no events".to_owned()))
+            }
+            Some(Ok(printed)) => (printed, None),
+            Some(Err(trouble)) => (events, Some(trouble.clone())),
         };
         if events.is_empty() && untraced.is_empty() && trouble.is_none() {
             return Ok(());
         }
-        self.files.trace(&TraceRecord::new(events, untraced.clone(), trouble))
+        self.files.trace(&TraceRecord::new(events.clone(), untraced.clone(), trouble))
     }
 }

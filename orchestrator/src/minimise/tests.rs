@@ -12,7 +12,7 @@ purpose: p
 protection: emulated
 uvsim: {busy: 5, freeze-delay: 50us}
 modules: [tripwire]
-trace: ["sched:*", try_grab_page]
+trace: ['sched:*', try_grab_page]
 machine: {cpus: 4, memory: 2G, disks: [{size: 64M}, {format: raw}], kernel-args: [quiet, nokaslr]}
 heartbeat: 20s
 matrix: {seeds: [7]}

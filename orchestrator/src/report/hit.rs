@@ -159,6 +159,7 @@ pub fn hit_text(found: &FoundHit, page: HitPage<'_>) -> String {
     if hit.site() != Site::Nowhere {
         line("in gdb", format!("farm repro {} --gdb", found.hit.id));
     }
+    line("smaller", format!("farm repro {} --minimise", found.hit.id));
     line("by hand", format!("farm repro {} --shell; or sh {directory}/command.sh", found.hit.id));
     out.push('\n');
     for text in hit.text.lines() {

@@ -50,8 +50,12 @@ pub fn again(run: &StoredRun) -> Option<Again> {
 /// Why the lives took other turns than the hit's, if they did.
 pub fn other_turns(run: &StoredRun) -> Option<&'static str> {
     let then = run.record.repro.as_ref()?.start.as_ref()?;
-    let other = run.asked_for().map(|life| &life.timings.start).find(|now| *now != then)?;
-    match (then, other) {
+    run.asked_for().find_map(|life| turns_differ(then, &life.timings.start))
+}
+
+fn turns_differ(then: &Started, now: &Started) -> Option<&'static str> {
+    match (then, now) {
+        (then, now) if then == now => None,
         (Started::Resumed { guest: Some(_) }, Started::Resumed { guest: Some(_) }) => Some(
             "the saved guest was made anew, and its copies take other turns than those of the one before",
         ),

@@ -251,7 +251,7 @@ pub(super) fn begin(store: &Store, grounds: &Grounds, planned: Planned<'_>) -> R
     let Planned { scenarios, assignments, repeat, fail_fast, comparison, warmth, search, .. } = planned;
     let Grounds { launcher, qemu, provision, .. } = grounds;
     let (recheck_record, rechecks) = planned.recheck.unzip();
-    let jobs = jobs(planned.jobs, &assignments);
+    let jobs = jobs(planned.jobs, size_of(&assignments));
     let lives = assignments.iter().fold(0_u32, |sum, one| sum.saturating_add(one.at_least.max(repeat)));
     let started = Timestamp::now();
     let record = RunRecord {
@@ -319,16 +319,20 @@ impl From<RunError> for Failure {
     }
 }
 
-pub(super) fn jobs(asked: Option<u32>, assignments: &[Assignment]) -> Jobs {
-    if let Some(jobs) = asked {
-        return Jobs { jobs, why: "--jobs".to_owned() };
-    }
+/// The largest of all guests.
+fn size_of(assignments: &[Assignment]) -> GuestSize {
     let cells = || assignments.iter().filter(|a| a.guest.is_ok()).map(|a| &a.cell.shape);
-    let guest = GuestSize {
+    GuestSize {
         cpus: cells().map(|shape| shape.cpus).max().unwrap_or(1),
         memory_mib: cells().map(|shape| shape.memory_mib).max().unwrap_or(0),
-    };
-    default_jobs(host_size(), guest)
+    }
+}
+
+pub(super) fn jobs(asked: Option<u32>, guest: GuestSize) -> Jobs {
+    match asked {
+        Some(jobs) => Jobs { jobs, why: "--jobs".to_owned() },
+        None => default_jobs(host_size(), guest),
+    }
 }
 
 /// SIGINT, SIGTERM and SIGHUP: the first stops nicely, the second at once. To be called in the runtime.

@@ -115,7 +115,7 @@ impl Grounds {
 }
 
 /// KVM where the host has it for s390x guests, unless TCG is asked for.
-fn accel(options: &MachineArgs, host: &Host, qemu: &Qemu) -> Accel {
+pub(super) fn accel(options: &MachineArgs, host: &Host, qemu: &Qemu) -> Accel {
     match options.accel {
         Some(AccelArg::Tcg) => Accel::Tcg,
         Some(AccelArg::Kvm) => Accel::Kvm,
@@ -135,7 +135,7 @@ fn modules_of_image(cell: &Cell) -> Vec<String> {
 }
 
 /// `max` under TCG: all that the translator can do; under KVM the host's own CPU.
-fn cpu_model(options: &MachineArgs, accel: Accel) -> String {
+pub(super) fn cpu_model(options: &MachineArgs, accel: Accel) -> String {
     let default = match accel {
         Accel::Tcg => "max",
         Accel::Kvm => "host",

@@ -90,6 +90,12 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// Whether new lives of the smallest could tell, and none showed the hit.
+    pub fn is_lost(&self) -> bool {
+        let Tally { shown, clean, .. } = self.rate_after.tally;
+        shown == 0 && clean > 0
+    }
+
     pub fn of(search: &Search<'_>) -> Self {
         let (lives, candidates) = search.trials();
         Self {

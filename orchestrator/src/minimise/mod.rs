@@ -26,7 +26,7 @@ use evidence::Scale;
 pub use evidence::{DOUBT, Standing, Tally, Told};
 pub use reduce::{Reduction, Stage, reductions};
 
-use crate::plan::{Schedule, seeds};
+use crate::plan::{DEFAULT_SEED, Schedule, seeds, step_seed};
 use crate::scenario::{Catalog, Matrix, Scenario, write};
 
 /// New lives of the smallest cell, by which it is confirmed.
@@ -42,6 +42,18 @@ pub struct Ask {
     pub lives: u32,
     /// So many were lived before: under a deterministic schedule each has a seed of its own.
     pub lived: u32,
+}
+
+impl Ask {
+    /// The seeds of its lives, each another; none stands for the scenario's own, which is the first of all. `own` is that of the hit's
+    /// cell.
+    pub fn seeds(&self, own: u64) -> impl Iterator<Item = Option<u64>> {
+        let first = self.scenario.matrix.seeds.first().copied().unwrap_or(DEFAULT_SEED);
+        // None that a person would choose.
+        let others = (1..).map(move |number: u32| step_seed(own, 0) ^ u64::from(number));
+        let others = others.filter(move |seed| *seed != first).map(Some);
+        std::iter::once(None).chain(others).skip(self.lived as usize).take(self.lives as usize)
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

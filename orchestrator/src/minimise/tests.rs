@@ -287,6 +287,33 @@ fn what_is_stopped_has_the_smallest_so_far() {
     assert_eq!((answer.before.steps, answer.after.steps), (6, 1));
 }
 
+/// Each life of a candidate has a seed of its own, though the smallest's own is one that an earlier candidate drew.
+#[test]
+fn no_seed_of_a_cell_comes_twice() {
+    let catalog = library().catalog;
+    let mut search = Search::new(whole(), None, Schedule::Deterministic, &catalog);
+    let mut lived: BTreeMap<String, BTreeSet<u64>> = BTreeMap::new();
+    let (mut number, mut longest) = (0, 0);
+    while let Some(ask) = search.next(3) {
+        let own = ask.scenario.matrix.seeds.first().copied().unwrap_or(1);
+        let known = lived.entry(key(&ask.scenario, Schedule::Deterministic)).or_default();
+        let live = |seed: Option<u64>| {
+            let seed = seed.unwrap_or(own);
+            assert!(known.insert(seed), "{}: {seed} again", ask.change);
+            number += 1;
+            // Neither the first nor each.
+            let told =
+                if needs_two_steps(&ask.scenario) && number % 3 == 0 { Told::Shown } else { Told::Clean };
+            Life { told, seed, seconds: 1.0 }
+        };
+        let lives: Vec<_> = ask.seeds(7).map(live).collect();
+        assert_eq!(lives.len(), ask.lives as usize);
+        longest = longest.max(known.len());
+        search.record(&ask, &lives);
+    }
+    assert!(longest > 10 && search.smallest().matrix.seeds != [7]);
+}
+
 /// A change makes another schedule: which seeds show it is another set for each cell, and the one that did is the answer's.
 #[test]
 fn a_deterministic_cell_ends_with_a_seed_that_shows_it() {

@@ -89,9 +89,13 @@ fn claim(answer: &Answer) -> String {
         lives => format!("{} clean lives", lives.unwrap_or(0)),
     };
     match answer.end {
+        _ if answer.is_lost() => {
+            "None of the new lives showed it: what was kept before was luck, or the hit has become rare; try it again."
+                .to_owned()
+        }
         End::Minimal => format!(
-            "Nothing more can be taken away: whatever else was tried lost the hit, each with {:.0} % confidence ({clean}).",
-            (1.0 - DOUBT) * 100.0
+            "Nothing more can be taken away: whatever else was tried lost the hit ({clean}, which is luck in one of {:.0} cases if the rate is as measured).",
+            1.0 / DOUBT
         ),
         End::Stopped => {
             "This is the smallest so far: there was no time to know whether more can be taken away."

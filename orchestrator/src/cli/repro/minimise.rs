@@ -1,9 +1,9 @@
 //! `farm repro HIT --minimise`: the smallest cell that still shows the hit, as a scenario's file and as lines to type.
 
-use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+use std::{fs, io};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use jiff::Timestamp;
@@ -12,21 +12,21 @@ use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 
 use super::HitCell;
-use crate::cli::args::ReproArgs;
+use crate::cli::args::{MachineArgs, ReproArgs};
 use crate::cli::environment::{Environment, absolute};
 use crate::cli::output;
 use crate::cli::perform::{Planned, assign, begin, interrupts, jobs};
-use crate::cli::provision::Guests;
+use crate::cli::provision::{Guests, accel, cpu_model};
 use crate::cli::scenarios::library;
 use crate::error::{ExitCode, Failure};
 use crate::escape::escape;
 use crate::kernel::Origin;
 use crate::machine::quote;
 use crate::minimise::{Answer, Ask, End, Life, Search, Standing, Told, What};
-use crate::plan::{Cell, Protection, Request, Schedule, Setting, expand};
+use crate::plan::{Cell, Counting, Protection, Request, Schedule, Setting, expand};
 use crate::recheck::{Word, word_of};
 use crate::report::{Ways, command_lines, minimise_text};
-use crate::runner::{Assignment, Interrupt};
+use crate::runner::{GuestSize, Interrupt, NoGuest, Warmth};
 use crate::scenario::{Action, Catalog, Scenario, Source, check, executable::Beside, write};
 use crate::store::{KernelRecord, LifeRecord, ReproRecord, Store, write_whole};
 use crate::verdict::Verdict;
@@ -77,6 +77,7 @@ pub(super) fn minimise(
         catalog: &catalog,
         request: hit.cell.request(),
         store: Store::new(runs.clone()),
+        runs: runs.clone(),
         record: hit.record(),
         hit,
         guests: Guests::new(),
@@ -98,11 +99,11 @@ fn file_for(hit: &HitCell, given: Option<&Utf8Path>) -> Result<Utf8PathBuf, Fail
             .hint("make it, or name another file"));
     }
     match fs::read(&file) {
-        Ok(bytes) if !bytes.starts_with(MARK.as_bytes()) => {
-            Err(Failure::new(ExitCode::Usage, format!("{file} is there already"))
-                .hint("name another file; only what --minimise has made is written over"))
-        }
-        _ => Ok(file),
+        Ok(bytes) if bytes.starts_with(MARK.as_bytes()) => Ok(file),
+        Ok(_) => Err(Failure::new(ExitCode::Usage, format!("{file} is there already"))
+            .hint("name another file; only what --minimise has made is written over")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(file),
+        Err(error) => Err(Failure::of(ExitCode::Usage, &error).hint(format!("{file} cannot be written"))),
     }
 }
 
@@ -161,6 +162,7 @@ struct Bench<'a> {
     request: Request,
     /// Where the runs go: out of the way of `farm runs` and `farm hits`.
     store: Store,
+    runs: Utf8PathBuf,
     record: ReproRecord,
     hit: HitCell,
     guests: Guests,
@@ -172,23 +174,19 @@ struct Bench<'a> {
 
 impl Bench<'_> {
     fn drive(mut self, mut search: Search<'_>, file: &Utf8Path) -> Result<ExitCode, Failure> {
-        let mut written = None;
+        let mut written = search.original().clone();
         while let Some(ask) = self.next(&mut search)? {
-            let standing = match self.live(&ask)? {
+            // A farm that is killed leaves the smallest so far; what is given back is none.
+            if written != *search.smallest() {
+                self.write(file, &search)?;
+                written = search.smallest().clone();
+            }
+            match self.live(&ask)? {
                 Some(lives) => {
                     let standing = search.record(&ask, &lives);
                     self.tell(&ask, &lives, standing);
-                    standing
                 }
-                None => {
-                    search.refuse(&ask);
-                    Standing::Open
-                }
-            };
-            // A farm that is killed leaves the smallest so far.
-            if standing == Standing::Kept && written.as_ref() != Some(search.smallest()) {
-                self.write(file, &search)?;
-                written = Some(search.smallest().clone());
+                None => search.refuse(&ask),
             }
         }
         self.finish(&search, file)
@@ -216,9 +214,8 @@ impl Bench<'_> {
     }
 
     fn jobs(&self, cell: &Cell) -> u32 {
-        let guest = Err(crate::runner::NoGuest::Skipped(String::new()));
-        let one = Assignment { cell: Arc::new(cell.clone()), guest, at_least: 1, recheck_of: None };
-        jobs(self.options.jobs, &[one]).jobs
+        let guest = GuestSize { cpus: cell.shape.cpus, memory_mib: cell.shape.memory_mib };
+        jobs(self.options.jobs, guest).jobs
     }
 
     /// Checked as whoever runs the file will have it checked. None: it is no scenario.
@@ -243,11 +240,10 @@ impl Bench<'_> {
         for seed in seeds {
             let cell = self.cell(&scenario, seed)?;
             let assignment = assign(self.environment, &self.hit.grounds, cell, &mut self.guests)?;
-            if let Err(why) = &assignment.guest {
-                if ask.what == What::Original {
-                    return Err(Failure::new(ExitCode::Infra, format!("no guest can live: {why:?}")));
-                }
-                return Ok(None);
+            match (&assignment.guest, ask.what) {
+                (Ok(_), _) => {}
+                (Err(NoGuest::Skipped(_) | NoGuest::NotBuilt(_)), What::Candidate(_)) => return Ok(None),
+                (Err(why), _) => return Err(why.clone().into()),
             }
             assignments.push(assignment);
         }
@@ -265,17 +261,19 @@ impl Bench<'_> {
         begun.live(self.runtime, &mut self.signals.receive, |_| {})?;
         self.seconds_each = began.elapsed().as_secs_f64() / f64::from(ask.lives.max(1));
         let run = self.store.read_run(&directory)?;
+        if ask.what == What::Original && run.asked_for().all(|life| life.verdict == Verdict::Infra) {
+            let message = "no life of the hit's cell came to its end, by no fault of the kernel's";
+            return Err(Failure::new(ExitCode::Infra, message)
+                .hint(format!("farm --state {} show last", quote(self.runs.as_str()))));
+        }
         Ok(Some(run.asked_for().map(|life| read(life, &self.record)).collect()))
     }
 
-    /// Lives of one cell are alike under a deterministic schedule, so each gets a seed of its own; the first the cell's.
+    /// None is the scenario's own. Lives of one cell are alike under a deterministic schedule, so each gets another.
     fn seeds(&self, ask: &Ask) -> (Vec<Option<u64>>, u32) {
         match self.request.schedule {
             Schedule::Parallel => (vec![None], ask.lives),
-            Schedule::Deterministic => {
-                let seed = |number: u32| (number > 0).then(|| seed_of(self.hit.cell.seed, number));
-                ((ask.lived..ask.lived + ask.lives).map(seed).collect(), 1)
-            }
+            Schedule::Deterministic => (ask.seeds(self.hit.cell.seed).collect(), 1),
         }
     }
 
@@ -338,6 +336,7 @@ impl Bench<'_> {
         Ok(match answer.end {
             _ if self.signals.is_by_user() => ExitCode::Interrupted,
             End::NotSeen => ExitCode::NoAnswer,
+            _ if answer.is_lost() => ExitCode::NoAnswer,
             End::Minimal | End::Stopped => ExitCode::Passed,
         })
     }
@@ -356,6 +355,20 @@ impl Bench<'_> {
         words.extend(self.kernel_words());
         if self.request.schedule == Schedule::Deterministic {
             words.push("--schedule deterministic".to_owned());
+            if self.hit.warmth(self.options.cold) == Warmth::Cold {
+                words.push("--cold".to_owned());
+            }
+        }
+        if self.request.counting == Counting::Off {
+            words.push("--uncounted".to_owned());
+        }
+        let HitCell { cell, grounds, .. } = &self.hit;
+        let unasked = MachineArgs { qemu: None, accel: None, cpu: None };
+        if accel(&unasked, &grounds.host, &grounds.qemu) != cell.shape.accel {
+            words.push(format!("--accel {}", cell.shape.accel));
+        }
+        if cpu_model(&unasked, cell.shape.accel) != cell.shape.cpu_model {
+            words.push(format!("--cpu {}", quote(&cell.shape.cpu_model)));
         }
         words.join(" ")
     }
@@ -381,11 +394,6 @@ impl Bench<'_> {
         }
         words
     }
-}
-
-/// Another for each life, and none that a person would choose.
-fn seed_of(own: u64, number: u32) -> u64 {
-    crate::plan::step_seed(own, 0) ^ u64::from(number)
 }
 
 /// A life that did its job to the end without the hit is clean here, whether it reached what it was to touch or not: so

@@ -23,7 +23,7 @@ use crate::kernel::sha256_hex;
 use crate::machine::quote;
 use crate::plan::{Accel, Cell, QemuKey, Schedule};
 use crate::report::command_lines;
-use crate::runner::{Assignment, FailFast, Keepsakes, Warmth};
+use crate::runner::{Assignment, FailFast, Guest, Keepsakes, Warmth};
 use crate::scenario::{Action, Step};
 use crate::store::{FoundHit, ReproRecord, StoredHit, read_cell};
 
@@ -139,11 +139,13 @@ fn other_programs(cell: &Cell) -> Vec<String> {
 
 /// A dump of a complaint is worth most of the moment when the kernel is about to make it: the stack is still that of what went wrong.
 /// Under KVM a breakpoint is written into memory, where a module is not yet when the guest begins.
-fn keepsakes(hit: &Hit, accel: Accel, dump: bool) -> Keepsakes {
-    let dump_at = match hit.site() {
-        Site::Instruction(address) if dump && accel == Accel::Tcg => vec![address],
-        _ => Vec::new(),
+fn keepsakes(hit: &Hit, guest: &Guest, accel: Accel, dump: bool) -> Keepsakes {
+    let address = match hit.site() {
+        Site::Instruction(address) => Some(address),
+        Site::Function(name) => guest.sources.lock().address_of(name),
+        Site::Nowhere => None,
     };
+    let dump_at = address.filter(|_| dump && accel == Accel::Tcg).into_iter().collect();
     Keepsakes { dump, dump_at, ..Keepsakes::default() }
 }
 
@@ -169,9 +171,13 @@ fn in_shell(environment: &Environment, runtime: Runtime, options: &ReproArgs) ->
 fn again(environment: &Environment, runtime: &Runtime, options: &ReproArgs) -> Result<ExitCode, Failure> {
     let hit = HitCell::find(environment, runtime, options)?;
     let (record, warmth) = (hit.record(), hit.warmth(options.cold));
-    let keepsakes = keepsakes(&hit.found.hit.judged.hit, hit.cell.shape.accel, options.dump.dump);
-    let scenarios = [Arc::clone(&hit.cell.scenario)];
+    let (scenarios, shape) = ([Arc::clone(&hit.cell.scenario)], hit.cell.shape.clone());
     let assignment = assign(environment, &hit.grounds, hit.cell, &mut Guests::new())?;
+    let complaint = &hit.found.hit.judged.hit;
+    let keepsakes = match &assignment.guest {
+        Ok(guest) => keepsakes(complaint, guest, shape.accel, options.dump.dump),
+        Err(_) => Keepsakes::default(),
+    };
     let planned = Planned {
         jobs: options.jobs,
         repeat: options.repeat,

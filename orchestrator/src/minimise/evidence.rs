@@ -66,6 +66,8 @@ pub enum Standing {
     Open,
     Kept,
     Lost,
+    /// It shows the hit, but takes longer than what it should make smaller.
+    Slower,
     /// Its lives cannot tell.
     Mute,
 }

@@ -31,6 +31,8 @@ use crate::scenario::{Catalog, Matrix, Scenario, write};
 
 /// New lives of the smallest cell, by which it is confirmed.
 const CONFIRMED_BY: u32 = 10;
+/// A program without its options may do all that it can: what takes so many times as long is no smaller, whatever it lacks.
+const SLOWER: f64 = 2.0;
 
 /// What is to live.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -123,7 +125,7 @@ pub struct Search<'a> {
 #[derive(Debug, Clone, Copy, Default)]
 struct Tried {
     lives: Lives,
-    /// It is no scenario, or was kept by luck: whatever its lives say.
+    /// It is no scenario, takes longer, or was kept by luck: whatever its lives say.
     is_out: bool,
 }
 
@@ -267,15 +269,19 @@ impl<'a> Search<'a> {
             What::Candidate(_) | What::Smallest => &mut self.tried.entry(key).or_default().lives,
         };
         lives.iter().for_each(|life| to.add(life));
-        let tally = to.tally;
+        let (tally, seconds) = (to.tally, to.mean_seconds());
         let (What::Candidate(stage), Some(scale)) = (ask.what, self.scale()) else { return Standing::Open };
-        let standing = scale.standing(tally);
+        let standing = match scale.standing(tally) {
+            Standing::Kept if seconds > SLOWER * self.lives_of_kept().mean_seconds() => Standing::Slower,
+            standing => standing,
+        };
         match standing {
             Standing::Open => {}
             Standing::Kept => self.keep(ask, stage, scale, lives),
             Standing::Lost | Standing::Mute => {
                 self.lost.insert(ask.change.clone());
             }
+            Standing::Slower => self.refuse(ask),
         }
         standing
     }
@@ -292,7 +298,7 @@ impl<'a> Search<'a> {
         self.kept.push(Kept { scenario, change: ask.change.clone(), stage, scale });
     }
 
-    /// The candidate is none: it is not a scenario, or nothing can boot it.
+    /// The candidate is none: it is not a scenario, nothing can boot it, or it takes longer.
     pub fn refuse(&mut self, ask: &Ask) {
         self.tried.entry(key(&ask.scenario, self.schedule)).or_default().is_out = true;
     }
@@ -301,11 +307,16 @@ impl<'a> Search<'a> {
         &self.kept[self.kept.len() - 1]
     }
 
-    fn tally_of_smallest(&self) -> Tally {
+    /// Of the smallest, but for those that confirm.
+    fn lives_of_kept(&self) -> Lives {
         match self.kept.len() {
-            1 => self.original.tally,
-            _ => self.tried_of(self.smallest()).lives.tally,
+            1 => self.original,
+            _ => self.tried_of(self.smallest()).lives,
         }
+    }
+
+    fn tally_of_smallest(&self) -> Tally {
+        self.lives_of_kept().tally
     }
 
     pub fn smallest(&self) -> &Scenario {
@@ -332,10 +343,7 @@ impl<'a> Search<'a> {
 
     /// All of the smallest cell, those that chose it among them.
     pub fn lives_of_smallest(&self) -> Lives {
-        let mut lives = match self.kept.len() {
-            1 => self.original,
-            _ => self.tried_of(self.smallest()).lives,
-        };
+        let mut lives = self.lives_of_kept();
         let Lives { tally: Tally { shown, clean, silent }, seconds } = self.confirmed;
         lives.tally.shown += shown;
         lives.tally.clean += clean;

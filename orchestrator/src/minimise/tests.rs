@@ -259,6 +259,20 @@ fn lives_that_cannot_tell_keep_nothing_and_lose_nothing() {
 }
 
 #[test]
+fn what_takes_longer_is_no_smaller() {
+    let catalog = library().catalog;
+    let mut search = Search::new(whole(), None, Schedule::Parallel, &catalog);
+    while let Some(ask) = search.next(2) {
+        // Without options dio does all that it can.
+        let has_options = step(&ask.scenario, "dio").is_some_and(|step| step.action.arg("depth").is_some());
+        let life = Life { told: Told::Shown, seed: 1, seconds: if has_options { 1.0 } else { 2.5 } };
+        search.record(&ask, &vec![life; ask.lives as usize]);
+    }
+    assert!(step(search.smallest(), "dio").is_some_and(|step| step.action.arg("depth").is_some()));
+    assert_eq!(search.smallest().steps.len(), 1);
+}
+
+#[test]
 fn a_hit_that_does_not_come_again_is_not_made_smaller() {
     let found = search(Schedule::Parallel, None, 1, |_, _| Some(0.0));
     assert_eq!((found.answer.end, found.answer.candidates), (End::NotSeen, 0));

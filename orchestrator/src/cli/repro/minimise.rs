@@ -285,6 +285,7 @@ impl Bench<'_> {
             (What::Original | What::Confirmation | What::Smallest, _) | (_, Standing::Open) => "",
             (_, Standing::Kept) => ": kept",
             (_, Standing::Lost) => ": lost",
+            (_, Standing::Slower) => ": takes longer",
             (_, Standing::Mute) => ": cannot tell",
         };
         let what = match ask.what {

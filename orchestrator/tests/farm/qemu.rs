@@ -1,10 +1,11 @@
 //! Trouble with QEMU is farm's own, and never a kernel's verdict.
 
+use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 
 use rustix::process::Signal;
 
-use super::harness::Farm;
+use super::harness::{Farm, newer_qemu};
 
 #[test]
 fn a_qemu_that_is_not_there_or_dies_at_once_is_named() {
@@ -17,7 +18,7 @@ fn a_qemu_that_is_not_there_or_dies_at_once_is_named() {
     );
 
     let dying = farm.file("dying", "#!/bin/sh\nprintf 'no \\033[31mluck\\377' >&2\nexit 7\n");
-    std::fs::set_permissions(&dying, PermissionsExt::from_mode(0o755)).unwrap();
+    fs::set_permissions(&dying, PermissionsExt::from_mode(0o755)).unwrap();
     let dead = farm.run(&["run", &scenario, "--qemu", dying.as_str()]).with_code(103).stderr;
     assert!(dead.contains("dying died at once (exit status: 7): no \\x1b[31mluck\\xff"), "{dead}");
 }
@@ -27,7 +28,7 @@ fn a_host_without_qemu_is_told_what_brings_one() {
     let farm = Farm::new();
     // All that farm needs on this host, but for QEMU.
     let bin = farm.path("bin");
-    std::fs::create_dir(&bin).unwrap();
+    fs::create_dir(&bin).unwrap();
     let path = std::env::var_os("PATH").unwrap();
     for tool in
         ["apt-get", "apt-cache", "apt-ftparchive", "dpkg-deb", "s390x-linux-gnu-gcc", "mke2fs", "mkfs.ext4"]
@@ -56,4 +57,16 @@ fn a_qemu_that_is_killed_is_farms_own_trouble() {
     assert_eq!(super::harness::verdict(&life), expected);
     assert_eq!(super::harness::hits(&life), []);
     assert_eq!(farm.processes(), []);
+}
+
+#[test]
+fn a_hit_is_looked_for_with_another_qemu_and_that_is_told() {
+    let farm = Farm::new();
+    let ran = farm.run(&["run", "crash-unexpected", "--qemu", "/usr/bin/qemu-system-s390x", "--json"]);
+    let ran = ran.with_code(100).json();
+    let hit = ran["lives"][0]["hits"][0]["id"].as_str().unwrap();
+    newer_qemu();
+    let said = farm.run(&["repro", hit, "--repeat", "1", "--cold"]).with_code(0).stdout;
+    assert!(said.contains("not as it was: QEMU is 10.") && said.contains(", and was 7.2."), "{said}");
+    assert!(said.contains("same hit: 1 of 1"), "{said}");
 }

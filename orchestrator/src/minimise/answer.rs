@@ -27,7 +27,7 @@ pub struct Extent {
     pub steps: usize,
     /// Of the step with most.
     pub workers: u32,
-    /// That all steps of a life took on average.
+    /// That all steps of a life took, the median of all lives.
     pub seconds: f64,
     /// Programs of interference, of all steps.
     pub beside: usize,
@@ -39,7 +39,7 @@ pub struct Extent {
 }
 
 impl Extent {
-    fn of(scenario: &Scenario, lives: Lives) -> Self {
+    fn of(scenario: &Scenario, lives: &Lives) -> Self {
         let Scenario { steps, machine, .. } = scenario;
         let workers = |action: &Action| match action {
             Action::Stress { workers, .. } | Action::Exec { workers, .. } => *workers,
@@ -54,7 +54,7 @@ impl Extent {
         Self {
             steps: steps.len(),
             workers: steps.iter().map(|step| workers(&step.action)).max().unwrap_or(0),
-            seconds: lives.mean_seconds(),
+            seconds: lives.median_seconds(),
             beside: beside().count(),
             options: steps.iter().map(|step| options(&step.action)).sum::<usize>()
                 + beside().map(|one| one.args.len()).sum::<usize>(),
@@ -101,7 +101,7 @@ impl Answer {
         Self {
             end: search.end().unwrap_or(End::Stopped),
             before: Extent::of(search.original(), search.original_lives()),
-            after: Extent::of(search.smallest(), search.lives_of_smallest()),
+            after: Extent::of(search.smallest(), &search.lives_of_smallest()),
             rate_before: Rate::of(search.original_lives().tally),
             rate_after: Rate::of(search.confirmed().tally),
             changes: search.changes().map(str::to_owned).collect(),

@@ -78,21 +78,24 @@ pub struct Life {
 }
 
 /// All lives of a cell.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Lives {
     pub tally: Tally,
-    pub seconds: f64,
+    /// Of each.
+    seconds: Vec<f64>,
 }
 
 impl Lives {
     fn add(&mut self, life: &Life) {
         self.tally.add(life.told);
-        self.seconds += life.seconds;
+        self.seconds.push(life.seconds);
     }
 
-    /// Of one.
-    pub fn mean_seconds(&self) -> f64 {
-        self.seconds / f64::from(self.tally.lives().max(1))
+    /// That the steps of a life take: the median, since one that hangs takes as long as a hundred others.
+    pub fn median_seconds(&self) -> f64 {
+        let mut sorted = self.seconds.clone();
+        sorted.sort_by(f64::total_cmp);
+        sorted.get(sorted.len() / 2).copied().unwrap_or(0.0)
     }
 }
 
@@ -122,7 +125,7 @@ pub struct Search<'a> {
     end: Option<End>,
 }
 
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 struct Tried {
     lives: Lives,
     /// It is no scenario, takes longer, or was kept by luck: whatever its lives say.
@@ -242,7 +245,7 @@ impl<'a> Search<'a> {
     }
 
     fn tried_of(&self, scenario: &Scenario) -> Tried {
-        self.tried.get(&key(scenario, self.schedule)).copied().unwrap_or_default()
+        self.tried.get(&key(scenario, self.schedule)).cloned().unwrap_or_default()
     }
 
     fn ask_smallest(&self, what: What, tally: Tally, lives: u32) -> Ask {
@@ -269,10 +272,10 @@ impl<'a> Search<'a> {
             What::Candidate(_) | What::Smallest => &mut self.tried.entry(key).or_default().lives,
         };
         lives.iter().for_each(|life| to.add(life));
-        let (tally, seconds) = (to.tally, to.mean_seconds());
+        let (tally, seconds) = (to.tally, to.median_seconds());
         let (What::Candidate(stage), Some(scale)) = (ask.what, self.scale()) else { return Standing::Open };
         let standing = match scale.standing(tally) {
-            Standing::Kept if seconds > SLOWER * self.lives_of_kept().mean_seconds() => Standing::Slower,
+            Standing::Kept if seconds > SLOWER * self.lives_of_kept().median_seconds() => Standing::Slower,
             standing => standing,
         };
         match standing {
@@ -310,7 +313,7 @@ impl<'a> Search<'a> {
     /// Of the smallest, but for those that confirm.
     fn lives_of_kept(&self) -> Lives {
         match self.kept.len() {
-            1 => self.original,
+            1 => self.original.clone(),
             _ => self.tried_of(self.smallest()).lives,
         }
     }
@@ -332,23 +335,23 @@ impl<'a> Search<'a> {
         self.kept[1..].iter().map(|kept| kept.change.as_str())
     }
 
-    pub fn original_lives(&self) -> Lives {
-        self.original
+    pub fn original_lives(&self) -> &Lives {
+        &self.original
     }
 
     /// Those that confirm, which chose nothing.
-    pub fn confirmed(&self) -> Lives {
-        self.confirmed
+    pub fn confirmed(&self) -> &Lives {
+        &self.confirmed
     }
 
     /// All of the smallest cell, those that chose it among them.
     pub fn lives_of_smallest(&self) -> Lives {
         let mut lives = self.lives_of_kept();
-        let Lives { tally: Tally { shown, clean, silent }, seconds } = self.confirmed;
+        let Lives { tally: Tally { shown, clean, silent }, seconds } = &self.confirmed;
         lives.tally.shown += shown;
         lives.tally.clean += clean;
         lives.tally.silent += silent;
-        lives.seconds += seconds;
+        lives.seconds.extend(seconds);
         lives
     }
 

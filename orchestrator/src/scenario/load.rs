@@ -35,9 +35,8 @@ pub enum LoadError {
 impl Library {
     /// The scenario of that name, or, if the word has a `/` or ends in `.yaml` or `.yml`, at that path.
     pub fn load(&self, name_or_path: &str) -> Result<Scenario, LoadError> {
-        let path = Utf8Path::new(name_or_path);
-        if name_or_path.contains('/') || matches!(path.extension(), Some("yaml" | "yml")) {
-            return self.load_path(path);
+        if is_path(name_or_path) {
+            return self.load_path(Utf8Path::new(name_or_path));
         }
         if let Some(file) = self.files().into_iter().find(|file| stem(file) == Some(name_or_path)) {
             return self.check_embedded(file);
@@ -83,8 +82,11 @@ impl Library {
     }
 
     fn load_path(&self, path: &Utf8Path) -> Result<Scenario, LoadError> {
-        let bytes = read(path).map_err(|source| LoadError::Unreadable { path: path.to_owned(), source })?;
-        let folder = path.parent().map(Utf8Path::to_owned).unwrap_or_default();
+        let unreadable = |source| LoadError::Unreadable { path: path.to_owned(), source };
+        let bytes = read(path).map_err(unreadable)?;
+        // The programs beside it are kept in its cells by path, which are read from anywhere.
+        let place = camino::absolute_utf8(path).map_err(unreadable)?;
+        let folder = place.parent().map(Utf8Path::to_owned).unwrap_or_default();
         self.check_bytes(path.as_str(), &bytes, &Beside { folder })
     }
 
@@ -125,6 +127,11 @@ impl Library {
     fn names(&self) -> impl Iterator<Item = &'static str> {
         self.files().into_iter().filter_map(stem).chain(self.groups())
     }
+}
+
+/// Whether a word is a scenario's path, and no name.
+pub fn is_path(word: &str) -> bool {
+    word.contains('/') || matches!(Utf8Path::new(word).extension(), Some("yaml" | "yml"))
 }
 
 /// One byte more than the checker takes is enough for it to say so.

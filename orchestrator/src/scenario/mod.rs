@@ -41,7 +41,7 @@ pub(crate) use fields::{MOST_BESIDE, MOST_STEPS, MOST_TOUCHES, MOST_TRACED, MOST
 pub(crate) use condition::Release;
 pub use condition::{Condition, Facts, Protection};
 pub use emulation::{Fix, Knobs};
-pub use load::{Library, LoadError};
+pub use load::{Library, LoadError, is_path};
 pub use pattern::{Expectation, Known, Pattern};
 pub use problem::Problem;
 pub use programs::{ArgKind, Catalog};

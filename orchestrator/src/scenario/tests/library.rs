@@ -41,6 +41,12 @@ fn scenarios_are_found_by_name_or_by_path() {
     assert_eq!(scenario.file, own);
     let Action::Exec { path: program, .. } = &scenario.steps[0].action else { panic!() };
     assert_eq!(program.as_str(), path("./prog"));
+    // From wherever it is asked for.
+    let here = std::env::current_dir().unwrap();
+    let up = "../".repeat(here.components().count() - 1);
+    let scenario = library.load(&format!("{up}{}", &own[1..])).unwrap();
+    let Action::Exec { path: program, .. } = &scenario.steps[0].action else { panic!() };
+    assert!(program.is_absolute() && program.is_file(), "{program}");
 
     let latin1 = write("latin1.yaml", b"# first\nname: a\npurpose: \xc3\xbc \xfc\n");
     let large = write("large.yaml", &vec![b'#'; (1 << 20) + 5]);

@@ -1,5 +1,6 @@
 //! A job as lines that a person types in a shell of the guest, in the place of init.
 
+use crate::escape::escape;
 use crate::guest::{Job, JobAction, JobStep, Work};
 use crate::machine::quote;
 
@@ -15,7 +16,7 @@ pub fn command_lines(job: &Job) -> Vec<String> {
 fn lines_of_step(step: &JobStep) -> Vec<String> {
     let (workers, seed) = match &step.action {
         JobAction::Write { path, text, .. } => {
-            return vec![format!("printf %s {} > {}", quote(text), quote(path))];
+            return vec![format!("{} > {}", printf(text), quote(path))];
         }
         JobAction::Stress { program, arguments, seed, workers, .. } => {
             let one = |number| line(program, arguments, Some((*seed, number)));
@@ -30,6 +31,25 @@ fn lines_of_step(step: &JobStep) -> Vec<String> {
     let beside: Vec<_> =
         beside.map(|((program, arguments), number)| line(program, arguments, Some((seed, number)))).collect();
     side_by_side(beside, workers)
+}
+
+/// Prints a text, in a line that is shown as it is: of what would be escaped, `printf` makes the bytes.
+fn printf(text: &str) -> String {
+    if escape(text.as_bytes()) == text {
+        return format!("printf %s {}", quote(text));
+    }
+    let mut encoded = String::new();
+    for letter in text.chars() {
+        let letter = letter.to_string();
+        if letter == "\\" {
+            encoded.push_str(r"\\");
+        } else if escape(letter.as_bytes()) == letter {
+            encoded.push_str(&letter);
+        } else {
+            encoded.extend(letter.bytes().map(|byte| format!(r"\0{byte:03o}")));
+        }
+    }
+    format!("printf %b {}", quote(&encoded))
 }
 
 /// Interference first, and until the workers have ended, as init does it.
@@ -68,6 +88,7 @@ fn line(program: &str, arguments: &[String], worker: Option<(u64, u32)>) -> Stri
 
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
     use std::time::Duration;
 
     use super::*;
@@ -84,6 +105,24 @@ mod tests {
             seed: 256,
             workers,
             limit: Duration::from_secs(1),
+        }
+    }
+
+    #[test]
+    fn a_text_is_typed_as_lines_show_it() {
+        for (text, wanted) in [
+            ("it's", r"printf %s 'it'\''s'"),
+            ("%s", "printf %s %s"),
+            (r"a\nb", r"printf %s 'a\nb'"),
+            ("a\nb", r"printf %b 'a\0012b'"),
+            ("a\t1\n", r"printf %b 'a\00111\0012'"),
+            ("it's\\n\n", r"printf %b 'it'\''s\\n\0012'"),
+            ("\u{202e}\n", r"printf %b '\0342\0200\0256\0012'"),
+        ] {
+            let line = printf(text);
+            assert_eq!((&*line, &*escape(line.as_bytes())), (wanted, wanted));
+            let typed = Command::new("sh").args(["-c", &line]).output().unwrap();
+            assert_eq!(typed.stdout, text.as_bytes(), "{line}");
         }
     }
 

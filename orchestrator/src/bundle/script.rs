@@ -95,6 +95,10 @@ case $QEMU in
     /*) ;;
     */*) QEMU=$PWD/$QEMU ;;
 esac
+case ${{QEMU_DATA:-/}} in
+    /*) ;;
+    *) QEMU_DATA=$PWD/$QEMU_DATA ;;
+esac
 command -v "$QEMU" > /dev/null || trouble "there is no $QEMU; install QEMU for s390x, or name it by QEMU=PROGRAM"
 cd "$(dirname "$0")" || trouble "cannot go to the directory of $0"
 here=$PWD
@@ -390,9 +394,12 @@ compare_console() {{
 
 #[cfg(test)]
 mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt;
     use std::process::Command;
 
     use super::*;
+    use crate::bundle::RUN;
 
     fn script(sign: &Sign, exact: Exact<'_>) -> String {
         run_script(&Script {
@@ -404,6 +411,27 @@ mod tests {
             limits: ScriptLimits { boot: 121, silence: 31, whole: 300 },
             exact,
         })
+    }
+
+    /// From another directory than the bundle's.
+    #[test]
+    fn qemu_and_its_firmware_may_be_named_by_relative_paths() {
+        let place = tempfile::tempdir().unwrap();
+        let bundle = place.path().join("bundle");
+        std::fs::create_dir(&bundle).unwrap();
+        for (name, text) in [(IMAGE, ""), (JOB, ""), (RUN, &script(&Sign::Silence, Exact::No))] {
+            std::fs::write(bundle.join(name), text).unwrap();
+        }
+        let qemu = "#!/bin/sh\ncase $1 in --version) echo QEMU ;; *) echo \"$2\"; exit 3 ;; esac\n";
+        std::fs::write(place.path().join("qemu"), qemu).unwrap();
+        std::fs::set_permissions(place.path().join("qemu"), Permissions::from_mode(0o755)).unwrap();
+        for (data, wanted) in [("fw", place.path().join("fw")), ("/fw", "/fw".into())] {
+            let mut command = Command::new("sh");
+            command.current_dir(place.path()).args(["bundle/run.sh"]);
+            let output = command.env("QEMU", "./qemu").env("QEMU_DATA", data).output().unwrap();
+            let stderr = String::from_utf8(output.stderr).unwrap();
+            assert!(stderr.ends_with(&format!("\n{}\n", wanted.display())), "{stderr}");
+        }
     }
 
     fn log() -> Sign {

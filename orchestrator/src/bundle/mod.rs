@@ -34,7 +34,7 @@ use camino::Utf8PathBuf;
 
 pub use bounds::{check_cell, check_text};
 pub use manifest::{BundledHit, Console, DiskData, FORMAT, FileEntry, Manifest, Tried, disk_data};
-pub use pack::{Content, Part, pack};
+pub use pack::{Content, Part, Stop, pack};
 pub use readme::readme;
 pub use script::{Exact, Script, ScriptLimits, limits_of, run_script};
 pub use sign::{Pattern, Sign};
@@ -60,6 +60,8 @@ pub enum BundleError {
     NoSign { title: String },
     #[error("cannot write {path}")]
     Write { path: Utf8PathBuf, source: io::Error },
+    #[error("no bundle was written: farm was interrupted")]
+    Stopped,
     #[error("cannot read {path}")]
     Read { path: Utf8PathBuf, source: io::Error },
     /// Whoever made it, it is not to be used.

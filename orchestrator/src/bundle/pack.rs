@@ -3,6 +3,7 @@
 use std::fs::{File, Permissions};
 use std::io::{self, BufWriter, Read, Write};
 use std::os::unix::fs::PermissionsExt;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use sha2::{Digest, Sha256};
@@ -90,7 +91,26 @@ impl<W: Write> Write for Digesting<W> {
 const PREFIX: &str = ".bundle-";
 
 /// Writes the archive beside `to`, then renames it: the manifest, then the parts in its order, all in the directory `root`.
-pub fn pack(to: &Utf8Path, root: &str, manifest: &Manifest, parts: &[Part]) -> Result<(), BundleError> {
+pub fn pack(
+    to: &Utf8Path,
+    root: &str,
+    manifest: &Manifest,
+    parts: &[Part],
+    stop: &Stop,
+) -> Result<(), BundleError> {
+    match pack_all(to, root, manifest, parts, stop) {
+        Err(_) if stop.is_set() => Err(BundleError::Stopped),
+        packed => packed,
+    }
+}
+
+fn pack_all(
+    to: &Utf8Path,
+    root: &str,
+    manifest: &Manifest,
+    parts: &[Part],
+    stop: &Stop,
+) -> Result<(), BundleError> {
     let failed = |source: io::Error| BundleError::Write { path: to.to_owned(), source };
     let directory = match to.parent() {
         Some(parent) if parent != "" => parent,
@@ -115,7 +135,8 @@ pub fn pack(to: &Utf8Path, root: &str, manifest: &Manifest, parts: &[Part]) -> R
             Content::Bytes(bytes) => archive.append(&header, &bytes[..]).map_err(failed)?,
             Content::File(path) => {
                 let unread = |source| BundleError::Read { path: path.clone(), source };
-                let mut content = Hashed { inner: File::open(path).map_err(unread)?, digest: Sha256::new() };
+                let file = File::open(path).map_err(unread)?;
+                let mut content = Hashed { inner: file, digest: Sha256::new(), stop };
                 archive.append(&header, (&mut content).take(entry.bytes)).map_err(failed)?;
                 if hex(&content.digest.finalize()) != entry.sha256 {
                     return Err(unread(io::Error::other("it changed while it was packed")));
@@ -130,13 +151,32 @@ pub fn pack(to: &Utf8Path, root: &str, manifest: &Manifest, parts: &[Part]) -> R
     Ok(())
 }
 
-struct Hashed<R> {
-    inner: R,
-    digest: Sha256,
+/// Says to another thread that what is written is not wanted any more.
+#[derive(Debug, Default)]
+pub struct Stop(AtomicBool);
+
+impl Stop {
+    pub fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
-impl<R: Read> Read for Hashed<R> {
+struct Hashed<'a, R> {
+    inner: R,
+    digest: Sha256,
+    stop: &'a Stop,
+}
+
+impl<R: Read> Read for Hashed<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.stop.is_set() {
+            // Of another kind than `Interrupted`, which is tried again.
+            return Err(io::Error::other("stopped"));
+        }
         let length = self.inner.read(buffer)?;
         self.digest.update(&buffer[..length]);
         Ok(length)
@@ -154,4 +194,35 @@ fn header(root: &str, name: &str, bytes: u64) -> io::Result<Header> {
     header.set_size(bytes);
     header.set_cksum();
     Ok(header)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bundle::FORMAT;
+
+    #[test]
+    fn what_is_stopped_leaves_nothing() {
+        let place = tempfile::tempdir().unwrap();
+        let place = Utf8Path::from_path(place.path()).unwrap();
+        let kernel = place.join("kernel");
+        std::fs::write(&kernel, "kernel").unwrap();
+        let parts = [Part::file("kernel", &kernel)];
+        let manifest = Manifest {
+            format: FORMAT,
+            farm: String::new(),
+            qemu: String::new(),
+            tried: None,
+            console: None,
+            disks: Vec::new(),
+            files: parts.iter().map(|part| part.entry().unwrap()).collect(),
+        };
+        let to = place.join("hit.tar.zst");
+        let stop = Stop::default();
+        stop.set();
+        assert!(matches!(pack(&to, "farm-1", &manifest, &parts, &stop), Err(BundleError::Stopped)));
+        assert_eq!(place.read_dir_utf8().unwrap().count(), 1);
+        pack(&to, "farm-1", &manifest, &parts, &Stop::default()).unwrap();
+        assert!(to.is_file());
+    }
 }

@@ -127,6 +127,9 @@ pub(super) enum Command {
     Scenario(ScenarioCommand),
 }
 
+/// Of what `repro` does instead of letting a hit's cell live again: one at a time.
+const REPRO_MODE: &str = "mode";
+
 /// What `repro` asks.
 #[derive(Debug, ClapArgs)]
 pub(super) struct ReproArgs {
@@ -136,7 +139,7 @@ pub(super) struct ReproArgs {
 
     /// Write the hit into one file (NAME.tar.zst) for somebody who has no farm: kernel, initrd, and a run.sh that needs QEMU, a shell and
     /// coreutils only. First boots the guest 3 times, or 2 times under the deterministic schedule, to see that the hit comes
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["repeat", "cold"])]
+    #[arg(long, value_name = "FILE", group = REPRO_MODE, conflicts_with_all = ["repeat", "cold", "dump"])]
     pub(super) bundle: Option<Utf8PathBuf>,
 
     /// Write the bundle without that; what its console should be is then not known
@@ -165,12 +168,12 @@ pub(super) struct ReproArgs {
 
     /// Boot the hit's guest, with its modules, disks and knobs, and give you a shell on its console; the commands that bring the
     /// hit are printed, to be typed
-    #[arg(long, conflicts_with_all = ["jobs", "dump", "gdb"])]
+    #[arg(long, group = REPRO_MODE, conflicts_with_all = ["repeat", "jobs", "cold", "dump"])]
     pub(super) shell: bool,
 
     /// Halt the guest where its kernel is about to complain, and start gdb there: with vmlinux and the modules, a breakpoint at that
     /// place, and what stands behind `--` as gdb's arguments
-    #[arg(long, conflicts_with_all = ["jobs", "dump"])]
+    #[arg(long, group = REPRO_MODE, conflicts_with_all = ["jobs", "dump"])]
     pub(super) gdb: bool,
 
     /// With --gdb: record the life first, so that gdb can also go backwards (reverse-stepi, reverse-continue); of a cell with one CPU
@@ -187,7 +190,7 @@ pub(super) struct ReproArgs {
     /// Takes away steps, time, workers, interference, options, CPUs and so on, one after the other, as long as the hit's
     /// fingerprint stays; of a kind of reductions that makes it come less than a quarter as often, some are taken back. Then says how often it comes, and prints the lines that start
     /// the same programs by hand. Also of hits that come now and then. FILE has the smallest so far at any time.
-    #[arg(long, value_name = "FILE", num_args = 0..=1, conflicts_with_all = ["repeat", "bundle", "shell", "gdb", "dump"])]
+    #[arg(long, value_name = "FILE", num_args = 0..=1, group = REPRO_MODE, conflicts_with_all = ["repeat", "dump"])]
     pub(super) minimise: Option<Option<Utf8PathBuf>>,
 
     /// With --minimise: how long to look for it, as 90s, 10m or 2h; then the smallest so far is the answer

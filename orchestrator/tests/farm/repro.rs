@@ -35,13 +35,19 @@ fn a_kernel_that_is_gone_is_named() {
     let hit = ran["lives"][0]["hits"][0]["id"].as_str().unwrap();
     let again = farm.run(&["repro", hit, "--repeat", "1", "--json"]).with_code(0).json();
     assert_eq!(again["repro"]["same"], 1);
+    // It has no vmlinux, which is told before a guest boots.
+    let runs = || fs::read_dir(farm.state().join("runs")).unwrap().count();
+    let (before, bundle) = (runs(), farm.path("hit.tar.zst"));
+    let asked = ["repro", hit, "--bundle", bundle.as_str(), "--with-vmlinux"];
+    let refused = farm.run(&asked).with_code(2).stderr;
+    assert!(refused.contains("there is no vmlinux of "), "{refused}");
+    assert_eq!(runs(), before);
     // Another that boots as well.
     let image = [fs::read(&kernel).unwrap(), b"other".to_vec()].concat();
     fs::write(&kernel, image).unwrap();
     let refused = farm.run(&["repro", hit]).with_code(2).stderr;
     assert!(refused.contains("is not here any more, or another is in its place"), "{refused}");
     assert!(refused.contains(&format!("it was {kernel}, with the SHA-256 ")), "{refused}");
-    let bundle = farm.path("hit.tar.zst");
     let refused = farm.run(&["repro", hit, "--bundle", bundle.as_str()]).with_code(2).stderr;
     assert!(refused.contains("is not here any more") && !bundle.exists(), "{refused}");
     fs::remove_file(&kernel).unwrap();
@@ -73,4 +79,36 @@ fn a_race_that_boots_seldom_show_is_found_by_search_and_comes_every_time() {
     // Which are other turns.
     let cold = farm.run(&["repro", hit["id"].as_str().unwrap(), "--cold", "--repeat", "1"]);
     assert!(cold.stdout.contains("not as it was: its guest boots, and went on from a saved one"), "{cold:?}");
+}
+
+/// Neither is looked for, so that nothing needs to be there.
+#[test]
+fn what_says_nothing_together_is_refused() {
+    let farm = Farm::new();
+    let told = |words: &[&str], wanted: &str| {
+        let told = farm.run(&[&["repro"], words].concat()).with_code(2).stderr;
+        assert!(told.contains(wanted), "{words:?}: {wanted:?} is not in {told:?}");
+    };
+    let modes: [&[&str]; 4] = [&["--bundle", "b.tar.zst"], &["--shell"], &["--gdb"], &["--minimise=m.yaml"]];
+    for (at, one) in modes.iter().enumerate() {
+        for other in &modes[at + 1..] {
+            told(&[&["1"], *one, *other].concat(), "cannot be used with");
+        }
+        told(&[&["1"], *one, &["--dump"]].concat(), "cannot be used with '--dump'");
+    }
+    for lives in [&["--repeat", "2"][..], &["--cold"]] {
+        for mode in [&["--bundle", "b.tar.zst"][..], &["--shell"]] {
+            told(&[&["1"], mode, lives].concat(), &format!("cannot be used with '{}", lives[0]));
+        }
+    }
+    for (words, wanted) in [
+        (&["--bundle", "b.tar.zst"][..], "hit.tar.zst is a bundle already\n"),
+        (&["--shell"], "--shell takes a hit, and hit.tar.zst is a bundle\n"),
+        (&["--minimise"], "--minimise takes a hit, and "),
+        (&["--dump"], "--dump takes a hit, and "),
+        (&["--gdb"], "hint: unpack it (tar --zstd -xf hit.tar.zst), and in it: ./run.sh --gdb\n"),
+        (&["--gdb", "--record"], "--gdb takes a hit, and "),
+    ] {
+        told(&[&["hit.tar.zst"], words].concat(), wanted);
+    }
 }

@@ -2,29 +2,31 @@
 
 use std::fs;
 use std::sync::Arc;
+use std::thread;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use tokio::runtime::Runtime;
+use tokio::sync::oneshot;
 
 use super::{HitCell, machine_of, other_qemu};
 use crate::bundle::{
     BundleError, BundledHit, CELL, COMMAND_LINE, CONFIG, Console, DiskData, Exact, FORMAT, HIT, IMAGE, JOB,
-    KERNEL, Manifest, Part, README, REPORT, RUN, Script, Sign, Tried, Unpacked, VMLINUX, disk_data,
+    KERNEL, Manifest, Part, README, REPORT, RUN, Script, Sign, Stop, Tried, Unpacked, VMLINUX, disk_data,
     limits_of, pack, readme, run_script, unpack,
 };
 use crate::cli::args::ReproArgs;
 use crate::cli::environment::{Environment, absolute};
-use crate::cli::perform::{Lived, Planned, assign, assign_to, live_all, perform};
+use crate::cli::perform::{Lived, Planned, assign, assign_to, interrupts, live_all, perform};
 use crate::cli::provision::{Grounds, Guests};
 use crate::cli::{output, scratch};
 use crate::error::{ExitCode, Failure, is_full_disk};
 use crate::guest::{LiteImage, disk_template, fresh_disk, share_command, take_apart};
 use crate::kernel::{DebugFiles, Kernel, SharedSources, sha256_hex};
-use crate::machine::{kernel_line, unattended_options};
+use crate::machine::{kernel_line, quote, unattended_options};
 use crate::plan::{Cell, QemuKey, Schedule};
 use crate::repro::again;
 use crate::runner::{Assignment, Brought, Comparison, FailFast, Guest, Limits, STEP_SLACK, Warmth};
-use crate::store::{ReproRecord, StoredHit, StoredRun};
+use crate::store::{FoundHit, ReproRecord, StoredHit, StoredRun};
 use crate::verdict::Ending;
 
 const ENDING: &str = ".tar.zst";
@@ -44,10 +46,44 @@ impl From<BundleError> for Failure {
             BundleError::Write { .. } if is_full_disk(&error) => Failure::of(ExitCode::Infra, &error)
                 .hint("free space, or name another place with --state DIR"),
             BundleError::Write { .. } => Failure::of(ExitCode::Infra, &error),
+            BundleError::Stopped => Failure::of(ExitCode::Interrupted, &error),
             BundleError::NoSign { .. } | BundleError::Read { .. } | BundleError::Refused { .. } => {
                 Failure::of(ExitCode::Usage, &error)
             }
         }
+    }
+}
+
+/// Refuses a hit whose kernel and image were a bundle's.
+pub(in crate::cli) fn refuse_of_bundle(found: &FoundHit) -> Result<(), Failure> {
+    let Some(file) = found.run.record.repro.as_ref().and_then(|repro| repro.bundle.as_ref()) else {
+        return Ok(());
+    };
+    let id = &found.hit.id;
+    let message = format!("hit {id} was found in the guests of a bundle, of which nothing is kept");
+    let hint = format!("run that again: farm repro {}", quote(file.as_str()));
+    Err(Failure::new(ExitCode::Usage, message).hint(hint))
+}
+
+/// Refuses what farm does with a hit of its own only.
+fn check_options(options: &ReproArgs) -> Result<(), Failure> {
+    let bundle = &options.hit;
+    let refused = |message: String| Failure::new(ExitCode::Usage, message);
+    if options.bundle.is_some() {
+        return Err(refused(format!("{bundle} is a bundle already")));
+    }
+    if options.gdb {
+        let hint = format!("unpack it (tar --zstd -xf {}), and in it: ./run.sh --gdb", quote(bundle));
+        return Err(refused(format!("--gdb takes a hit, and {bundle} is a bundle")).hint(hint));
+    }
+    let others = [
+        ("--shell", options.shell),
+        ("--minimise", options.minimise.is_some()),
+        ("--dump", options.dump.dump),
+    ];
+    match others.iter().find(|(_, is_asked)| *is_asked) {
+        Some((option, _)) => Err(refused(format!("{option} takes a hit, and {bundle} is a bundle"))),
+        None => Ok(()),
     }
 }
 
@@ -57,9 +93,7 @@ pub(super) fn live(
     runtime: &Runtime,
     options: &ReproArgs,
 ) -> Result<ExitCode, Failure> {
-    if options.bundle.is_some() {
-        return Err(Failure::new(ExitCode::Usage, format!("{} is a bundle already", options.hit)));
-    }
+    check_options(options)?;
     let unpacked = unpack(Utf8Path::new(&options.hit), &environment.state_dir)?;
     let Unpacked { manifest, cell, hit, .. } = &unpacked;
     let kernel = Kernel::brought(&unpacked.path(KERNEL), cell.kernel.clone())
@@ -146,8 +180,9 @@ pub(super) fn make(
     if guest.image.sha256 != found.life.image_sha256 {
         differs.push("the image is another, made by another farm or compiler".to_owned());
     }
-    let kept =
-        Kept { cell: (*assignment.cell).clone(), hit: found.hit.clone(), record: record.clone(), guest };
+    let vmlinux = options.with_vmlinux.then(|| vmlinux_of(&guest.kernel)).transpose()?;
+    let cell = (*assignment.cell).clone();
+    let kept = Kept { cell, hit: found.hit.clone(), record: record.clone(), guest, vmlinux };
     let tried = if options.unchecked {
         None
     } else {
@@ -159,7 +194,7 @@ pub(super) fn make(
         same: again.same,
     });
     let console = tried.as_ref().map(expected_console).transpose()?.flatten();
-    write(&kept, &sign, lives, console.as_ref(), &differs, options, to)?;
+    until_interrupted(runtime, |stop| write(&kept, &sign, lives, console.as_ref(), &differs, (to, stop)))?;
 
     let Tried { lives: of, same } = lives.unwrap_or(Tried { lives: 0, same: 0 });
     let said = match lives {
@@ -188,6 +223,16 @@ struct Kept {
     hit: StoredHit,
     record: ReproRecord,
     guest: Guest,
+    /// If it is to be in the bundle.
+    vmlinux: Option<Utf8PathBuf>,
+}
+
+fn vmlinux_of(kernel: &Kernel) -> Result<Utf8PathBuf, Failure> {
+    kernel.vmlinux.clone().ok_or_else(|| {
+        let message = format!("there is no vmlinux of {}", kernel.key.name);
+        Failure::new(ExitCode::Usage, message)
+            .hint("`farm kernel symbols` fetches that of a distribution's kernel")
+    })
 }
 
 /// Lets guests boot with the very job.
@@ -248,6 +293,31 @@ fn expected_console(run: &StoredRun) -> Result<Option<Console>, Failure> {
     Ok(Some(Console { bytes: log.len() as u64, sha256: sha256_hex(&log), whole: whole(&life.ending) }))
 }
 
+/// Does what takes long and waits for nothing, and tells it of an interrupt.
+fn until_interrupted<T>(
+    runtime: &Runtime,
+    work: impl FnOnce(&Stop) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let stop = Stop::default();
+    let (working, over) = oneshot::channel::<()>();
+    let mut interrupts = {
+        let _in_runtime = runtime.enter();
+        interrupts()?
+    };
+    let listen = async {
+        tokio::select! {
+            _ = interrupts.recv() => stop.set(),
+            _ = over => {}
+        }
+    };
+    thread::scope(|scope| {
+        scope.spawn(|| runtime.block_on(listen));
+        let worked = work(&stop);
+        drop(working);
+        worked
+    })
+}
+
 /// Says so if `run.sh` would not have known the hit where farm did.
 fn check_sign(run: &StoredRun, kept: &Kept, sign: &Sign) -> Result<(), Failure> {
     if matches!(sign, Sign::Silence | Sign::SilentPanic) {
@@ -278,10 +348,9 @@ fn write(
     tried: Option<Tried>,
     console: Option<&Console>,
     differs: &[String],
-    options: &ReproArgs,
-    to: &Utf8Path,
+    (to, stop): (&Utf8Path, &Stop),
 ) -> Result<(), Failure> {
-    let Kept { cell, hit, record, guest } = kept;
+    let Kept { cell, hit, record, guest, vmlinux } = kept;
     let judged = &hit.judged.hit;
     let fault = |error: &dyn std::error::Error| Failure::new(ExitCode::Fault, error.to_string());
     let json = |value: serde_json::Result<Vec<u8>>| {
@@ -336,14 +405,7 @@ fn write(
         Part::bytes(RUN, script),
     ];
     parts.extend(guest.kernel.config.as_ref().map(|config| Part::file(CONFIG, config)));
-    if options.with_vmlinux {
-        let lacking = || {
-            let message = format!("there is no vmlinux of {}", guest.kernel.key.name);
-            Failure::new(ExitCode::Usage, message)
-                .hint("`farm kernel symbols` fetches that of a distribution's kernel")
-        };
-        parts.push(Part::file(VMLINUX, guest.kernel.vmlinux.as_ref().ok_or_else(lacking)?));
-    }
+    parts.extend(vmlinux.as_ref().map(|vmlinux| Part::file(VMLINUX, vmlinux)));
     parts.extend(disk_parts);
     let mut manifest = Manifest {
         format: FORMAT,
@@ -363,7 +425,7 @@ fn write(
     manifest
         .check()
         .map_err(|why| Failure::new(ExitCode::Usage, format!("there is too much for a bundle: {why}")))?;
-    pack(to, &format!("farm-{}", hit.id), &manifest, &parts)?;
+    pack(to, &format!("farm-{}", hit.id), &manifest, &parts, stop)?;
     Ok(())
 }
 

@@ -9,6 +9,8 @@ use std::sync::Arc;
 
 use tokio::runtime::Runtime;
 
+pub(super) use bundle::refuse_of_bundle;
+
 use crate::cli::args::{AccelArg, MachineArgs, ReproArgs};
 use crate::cli::environment::Environment;
 use crate::cli::perform::{Planned, assign, perform, warmth};
@@ -20,7 +22,6 @@ use crate::detect::{Hit, Site};
 use crate::error::{ExitCode, Failure};
 use crate::escape::escape;
 use crate::kernel::sha256_hex;
-use crate::machine::quote;
 use crate::plan::{Accel, Cell, QemuKey, Schedule};
 use crate::report::command_lines;
 use crate::runner::{Assignment, FailFast, Guest, Keepsakes, Warmth};
@@ -73,13 +74,8 @@ struct HitCell {
 impl HitCell {
     fn find(environment: &Environment, runtime: &Runtime, options: &ReproArgs) -> Result<Self, Failure> {
         let found = found_hit(environment, &options.hit)?;
+        refuse_of_bundle(&found)?;
         let FoundHit { run, life, .. } = &found;
-        if let Some(file) = run.record.repro.as_ref().and_then(|repro| repro.bundle.as_ref()) {
-            let id = &found.hit.id;
-            let message = format!("hit {id} was found in the guests of a bundle, of which nothing is kept");
-            return Err(Failure::new(ExitCode::Usage, message)
-                .hint(format!("run that again: farm repro {}", quote(file.as_str()))));
-        }
         let cell = read_cell(&run.directory, &life.life)?;
         let recorded = run.record.kernels.iter().find(|kernel| kernel.key == cell.kernel);
         let recorded = recorded.ok_or_else(|| {

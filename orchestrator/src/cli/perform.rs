@@ -10,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::bisect::Hunted;
-use super::environment::Environment;
+use super::environment::{Environment, absolute};
 use super::output;
 use super::progress::Progress;
 use super::provision::{Grounds, Guests};
@@ -259,6 +259,7 @@ pub(super) fn begin(store: &Store, grounds: &Grounds, planned: Planned<'_>) -> R
         started,
         farm: env!("CARGO_PKG_VERSION").to_owned(),
         command: std::env::args().collect(),
+        started_in: Some(absolute(".".into())?),
         host: host_record(),
         qemu: format!("QEMU {}", qemu.full_version()),
         qemu_path: qemu.binary.to_string(),

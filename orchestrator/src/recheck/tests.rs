@@ -120,6 +120,7 @@ pub(crate) fn run(lives: Vec<LifeRecord>) -> StoredRun {
         started: Timestamp::UNIX_EPOCH,
         farm: String::new(),
         command: Vec::new(),
+        started_in: None,
         host: HostRecord { arch: String::new(), kernel: String::new(), cpus: 1, memory_mib: 1 },
         qemu: String::new(),
         qemu_path: String::new(),

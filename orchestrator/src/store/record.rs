@@ -70,6 +70,9 @@ pub struct RunRecord {
     pub farm: String,
     /// What the user typed.
     pub command: Vec<String>,
+    /// Where the user was then: what was typed may be relative to it. None in records of an older farm.
+    #[serde(default)]
+    pub started_in: Option<Utf8PathBuf>,
     pub host: HostRecord,
     /// The version that QEMU gives of itself, with its package's.
     pub qemu: String,

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use camino::Utf8PathBuf;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::harness::{Farm, farm_program};
 use super::storage::in_namespace;
@@ -214,7 +214,11 @@ fn a_hit_says_what_a_bisect_is_to_ask() {
     let repository = Repository::new(3, 2);
     let farm = &repository.farm;
     let scenario = farm.scenario("crash", "steps: [{write: /proc/sysrq-trigger, text: c}]\n");
-    let ran = farm.run(&["run", &scenario, "--kernel", "debian-12", "--json"]).with_code(100).json();
+    // From where it stands.
+    let folder = repository.path.parent().unwrap();
+    let mut run = farm.command(&["run", "crash.yaml", "--kernel", "debian-12", "--json"]);
+    run.current_dir(folder);
+    let ran = farm.finish(run).with_code(100).json();
     let hit = ran["lives"][0]["hits"][0]["id"].as_str().unwrap();
     let bisect =
         |more: &[&str]| farm.run(&[&["bisect", "commits", "--hit", hit, "--good", "c1"], more].concat());
@@ -231,9 +235,27 @@ fn a_hit_says_what_a_bisect_is_to_ask() {
     );
     assert!(told.contains(&spelled), "{told}\n{spelled}");
     assert!(told.contains("no kernel"), "{told}");
-    fs::remove_file(&scenario).unwrap();
-    let gone = bisect(&["--tree", repository.path.as_str()]).with_code(2).stderr;
-    assert!(gone.contains("the scenario crash of the hit is not there any more"), "{gone}");
+    // As if that tree had been asked for then; and below, as if the hit were a bundle's.
+    let document = farm.run_directory().join("run.json");
+    let mut record: Value = serde_json::from_slice(&fs::read(&document).unwrap()).unwrap();
+    let command = record["command"].as_array_mut().unwrap();
+    command.push(format!("--tree={}", repository.path.file_name().unwrap()).into());
+    fs::write(&document, record.to_string()).unwrap();
+    let told = bisect(&[]).with_code(2).stderr;
+    assert!(told.contains(&spelled), "{told}\n{spelled}");
+    fs::write(&scenario, fs::read_to_string(&scenario).unwrap() + "# another\n").unwrap();
+    let another = bisect(&[]).with_code(2).stderr;
+    assert!(
+        another.contains("the scenario crash of the hit is not there any more, or is another"),
+        "{another}"
+    );
+    record["repro"] = json!({
+        "hit": hit, "run": record["id"], "life": ran["lives"][0]["life"], "fingerprint": "a", "title": "a", "differs": [],
+        "bundle": "/hit.tar.zst",
+    });
+    fs::write(&document, record.to_string()).unwrap();
+    let refused = bisect(&[]).with_code(2).stderr;
+    assert!(refused.contains("hint: run that again: farm repro /hit.tar.zst\n"), "{refused}");
 }
 
 #[test]

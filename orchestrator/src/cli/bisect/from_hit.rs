@@ -1,10 +1,13 @@
 //! From a hit to a bisect: what the run that showed it was asked is what the bisect is to ask.
 
 use crate::cli::environment::Environment;
+use crate::cli::provision::kernel_catalog;
+use crate::cli::repro::refuse_of_bundle;
 use crate::cli::results::found_hit;
 use crate::cli::scenarios::library;
 use crate::error::{ExitCode, Failure};
-use crate::store::FoundHit;
+use crate::scenario::is_path;
+use crate::store::{FoundHit, read_cell};
 
 /// The words of a bisect that names no hit, but all that one stands for: they are what its journal keeps.
 pub(super) fn spelled_out(
@@ -12,33 +15,43 @@ pub(super) fn spelled_out(
     hit: &str,
     asked: &[String],
 ) -> Result<Vec<String>, Failure> {
-    let FoundHit { run, life, hit } = found_hit(environment, hit)?;
+    let found = found_hit(environment, hit)?;
+    refuse_of_bundle(&found)?;
+    let FoundHit { run, life, hit } = found;
     let ran = &run.record.command;
-    let tree = value(asked, "--tree").or_else(|| value(ran, "--tree"));
-    let tree = tree.ok_or_else(|| {
+    // What the run was asked was said there.
+    let there = run.record.started_in.unwrap_or_default();
+    let tree = value(ran, "--tree").map(|tree| there.join(tree).into_string());
+    let tree = value(asked, "--tree").map(str::to_owned).or(tree).ok_or_else(|| {
         Failure::new(ExitCode::Usage, "the hit's kernel was not built from a tree of yours")
             .hint("--tree DIR names the repository whose commits are to be tried")
     })?;
+    let cell = read_cell(&run.directory, &life.life)?;
     let library = library()?;
-    let shows = |word: &&str| {
+    let shows = |word: &String| {
         let scenarios = library.load_all(word).unwrap_or_default();
-        scenarios.iter().any(|scenario| scenario.name.to_string() == life.scenario)
+        scenarios.iter().any(|scenario| scenario.sha256 == cell.scenario.sha256)
     };
     // Its name, or the file that was given.
-    let files = ran.iter().map(String::as_str).filter(|word| word.contains('/'));
-    let scenario = [life.scenario.as_str()].into_iter().chain(files).find(shows).ok_or_else(|| {
-        let message = format!("the scenario {} of the hit is not there any more", life.scenario);
+    let files = ran.iter().filter(|word| is_path(word)).map(|word| there.join(word).into_string());
+    let scenario = [life.scenario.clone()].into_iter().chain(files).find(shows).ok_or_else(|| {
+        let name = &life.scenario;
+        let message = format!("the scenario {name} of the hit is not there any more, or is another now");
         Failure::new(ExitCode::Usage, message)
             .hint("--scenario FILE with --hunt asks for the same without --hit")
     })?;
-    let config = value(asked, "--config").or_else(|| value(ran, "--config"));
+    let catalog = kernel_catalog()?;
+    let config = value(ran, "--config").map(|word| match catalog.config(word) {
+        Some(_) => word.to_owned(),
+        None => there.join(word).into_string(),
+    });
     let fingerprint = hit.judged.hit.fingerprint.as_str();
     Ok(words(
         asked,
         [
-            ("--tree", Some(tree)),
-            ("--config", config),
-            ("--scenario", Some(scenario)),
+            ("--tree", Some(&tree)),
+            ("--config", config.as_deref()),
+            ("--scenario", Some(&scenario)),
             ("--hunt", Some(fingerprint)),
         ],
     ))

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use camino::{Utf8Path, Utf8PathBuf};
 use farm::cache::Cache;
-use farm::store::{LifeRecord, Started};
+use farm::store::LifeRecord;
 
 use super::measure::Run;
 use super::{Bench, KERNELS, heading, micros, row, spread};
@@ -115,7 +115,7 @@ fn forget(cache: &Utf8Path) -> Result<()> {
 }
 
 fn resumed(run: &Run) -> Result<impl Iterator<Item = &LifeRecord>> {
-    let booted = run.stored.lives.iter().find(|life| life.timings.start != Started::Resumed);
+    let booted = run.stored.lives.iter().find(|life| !life.timings.start.is_resumed());
     ensure!(booted.is_none(), "{}: not each life went on from a saved guest", run.stored.directory);
     Ok(run.stored.lives.iter())
 }

@@ -142,7 +142,7 @@ fn translate(space: u64, address: u64, words: &Words) -> Result<Option<u64>, Wan
     }
     loop {
         let span = SPANS[level];
-        let entry = words.get(table + (address >> span & ENTRY) * 8)?;
+        let entry = words.get(table.wrapping_add((address >> span & ENTRY) * 8))?;
         if entry & INVALID != 0 {
             return Ok(None);
         }
@@ -242,6 +242,9 @@ mod tests {
         for stack in [STACK + 1, 1 << 60] {
             assert_eq!(walked(&memory(), stack), Ok(vec![at(0x1234)]));
         }
+        // A table at the end of the address space.
+        let beyond = translate(TABLE_ORIGIN | 0x04, ENTRY << 31, &Words::default());
+        assert_eq!(beyond, Err(Wanted(0x2ff8)));
         let mut invalid = memory();
         invalid.put(0x5000 + (STACK >> 12 & 0xff) * 8, 0x8000 | INVALID_PAGE);
         assert_eq!(walked(&invalid, STACK), Ok(vec![at(0x1234)]));

@@ -68,12 +68,17 @@ pub async fn find_gdb() -> Result<&'static str, DebuggerError> {
         let mut command = Command::new(program);
         command.args(["--batch", "--nx", "-ex", &format!("set architecture {ARCHITECTURE}")]);
         let answer = command.stdin(Stdio::null()).output().await;
-        // It complains of an architecture that it does not know, and ends with 0 or 1, as its version likes.
-        if answer.is_ok_and(|answer| answer.status.success() && answer.stderr.is_empty()) {
+        if answer.is_ok_and(|answer| knows_architecture(&answer.stdout)) {
             return Ok(program);
         }
     }
     Err(DebuggerError::None)
+}
+
+/// gdb confirms an architecture on stdout, and complains of one that it does not know on stderr, where it warns of other things,
+/// too. It ends with 0 or 1, as its version likes.
+fn knows_architecture(stdout: &[u8]) -> bool {
+    String::from_utf8_lossy(stdout).contains(&format!("set to \"{ARCHITECTURE}\""))
 }
 
 /// gdb on the terminal of farm. Dropping it kills it, and it dies with farm.
@@ -108,6 +113,12 @@ impl Debugger {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_gdb_is_known_by_what_it_confirms() {
+        assert!(knows_architecture(b"The target architecture is set to \"s390:64-bit\".\n"));
+        assert!(!knows_architecture(b""));
+    }
 
     #[test]
     fn gdb_is_told_in_this_order() {

@@ -16,6 +16,8 @@ use super::running::end_is_zero;
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 /// Registers of one CPU, vector registers among them, are some KiB.
 const PACKET_LIMIT: usize = 1 << 20;
+/// SIGTRAP, for a breakpoint (GDB manual, "Stop Reply Packets"). QEMU tells of a panic as `T8f` and of a guest that goes off as `W00`.
+const AT_BREAKPOINT: &str = "T05";
 
 /// A connection to the stub. Farm's own words go by packets; a debugger of the user's gets the socket.
 #[derive(Debug)]
@@ -85,6 +87,18 @@ impl GdbStub {
     /// Waits until the guest has stopped; says how. May be dropped and called again without loss.
     pub async fn stopped(&mut self) -> Result<String, StubError> {
         self.packet().await
+    }
+
+    /// Waits until the guest stands at a breakpoint. What else stops it, its end and that of the stub among them, the machine tells
+    /// with the reason, and this then waits for ever. May be dropped and called again without loss.
+    pub async fn at_breakpoint(&mut self) {
+        loop {
+            match self.packet().await {
+                Ok(stop) if stop.starts_with(AT_BREAKPOINT) => return,
+                Ok(stop) => tracing::debug!(stop, "the guest stopped elsewhere"),
+                Err(_) => return std::future::pending().await,
+            }
+        }
     }
 
     async fn send(&mut self, packet: &str) -> Result<(), StubError> {
@@ -158,6 +172,22 @@ mod tests {
         };
         let (done, ()) = tokio::join!(stub.break_at(0x1a2), peer);
         done.unwrap();
+    }
+
+    /// A guest that panics, or goes off and takes its stub along, stands at no breakpoint.
+    #[tokio::test]
+    async fn only_a_breakpoint_counts_as_one() {
+        let brief = Duration::from_millis(10);
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let mut stub = GdbStub::new(ours);
+        theirs.write_all(b"+$T8fthread:01;#00$T05thread:02;#00").await.unwrap();
+        stub.at_breakpoint().await;
+        theirs.write_all(b"$W00#b7").await.unwrap();
+        assert!(timeout(brief, stub.at_breakpoint()).await.is_err());
+        drop(theirs);
+        for _ in 0..2 {
+            assert!(timeout(brief, stub.at_breakpoint()).await.is_err());
+        }
     }
 
     #[tokio::test]

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use camino::Utf8PathBuf;
@@ -10,12 +11,13 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::time::timeout;
 
 use super::guest::{Guest, PrepareError, Scratch};
-use super::life::Limits;
+use super::life::{Limits, Trouble, ending_of};
 use super::rewind;
 use super::warm::{Copy, WarmGuests};
+use crate::detect::Site;
 use crate::machine::{
-    Debugger, DebuggerError, GdbStub, Launcher, Machine, MachineEvent, Memory, MonitorError, Recording,
-    StartError, Stop, Streams, Stub, StubError, Target, Timeout,
+    Debugger, DebuggerError, GdbStub, Launcher, Machine, Memory, MonitorError, Recording, StartError, Stop,
+    Streams, Stub, StubError, Target, Timeout,
 };
 use crate::plan::{Cell, LifeId};
 use crate::store::LifeFiles;
@@ -30,7 +32,9 @@ pub struct Inspection<'a> {
     /// As [`crate::machine::find_gdb`] has found it.
     pub gdb: &'a str,
     pub source: Source,
-    /// The instruction at which the guest is halted before gdb gets it. None: it gets it before the first.
+    /// Where the kernel reports the hit.
+    pub site: Site,
+    /// The instruction there, at which the guest is halted before gdb gets it. None: it gets it before the first.
     pub halt: Option<u64>,
     /// Lives that may go by without coming there.
     pub tries: u32,
@@ -45,7 +49,10 @@ pub enum Source {
     /// It boots.
     Booted,
     /// It goes on from a saved guest, where that can be.
-    Resumed,
+    Resumed {
+        /// The hash of the one that showed the hit, if it is known.
+        guest: Option<String>,
+    },
     /// It is repeated from what QEMU has recorded of it, with the job that it had: then gdb can go backwards, too.
     Recorded { recording: Utf8PathBuf, job: Vec<u8> },
 }
@@ -64,6 +71,10 @@ pub enum DebugError {
     Monitor(#[from] MonitorError),
     #[error("the session's files or sockets")]
     Io(#[from] io::Error),
+    #[error("gdb ended with {0}")]
+    Gdb(ExitStatus),
+    #[error("the guest's machine: {0}")]
+    Machine(String),
     #[error("the guest did not come to the hit in {lives} lives")]
     NotReached { lives: u32 },
 }
@@ -87,22 +98,32 @@ const SLACK: Duration = Duration::from_secs(60);
 impl Inspection<'_> {
     /// A life that stands in front of its hit, or before its first instruction.
     pub async fn reach(&self, mut say: impl FnMut(&str)) -> Result<Halted, DebugError> {
-        let warm = matches!(self.source, Source::Resumed).then(|| {
+        let warm = matches!(self.source, Source::Resumed { .. }).then(|| {
             let directory = self.files.directory().to_owned();
             WarmGuests::new(self.launcher.clone(), Limits::default(), directory)
         });
-        let Some(address) = self.halt else { return self.start(1, warm.as_ref()).await };
+        let Some(address) = self.halt else { return self.start(1, warm.as_ref(), &mut say).await };
         let tries = self.tries;
         for number in 1..=tries {
-            let mut halted = self.start(number, warm.as_ref()).await?;
+            let mut halted = self.start(number, warm.as_ref(), &mut say).await?;
             if self.bring(&mut halted, address).await? {
-                say(&format!("life {number} of {tries}: halted where the kernel is about to complain"));
+                say(&format!("life {number} of {tries}: {}", self.place()));
                 return Ok(halted);
             }
             halted.machine.stop(Stop::Now).await;
             say(&format!("life {number} of {tries}: it does not come"));
         }
         Err(DebugError::NotReached { lives: tries })
+    }
+
+    /// An instruction is of this complaint, and a reporting function is all complaints'.
+    fn place(&self) -> String {
+        match self.site {
+            Site::Function(name) => {
+                format!("halted in {name}, where reports of this kind begin; `continue` goes to the next")
+            }
+            Site::Instruction(_) | Site::Nowhere => "halted where the kernel is about to complain".to_owned(),
+        }
     }
 
     /// Lets gdb have it until that ends.
@@ -115,35 +136,43 @@ impl Inspection<'_> {
         let gdb = tokio::select! {
             accepted = listener.accept() => accepted?.0,
             // It did not even connect: its own message says why.
-            ended = debugger.wait() => return ended.map(drop).map_err(DebugError::from),
+            ended = debugger.wait() => return succeeded(ended?),
         };
         let session = async {
             match &self.source {
                 Source::Recorded { .. } => rewind::serve(self, halted, gdb).await,
-                Source::Booted | Source::Resumed => pass_through(halted, gdb).await,
+                Source::Booted | Source::Resumed { .. } => pass_through(halted, gdb).await,
             }
         };
         tokio::select! {
-            ended = debugger.wait() => {
-                ended?;
-                return Ok(());
-            }
+            ended = debugger.wait() => return succeeded(ended?),
             served = session => served?,
         }
-        debugger.wait().await?;
-        Ok(())
+        succeeded(debugger.wait().await?)
     }
 
     /// Starts a guest, which stands still before its first instruction.
-    pub(super) async fn start(&self, number: u32, warm: Option<&WarmGuests>) -> Result<Halted, DebugError> {
+    pub(super) async fn start(
+        &self,
+        number: u32,
+        warm: Option<&WarmGuests>,
+        say: &mut impl FnMut(&str),
+    ) -> Result<Halted, DebugError> {
         let life = LifeId { cell: self.cell.id, number };
         let job = match &self.source {
             Source::Recorded { job, .. } => job.clone(),
-            Source::Booted | Source::Resumed => self.guest.job(self.cell, &life, self.files)?,
+            Source::Booted | Source::Resumed { .. } => self.guest.job(self.cell, &life, self.files)?,
         };
         let copy = match warm {
-            // Where it cannot be resumed it boots, as any life does.
-            Some(warm) => warm.copy(self.guest, self.cell, &job, self.files).await.ok(),
+            Some(warm) => {
+                let copy = warm.copy(self.guest, self.cell, &job, self.files).await;
+                let news = self.news(copy.as_ref().map_err(String::as_str));
+                if let Some(news) = news.filter(|news| warm.is_news(news)) {
+                    say(&news);
+                }
+                // Where it cannot be resumed it boots, as any life does.
+                copy.ok()
+            }
             None => None,
         };
         let memory = copy.as_ref().map_or(Memory::Fresh, |copy| Memory::Saved(copy.memory.clone()));
@@ -163,32 +192,52 @@ impl Inspection<'_> {
         Ok(Halted { machine, stub, _copy: copy, _served })
     }
 
+    /// In what the guest differs from the one that showed the hit.
+    fn news(&self, copy: Result<&Copy, &str>) -> Option<String> {
+        let elsewhere =
+            if self.target.modules.is_empty() { "" } else { "; modules are elsewhere than the hit has them" };
+        match (copy, &self.source) {
+            (Err(reason), _) => Some(format!("the guest boots: {reason}{elsewhere}")),
+            (Ok(copy), Source::Resumed { guest: Some(was) }) if copy.sha256 != *was => {
+                Some(format!("the saved guest was made anew since the hit{elsewhere}"))
+            }
+            (Ok(_), _) => None,
+        }
+    }
+
+    /// What a life may take.
+    pub(super) fn limit(&self) -> Duration {
+        let steps: Duration = self.cell.steps.iter().map(|step| step.limit).sum();
+        Limits::default().boot_of(self.cell) + steps + SLACK
+    }
+
     /// Whether the guest comes to the instruction; it then stands in front of it.
     async fn bring(&self, halted: &mut Halted, address: u64) -> Result<bool, DebugError> {
-        let steps: Duration = self.cell.steps.iter().map(|step| step.limit).sum();
-        let limit = Limits::default().boot_of(self.cell) + steps + SLACK;
         let Halted { machine, stub, .. } = halted;
         stub.break_at(address).await?;
         stub.go().await?;
         let coming = async {
             loop {
                 tokio::select! {
-                    stopped = stub.stopped() => return stopped.map(|_| true),
-                    event = machine.next_event() => match event {
-                        Some(MachineEvent::Paused | MachineEvent::Resumed) => {}
-                        _ => return Ok(false),
-                    }
+                    () = stub.at_breakpoint() => return Ok(true),
+                    event = machine.next_event() => if ending_of(event)?.is_some() {
+                        return Ok(false);
+                    },
                 }
             }
         };
-        let came = timeout(limit, coming).await.unwrap_or(Ok(false));
-        match came {
-            Ok(true) => stub.unbreak(address).await.map(|()| true).map_err(DebugError::from),
-            // A guest that has gone off takes its stub along.
-            Ok(false) | Err(StubError::Closed) => Ok(false),
-            Err(error) => Err(error.into()),
+        let came = timeout(self.limit(), coming).await.unwrap_or(Ok(false));
+        let came = came.map_err(|Trouble(trouble)| DebugError::Machine(trouble))?;
+        if came {
+            stub.unbreak(address).await?;
         }
+        Ok(came)
     }
+}
+
+/// gdb says itself what it could not do.
+fn succeeded(ended: ExitStatus) -> Result<(), DebugError> {
+    if ended.success() { Ok(()) } else { Err(DebugError::Gdb(ended)) }
 }
 
 /// gdb and the stub speak for themselves.

@@ -6,11 +6,14 @@
 //! replay anew, up to one instruction less: a boot for each step, a second for a small kernel.
 
 use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
+use tokio::time::timeout;
 
 use super::debug::{ANSWER, DebugError, Halted, Inspection};
+use super::life::{Trouble, ending_of};
 use crate::machine::{GdbStub, StubError, framed, whole};
 
 /// gdb asks for 32 KiB of memory at most in one packet.
@@ -19,6 +22,10 @@ const PACKET_LIMIT: usize = 1 << 20;
 const WHERE: &str = "?";
 /// What it is told at the beginning of all.
 const AT_THE_BEGINNING: &str = "T05replaylog:begin;";
+/// What it is told when Ctrl-C came on the way back: SIGINT, where it was.
+const INTERRUPTED: &str = "T02";
+/// Ctrl-C.
+const INTERRUPT: u8 = 0x03;
 
 /// What comes from gdb.
 #[derive(Debug, PartialEq, Eq)]
@@ -39,7 +46,7 @@ fn next_word(bytes: &mut Vec<u8>) -> Option<Word> {
             let says = String::from_utf8_lossy(body).into_owned();
             (Word::Packet { says, bytes: bytes[..length].to_vec() }, length)
         }
-        0x03 => (Word::Interrupt, 1),
+        INTERRUPT => (Word::Interrupt, 1),
         byte => (Word::Ack(byte), 1),
     };
     bytes.drain(..length);
@@ -61,8 +68,9 @@ impl Known {
             self.points.insert(point.to_owned());
         } else if let Some(point) = packet.strip_prefix('z') {
             self.points.remove(point);
-        } else if packet.starts_with("qSupported") || packet.starts_with('H') {
-            let kind = &packet[..2];
+        } else if (packet.starts_with("qSupported") || packet.starts_with('H'))
+            && let Some(kind) = packet.get(..2)
+        {
             self.manners.retain(|known| !known.starts_with(kind));
             self.manners.push(packet.to_owned());
         }
@@ -97,14 +105,34 @@ impl Rewinder<'_> {
     /// The moment when the guest has executed so many instructions.
     async fn at(&mut self, instructions: u64) -> Result<Halted, DebugError> {
         self.lives += 1;
-        let mut halted = self.inspection.start(self.lives, None).await?;
+        let mut halted = self.inspection.start(self.lives, None, &mut |_| {}).await?;
         self.known.tell(&mut halted.stub).await?;
         if instructions > 0 {
             halted.machine.stop_at(instructions, ANSWER).await?;
-            halted.stub.go().await?;
-            halted.stub.stopped().await?;
+            self.run_on(&mut halted).await?;
         }
         Ok(halted)
+    }
+
+    /// Lets it run until something stops it.
+    async fn run_on(&self, halted: &mut Halted) -> Result<(), DebugError> {
+        let Halted { machine, stub, .. } = halted;
+        stub.go().await?;
+        let limit = self.inspection.limit();
+        let stopped = async {
+            loop {
+                tokio::select! {
+                    stopped = stub.stopped() => return stopped.map(drop).map_err(DebugError::from),
+                    event = machine.next_event() => match ending_of(event) {
+                        Ok(None) => {}
+                        Ok(Some(_)) => return Err(DebugError::Machine("the repeated life ended early".to_owned())),
+                        Err(Trouble(trouble)) => return Err(DebugError::Machine(trouble)),
+                    },
+                }
+            }
+        };
+        let slow = || DebugError::Machine(format!("the repeated life did not come there within {limit:?}"));
+        timeout(limit, stopped).await.map_err(|_| slow())?
     }
 
     /// One instruction back.
@@ -126,8 +154,7 @@ impl Rewinder<'_> {
             halted.machine.stop_at(until, ANSWER).await?;
             loop {
                 self.known.set_points(&mut halted.stub).await?;
-                halted.stub.go().await?;
-                halted.stub.stopped().await?;
+                self.run_on(&mut halted).await?;
                 let at = halted.machine.replayed(ANSWER).await?;
                 if at >= until {
                     break;
@@ -180,8 +207,20 @@ pub(super) async fn serve(
                 Word::Packet { says, .. } if says == "bs" || says == "bc" => {
                     gdb.write_all(b"+").await?;
                     let now = machine.replayed(ANSWER).await?;
-                    let (earlier, told) =
-                        if says == "bs" { rewinder.step(now).await? } else { rewinder.run(now).await? };
+                    let going = async {
+                        if says == "bs" { rewinder.step(now).await } else { rewinder.run(now).await }
+                    };
+                    let (earlier, told) = tokio::select! {
+                        reached = going => reached?,
+                        interrupted = interruption(&mut gdb, &mut heard) => match interrupted {
+                            ControlFlow::Break(()) => return Ok(()),
+                            ControlFlow::Continue(()) => {
+                                own += 1;
+                                gdb.write_all(framed(INTERRUPTED).as_bytes()).await?;
+                                continue;
+                            }
+                        },
+                    };
                     let Halted { machine: of_earlier, stub: mut its, .. } = earlier;
                     let place = its.ask(WHERE).await?;
                     rewinder.known.set_points(&mut its).await?;
@@ -194,6 +233,23 @@ pub(super) async fn serve(
                     stub.write_all(&bytes).await?;
                 }
             }
+        }
+    }
+}
+
+/// Waits for Ctrl-C, which leaves gdb where it was, or for gdb's end, which breaks off.
+async fn interruption(gdb: &mut UnixStream, heard: &mut Vec<u8>) -> ControlFlow<()> {
+    let mut said = [0; 4096];
+    loop {
+        match gdb.read(&mut said).await {
+            Ok(length @ 1..) => match said[..length].iter().position(|byte| *byte == INTERRUPT) {
+                Some(place) => {
+                    heard.extend(said[..place].iter().chain(&said[place + 1..length]));
+                    return ControlFlow::Continue(());
+                }
+                None => heard.extend(&said[..length]),
+            },
+            _ => return ControlFlow::Break(()),
         }
     }
 }
@@ -211,12 +267,32 @@ mod tests {
         assert_eq!(bytes, b"$m0");
     }
 
+    #[tokio::test]
+    async fn gdb_is_heard_on_the_way_back() {
+        let (mut ours, mut theirs) = UnixStream::pair().unwrap();
+        let mut heard = Vec::new();
+        theirs.write_all(b"+\x03$?#3f").await.unwrap();
+        assert_eq!(interruption(&mut ours, &mut heard).await, ControlFlow::Continue(()));
+        assert_eq!(heard, b"+$?#3f");
+        drop(theirs);
+        assert_eq!(interruption(&mut ours, &mut heard).await, ControlFlow::Break(()));
+    }
+
     #[test]
     fn a_new_stub_is_told_what_the_last_one_knew() {
         let mut known = Known::default();
-        for packet in
-            ["qSupported:multiprocess+", "Hg0", "Z0,10,2", "Z0,20,2", "Hgp1.1", "z0,10,2", "Hc-1", "g", "?"]
-        {
+        for packet in [
+            "qSupported:multiprocess+",
+            "Hg0",
+            "Z0,10,2",
+            "Z0,20,2",
+            "Hgp1.1",
+            "z0,10,2",
+            "Hc-1",
+            "g",
+            "?",
+            "H",
+        ] {
             known.note(packet);
         }
         assert_eq!(known.manners, ["qSupported:multiprocess+", "Hgp1.1", "Hc-1"]);

@@ -1,7 +1,7 @@
 //! A hit under gdb, and in dumps of a guest's memory.
 
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use object::read::elf::{FileHeader, ProgramHeader};
 use object::{BigEndian, elf};
@@ -115,7 +115,40 @@ fn however_a_session_ends_nothing_of_it_is_left() {
         session.signal(signal);
         wait_gone(&qemu);
         assert_eq!(session.end().code, code);
-        while !farm.processes().is_empty() {}
+        // gdb and setpriv die with farm, but not in the same moment.
+        let until = Instant::now() + Duration::from_secs(20);
+        while !farm.processes().is_empty() && Instant::now() < until {
+            std::thread::yield_now();
+        }
+        assert_eq!(farm.processes(), [], "left running");
+    }
+}
+
+#[test]
+fn a_gdb_that_fails_is_no_success() {
+    let farm = Farm::new();
+    let hit = warned(&farm);
+    for arguments in [&["--no-such-option"][..], &["-batch", "-nx", "-ex", "no-such-command"]] {
+        let told = farm.run(&[&["repro", &hit, "--gdb", "--"], arguments].concat()).with_code(103).stderr;
+        assert!(told.contains("gdb ended with exit status: 1"), "{told}");
+    }
+}
+
+#[test]
+fn guests_that_go_off_without_the_hit_are_told_and_counted() {
+    let farm = Farm::new();
+    // Whether it complains is the program's affair.
+    let tripping = "#include <fcntl.h>\n#include <unistd.h>\nint main(void) {\n\
+        int trip = open(\"/sys/kernel/debug/tripwire/trip\", O_WRONLY);\n\
+        return write(trip, \"refcount-underflow\", 18) == 18 ? 0 : 1; }\n";
+    farm.program("tripping", tripping);
+    let scenario = farm.scenario("now-and-then", "steps: [{exec: tripping}]\nmodules: [tripwire]\n");
+    let ran = farm.run(&["run", &scenario, "--kernel", "debian-12", "--json"]).with_code(100).json();
+    let hit = ran["lives"][0]["hits"][0]["id"].as_str().unwrap();
+    farm.program("tripping", "int main(void) { return 0; }\n");
+    let told = farm.run(&["repro", hit, "--gdb", "--repeat", "2"]).with_code(107).stderr;
+    for life in ["life 1 of 2: it does not come", "life 2 of 2: it does not come"] {
+        assert!(told.contains(life), "{told}");
     }
 }
 
@@ -173,6 +206,28 @@ fn a_dump_of_a_complaint_is_of_the_moment_before_it() {
     let memory: u64 =
         segments.iter().filter(|s| s.p_type(BigEndian) == elf::PT_LOAD).map(|s| s.p_memsz(BigEndian)).sum();
     assert_eq!(memory, 128 << 20);
+}
+
+/// A guest that panics or goes off afterwards has its stub tell of that, too.
+#[test]
+fn the_dump_of_a_complaint_stays_whatever_the_guest_comes_to() {
+    let farm = Farm::new();
+    for (name, then, ends) in [
+        ("panicking", ", {write: /sys/kernel/debug/tripwire/trip, text: panic}", "panicked"),
+        ("powering-off", "", "powered-off"),
+    ] {
+        let step = "{write: /sys/kernel/debug/tripwire/trip, text: refcount-underflow}";
+        let scenario = farm.scenario(name, &format!("steps: [{step}{then}]\nmodules: [tripwire]\n"));
+        let ran = farm.run(&["run", &scenario, "--kernel", "debian-12", "--json"]).with_code(100).json();
+        let hit = ran["lives"][0]["hits"][0]["id"].as_str().unwrap().to_owned();
+        let again = farm.run(&["repro", &hit, "--repeat", "1", "--dump", "--json"]).with_code(0).json();
+        let life = &again["lives"][0];
+        assert_eq!((&life["verdict"], &life["ending"]["type"]), (&"hit".into(), &ends.into()), "{life}");
+        let dump = &life["dump"];
+        assert_eq!(dump["at"], "just before the kernel complained", "{dump}");
+        assert_eq!(dump["trouble"], serde_json::Value::Null, "{dump}");
+        assert!(farm.lives()[0].join("dump.elf").exists());
+    }
 }
 
 #[test]

@@ -20,7 +20,8 @@ use crate::machine::{DebuggerError, Target, find_gdb};
 use crate::plan::{Accel, Cell};
 use crate::runner::{Assignment, DebugError, FailFast, Inspection, Keepsakes, Source, Warmth};
 use crate::scenario::Pattern;
-use crate::store::{LifeFiles, RECORDING_FILE, ReproRecord};
+use crate::store::{LifeFiles, RECORDING_FILE, ReproRecord, Started};
+use crate::verdict::Verdict;
 
 pub(super) fn debug(
     environment: &Environment,
@@ -51,7 +52,11 @@ pub(super) fn debug(
     let (source, complaint) = if options.record {
         recorded(environment, runtime, &grounds, record, &cell, guest.clone(), options.repeat)?
     } else if found.life.timings.start.is_resumed() && !options.cold {
-        (Source::Resumed, complaint.clone())
+        let guest = match &found.life.timings.start {
+            Started::Resumed { guest } => guest.clone(),
+            Started::Booted | Started::BootedInstead { .. } => None,
+        };
+        (Source::Resumed { guest }, complaint.clone())
     } else {
         (Source::Booted, complaint.clone())
     };
@@ -78,6 +83,7 @@ pub(super) fn debug(
         launcher: &launcher,
         gdb,
         source,
+        site: complaint.site(),
         halt,
         tries: options.repeat,
         target,
@@ -111,17 +117,17 @@ fn interrupted() -> Failure {
 /// Where the guest is to be halted, and what gdb is told of it.
 fn aim(hit: &Hit, sources: &SharedSources) -> (Option<u64>, Target) {
     let mut sources = sources.lock();
-    let (halt, breakpoint) = match hit.site() {
-        Site::Instruction(address) => (Some(address), Some(format!("*{address:#x}"))),
-        Site::Function(name) => (sources.address_of(name), Some(name.to_owned())),
-        Site::Nowhere => (None, None),
+    let halt = match hit.site() {
+        Site::Instruction(address) => Some(address),
+        Site::Function(name) => sources.address_of(name),
+        Site::Nowhere => None,
     };
+    // By its name gdb would set it behind the function's prologue, to which the guest still comes in this call.
+    let breakpoint = halt.map(|address| format!("*{address:#x}"));
     let loaded = hit.loaded();
     let modules = loaded.iter().filter_map(|one| sources.module_at(&one.module, &one.function, one.start));
     let modules = modules.collect();
     let vmlinux = sources.vmlinux().map(Utf8Path::to_owned);
-    // Without symbols gdb knows no function.
-    let breakpoint = breakpoint.filter(|place| place.starts_with('*') || vmlinux.is_some());
     (halt, Target { vmlinux, modules, breakpoint, ..Target::default() })
 }
 
@@ -157,6 +163,9 @@ fn recorded(
         Some((life, hits.into_iter().find(|hit| hit.fingerprint == fingerprint)?))
     });
     let Some((life, hit)) = shown else {
+        if let Some(failed) = run.lives.iter().find(|life| life.verdict == Verdict::Infra) {
+            return Err(Failure::new(ExitCode::Infra, format!("a life was not recorded: {}", failed.reason)));
+        }
         let message = format!("the hit did not come in {} recorded lives", run.lives.len());
         return Err(Failure::new(ExitCode::NoAnswer, message).hint(
             "--repeat N records more; a recording has a schedule of its own, which may not show a race",

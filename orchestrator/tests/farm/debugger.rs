@@ -129,7 +129,11 @@ fn a_gdb_that_fails_is_no_success() {
     let farm = Farm::new();
     let hit = warned(&farm);
     for arguments in [&["--no-such-option"][..], &["-batch", "-nx", "-ex", "no-such-command"]] {
-        let told = farm.run(&[&["repro", &hit, "--gdb", "--"], arguments].concat()).with_code(103).stderr;
+        let command = farm.command(&[&["repro", &hit, "--gdb", "--"], arguments].concat());
+        let mut command = assert_cmd::Command::from_std(command);
+        let output = command.timeout(Duration::from_secs(120)).output().unwrap();
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(103), "{told}");
         assert!(told.contains("gdb ended with exit status: 1"), "{told}");
     }
 }
@@ -220,7 +224,8 @@ fn the_dump_of_a_complaint_stays_whatever_the_guest_comes_to() {
         let scenario = farm.scenario(name, &format!("steps: [{step}{then}]\nmodules: [tripwire]\n"));
         let ran = farm.run(&["run", &scenario, "--kernel", "debian-12", "--json"]).with_code(100).json();
         let hit = ran["lives"][0]["hits"][0]["id"].as_str().unwrap().to_owned();
-        let again = farm.run(&["repro", &hit, "--repeat", "1", "--dump", "--json"]).with_code(0).json();
+        let again =
+            farm.run(&["repro", &hit, "--cold", "--repeat", "1", "--dump", "--json"]).with_code(0).json();
         let life = &again["lives"][0];
         assert_eq!((&life["verdict"], &life["ending"]["type"]), (&"hit".into(), &ends.into()), "{life}");
         let dump = &life["dump"];

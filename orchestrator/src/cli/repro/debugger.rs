@@ -184,6 +184,8 @@ impl From<DebugError> for Failure {
             }
             DebugError::NotReached { .. } => Failure::of(ExitCode::NoAnswer, &error)
                 .hint("--repeat N tries more lives; a module may be elsewhere in each life that boots: --record, or a hit of a saved guest or of --schedule deterministic, is not misled by that"),
+            DebugError::Gdb(_) => Failure::of(ExitCode::Infra, &error)
+                .hint("it says why above; with -batch it fails if its last command did"),
             _ => Failure::of(ExitCode::Infra, &error),
         }
     }

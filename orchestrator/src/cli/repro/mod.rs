@@ -166,7 +166,9 @@ fn in_shell(environment: &Environment, runtime: Runtime, options: &ReproArgs) ->
 /// How often does it come again?
 fn again(environment: &Environment, runtime: &Runtime, options: &ReproArgs) -> Result<ExitCode, Failure> {
     let hit = HitCell::find(environment, runtime, options)?;
-    let (record, warmth) = (hit.record(), hit.warmth(options.cold));
+    // What boots has its modules elsewhere than a copy of a saved guest, and the dump is made at an address.
+    let is_elsewhere = options.dump.dump && !hit.found.life.timings.start.is_resumed();
+    let (record, warmth) = (hit.record(), hit.warmth(options.cold || is_elsewhere));
     let (scenarios, shape) = ([Arc::clone(&hit.cell.scenario)], hit.cell.shape.clone());
     let assignment = assign(environment, &hit.grounds, hit.cell, &mut Guests::new())?;
     let complaint = &hit.found.hit.judged.hit;

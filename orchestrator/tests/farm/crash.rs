@@ -61,7 +61,10 @@ fn a_crash_is_one_titled_hit_with_registers_and_a_readable_report() {
     at           TIME s since boot
     logs         STATE/runs/DIRECTORY/cells/LIFE
     again        farm run crash-unexpected --kernel debian-12 --kernel debian-13 --json --cold
-    by hand      sh STATE/runs/DIRECTORY/cells/LIFE/command.sh
+    reproduce    farm repro HIT
+    in gdb       farm repro HIT --gdb
+    smaller      farm repro HIT --minimise
+    by hand      farm repro HIT --shell; or sh STATE/runs/DIRECTORY/cells/LIFE/command.sh
     "#);
     assert!(report.starts_with("Kernel panic - not syncing: sysrq triggered crash\n"), "{shown}");
     assert!(report.contains("__handle_sysrq+0x"), "{shown}");

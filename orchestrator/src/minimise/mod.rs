@@ -31,8 +31,10 @@ use crate::scenario::{Catalog, Matrix, Scenario, write};
 
 /// New lives of the smallest cell, by which it is confirmed.
 const CONFIRMED_BY: u32 = 10;
-/// A program without its options may do all that it can: what takes so many times as long is no smaller, whatever it lacks.
+/// A program without its options may do all that it can: what takes so many times as long is no smaller, whatever it lacks,
 const SLOWER: f64 = 2.0;
+/// unless it takes only so many seconds more: of a step that takes a millisecond the next life needs three.
+const NO_SLOWER: f64 = 0.5;
 
 /// What is to live.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -275,7 +277,7 @@ impl<'a> Search<'a> {
         let (tally, seconds) = (to.tally, to.median_seconds());
         let (What::Candidate(stage), Some(scale)) = (ask.what, self.scale()) else { return Standing::Open };
         let standing = match scale.standing(tally) {
-            Standing::Kept if seconds > SLOWER * self.lives_of_kept().median_seconds() => Standing::Slower,
+            Standing::Kept if is_slower(seconds, self.lives_of_kept().median_seconds()) => Standing::Slower,
             standing => standing,
         };
         match standing {
@@ -380,6 +382,10 @@ impl<'a> Search<'a> {
     pub fn end(&self) -> Option<End> {
         self.end
     }
+}
+
+fn is_slower(seconds: f64, before: f64) -> bool {
+    seconds > SLOWER * before && seconds > before + NO_SLOWER
 }
 
 /// Two scenarios with the same are one candidate. Under a deterministic schedule a candidate's lives differ by their seeds alone.

@@ -275,6 +275,7 @@ fn what_takes_longer_is_no_smaller() {
     }
     assert!(step(search.smallest(), "dio").is_some_and(|step| step.action.arg("depth").is_some()));
     assert_eq!(search.smallest().steps.len(), 1);
+    assert!(is_slower(2.6, 1.2) && !is_slower(2.3, 1.2) && !is_slower(0.04, 0.001));
 }
 
 #[test]

@@ -44,6 +44,8 @@ pub struct Target {
 fn commands(target: &Target) -> String {
     let mut lines = vec![
         format!("set architecture {ARCHITECTURE}"),
+        // Of itself gdb takes that from a file, and there may be none.
+        "set endian big".to_owned(),
         // The guest is farm's, and goes with it.
         "set confirm off".to_owned(),
         "set pagination off".to_owned(),
@@ -130,6 +132,7 @@ mod tests {
         };
         insta::assert_snapshot!(commands(&target), @r#"
         set architecture s390:64-bit
+        set endian big
         set confirm off
         set pagination off
         file "/cache/a \"b\"/vmlinux"

@@ -98,19 +98,6 @@ pub fn pack(
     parts: &[Part],
     stop: &Stop,
 ) -> Result<(), BundleError> {
-    match pack_all(to, root, manifest, parts, stop) {
-        Err(_) if stop.is_set() => Err(BundleError::Stopped),
-        packed => packed,
-    }
-}
-
-fn pack_all(
-    to: &Utf8Path,
-    root: &str,
-    manifest: &Manifest,
-    parts: &[Part],
-    stop: &Stop,
-) -> Result<(), BundleError> {
     let failed = |source: io::Error| BundleError::Write { path: to.to_owned(), source };
     let directory = match to.parent() {
         Some(parent) if parent != "" => parent,
@@ -137,7 +124,9 @@ fn pack_all(
                 let unread = |source| BundleError::Read { path: path.clone(), source };
                 let file = File::open(path).map_err(unread)?;
                 let mut content = Hashed { inner: file, digest: Sha256::new(), stop };
-                archive.append(&header, (&mut content).take(entry.bytes)).map_err(failed)?;
+                archive
+                    .append(&header, (&mut content).take(entry.bytes))
+                    .map_err(|error| if stop.is_set() { BundleError::Stopped } else { failed(error) })?;
                 if hex(&content.digest.finalize()) != entry.sha256 {
                     return Err(unread(io::Error::other("it changed while it was packed")));
                 }

@@ -60,29 +60,6 @@ impl Task {
         Ok(Lost::Printed)
     }
 
-    /// What a guest that stands still has said.
-    async fn read_rest(
-        &self,
-        streams: &mut Streams,
-        began: Instant,
-        timings: &mut Timings,
-        transcript: &mut Transcript,
-    ) -> Result<(), Trouble> {
-        let mut heard = Vec::new();
-        let mut bytes = vec![0; 64 << 10];
-        while let Ok(length @ 1..) = streams.console.try_read(&mut bytes) {
-            transcript.console(&bytes[..length], &mut heard)?;
-        }
-        while let Ok(length @ 1..) = streams.kmsg.try_read(&mut bytes) {
-            transcript.kmsg(&bytes[..length], &mut heard)?;
-        }
-        while let Ok(length @ 1..) = streams.results.try_read(&mut bytes) {
-            transcript.results(&bytes[..length], &mut heard)?;
-        }
-        self.tell_heard(&mut heard, began, timings, transcript).await;
-        Ok(())
-    }
-
     /// Writes down what was traced, if anything stopped the trace or stood against it.
     pub(super) fn keep_trace(&self, words: &MachineWords, told: &Tracing) -> Result<(), StoreError> {
         let Tracing { untraced, events, .. } = told;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use tokio::io::AsyncReadExt;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant as Clock, sleep_until, timeout_at};
+use tokio::time::{Instant as Clock, sleep_until};
 
 use super::exact::GuestEnding;
 use super::guest::Guest;
@@ -20,7 +20,6 @@ use super::record::{Lived, record_of};
 use super::transcript::{Heard, Told, Transcript};
 use super::warm::{self, WarmGuests};
 use super::{Assignment, NoGuest};
-use crate::console::bounded;
 use crate::detect::Fingerprint;
 use crate::error::{chain, is_full_disk};
 use crate::event::{StopCause, What};
@@ -71,8 +70,6 @@ const SETTLE: Duration = Duration::from_millis(500);
 /// For each question to the monitor of a crashed or hung guest: it answers in milliseconds, on a host that is ten times
 /// overloaded within a second, or not at all.
 const CAPTURE_LIMIT: Timeout = Timeout(Duration::from_secs(5));
-/// For streams of a dead QEMU to reach their end.
-const DRAIN_LIMIT: Duration = Duration::from_secs(5);
 /// What a step may take beyond its own wall limit: stuck workers, draining the kernel log.
 pub const STEP_SLACK: Duration = Duration::from_secs(20);
 /// From the end of the job until the guest is off, a tenth of a second for a stock kernel. Under TCG with a thread for
@@ -82,7 +79,7 @@ pub const STEP_SLACK: Duration = Duration::from_secs(20);
 const POWER_OFF: Duration = Duration::from_secs(10);
 /// A limit that is noticed so much too late says that farm itself was stopped (Ctrl-Z, a suspended host), not the guest.
 const STALL: Duration = Duration::from_secs(1);
-const CHUNK: usize = 64 << 10;
+pub(super) const CHUNK: usize = 64 << 10;
 
 /// All that drives one life. Ends in a verdict, whatever happens.
 pub(super) struct Task {
@@ -474,39 +471,6 @@ impl Task {
     /// see. A schedule that is to be exact goes on to its end: when farm stops it is the host's affair.
     fn ends_with_its_job(&self, timings: &Timings) -> bool {
         timings.start.is_resumed() && self.assignment.cell.schedule == Schedule::Parallel
-    }
-
-    /// Reads what a dead QEMU left in the sockets.
-    async fn drain(
-        &self,
-        streams: &mut Streams,
-        began: Instant,
-        timings: &mut Timings,
-        transcript: &mut Transcript,
-    ) -> Result<(), Trouble> {
-        type Take = fn(&mut Transcript, &[u8], &mut Vec<Heard>) -> Result<(), bounded::Error>;
-        let mut heard = Vec::new();
-        let mut buffer = vec![0; CHUNK];
-        let until = Clock::now() + DRAIN_LIMIT;
-        for (stream, take) in [
-            (&mut streams.console, Transcript::console as Take),
-            (&mut streams.kmsg, Transcript::kmsg),
-            (&mut streams.results, Transcript::results),
-        ] {
-            loop {
-                let read = timeout_at(until, stream.read(&mut buffer)).await;
-                let Ok(read) = read else {
-                    return Err(Trouble("a stream of a dead QEMU has no end".to_owned()));
-                };
-                let bytes = &buffer[..end_is_zero(read)?];
-                if bytes.is_empty() {
-                    break;
-                }
-                take(transcript, bytes, &mut heard)?;
-                self.tell_heard(&mut heard, began, timings, transcript).await;
-            }
-        }
-        Ok(())
     }
 
     pub(super) async fn tell_heard(

@@ -17,6 +17,7 @@ mod life;
 mod places;
 mod recheck;
 mod record;
+mod rest;
 mod rewind;
 mod search;
 mod transcript;

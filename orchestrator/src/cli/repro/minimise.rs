@@ -12,23 +12,22 @@ use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 
 use super::HitCell;
-use crate::cli::args::{MachineArgs, ReproArgs};
+use crate::cli::args::ReproArgs;
 use crate::cli::environment::{Environment, absolute};
 use crate::cli::output;
 use crate::cli::perform::{Planned, assign, begin, interrupts, jobs};
-use crate::cli::provision::{Guests, accel, cpu_model};
+use crate::cli::provision::Guests;
 use crate::cli::scenarios::library;
 use crate::error::{ExitCode, Failure};
 use crate::escape::escape;
-use crate::kernel::Origin;
 use crate::machine::quote;
 use crate::minimise::{Answer, Ask, End, Life, Search, Standing, Told, What};
-use crate::plan::{Cell, Counting, Protection, Request, Schedule, Setting, expand};
+use crate::plan::{Cell, Protection, Request, Schedule, Setting, expand};
 use crate::recheck::{Word, word_of};
 use crate::report::{Ways, command_lines, minimise_text};
-use crate::runner::{GuestSize, Interrupt, NoGuest, Warmth};
+use crate::runner::{GuestSize, Interrupt, NoGuest};
 use crate::scenario::{Action, Catalog, Scenario, Source, check, executable::Beside, write};
-use crate::store::{KernelRecord, LifeRecord, ReproRecord, Store, write_whole};
+use crate::store::{LifeRecord, ReproRecord, Store, write_whole};
 use crate::verdict::Verdict;
 
 /// The first words of a file of this command's, which it writes over.
@@ -299,7 +298,7 @@ impl Bench<'_> {
 
     /// The whole file or none.
     fn write(&self, file: &Utf8Path, search: &Search<'_>) -> Result<(), Failure> {
-        let (run, tally) = (self.run_command(file), search.lives_of_smallest().tally);
+        let (run, tally) = (self.hit.run_command(file, self.options), search.lives_of_smallest().tally);
         let kernel = &self.hit.cell.kernel;
         let head = format!(
             "{MARK} {} --minimise`: {}\n# {} of {} lives on {} ({}) showed it. {run}\n",
@@ -327,7 +326,7 @@ impl Bench<'_> {
                 "all lives had QEMU execute the CPUs on one thread, which `farm run` does not do".to_owned(),
             );
         }
-        let (run, shell) = (self.run_command(file), self.shell_command(file));
+        let (run, shell) = (self.hit.run_command(file, self.options), self.hit.shell_command(file));
         let ways = Ways { file: file.to_string(), run, shell, by_hand, notes };
         let seconds = self.began.elapsed().as_secs_f64();
         let text = minimise_text(&self.record.title, &answer, &ways, seconds);
@@ -349,51 +348,6 @@ impl Bench<'_> {
         let (Ok(guest), cell) = (&assignment.guest, &assignment.cell) else { return Ok(Vec::new()) };
         let job = guest.job_of(cell).map_err(|error| Failure::of(ExitCode::Infra, &error))?;
         Ok(command_lines(&job))
-    }
-
-    fn run_command(&self, file: &Utf8Path) -> String {
-        let mut words = vec!["farm run".to_owned(), quote(file.as_str())];
-        words.extend(self.kernel_words());
-        if self.request.schedule == Schedule::Deterministic {
-            words.push("--schedule deterministic".to_owned());
-            if self.hit.warmth(self.options.cold) == Warmth::Cold {
-                words.push("--cold".to_owned());
-            }
-        }
-        if self.request.counting == Counting::Off {
-            words.push("--uncounted".to_owned());
-        }
-        let HitCell { cell, grounds, .. } = &self.hit;
-        let unasked = MachineArgs { qemu: None, accel: None, cpu: None };
-        if accel(&unasked, &grounds.host, &grounds.qemu) != cell.shape.accel {
-            words.push(format!("--accel {}", cell.shape.accel));
-        }
-        if cpu_model(&unasked, cell.shape.accel) != cell.shape.cpu_model {
-            words.push(format!("--cpu {}", quote(&cell.shape.cpu_model)));
-        }
-        words.join(" ")
-    }
-
-    fn shell_command(&self, file: &Utf8Path) -> String {
-        let kernel = self.kernel_words().join(" ");
-        format!("farm shell --scenario {} {kernel}", quote(file.as_str()))
-    }
-
-    fn kernel_words(&self) -> Vec<String> {
-        let kernels = &self.hit.found.run.record.kernels;
-        let Some(KernelRecord { key, origin, boot, modules, vmlinux, headers }) =
-            kernels.iter().find(|kernel| kernel.key == self.hit.cell.kernel)
-        else {
-            return Vec::new();
-        };
-        if let Origin::Package { .. } = origin {
-            return vec![format!("--kernel {}", quote(&key.name))];
-        }
-        let mut words = vec![format!("--kernel {}", quote(boot.as_str()))];
-        for (option, path) in [("modules", modules), ("vmlinux", vmlinux), ("headers", headers)] {
-            words.extend(path.as_ref().map(|path| format!("--{option} {}", quote(path.as_str()))));
-        }
-        words
     }
 }
 

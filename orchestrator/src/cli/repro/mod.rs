@@ -1,6 +1,7 @@
 //! `farm repro`: a hit's exact cell once more, as often as is asked for.
 
 mod bundle;
+mod commands;
 mod debugger;
 mod minimise;
 
